@@ -1,0 +1,191 @@
+//! The front door: nginx's module tables, and the start of a worker.
+//!
+//! The only file that names both sides: it gives `python::start` to `nginx::dispatch`.
+//! Runs on: event loop (nginx's callbacks).
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr;
+
+use ngx::ffi::{
+    NGX_CONF_1MORE, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12, NGX_CONF_TAKE23,
+    NGX_CORE_MODULE, NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF, NGX_HTTP_LOC_CONF,
+    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_MODULE,
+    NGX_HTTP_SRV_CONF, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t,
+    ngx_core_conf_t, ngx_core_module, ngx_core_module_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t,
+    ngx_module_t, ngx_process, ngx_str_t, ngx_uint_t,
+};
+use ngx::http::HttpModuleConfExt;
+
+use crate::nginx::conf::MainConf;
+use crate::nginx::guard::{ngx_http_wsgi_guard_exit_process, ngx_http_wsgi_guard_init_process};
+use crate::nginx::{conf, directives, dispatch, guard, process, refuse};
+
+type Handler =
+    unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
+
+/// nginx compares names up to their zero byte.
+const fn text(text: &'static CStr) -> ngx_str_t {
+    ngx_str_t { len: text.count_bytes(), data: text.as_ptr().cast_mut().cast() }
+}
+
+const fn command(name: &'static CStr, type_: u32, set: Handler, conf: usize) -> ngx_command_t {
+    ngx_command_t {
+        name: text(name),
+        type_: type_ as ngx_uint_t,
+        set: Some(set),
+        conf,
+        offset: 0,
+        post: ptr::null_mut(),
+    }
+}
+
+/// A directive of the interpreter: once for a worker.
+const fn main(name: &'static CStr, args: u32, set: Handler) -> ngx_command_t {
+    command(name, NGX_HTTP_MAIN_CONF | args, set, NGX_HTTP_MAIN_CONF_OFFSET)
+}
+
+/// A directive of the application.
+const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> ngx_command_t {
+    command(name, contexts | args, set, NGX_HTTP_LOC_CONF_OFFSET)
+}
+
+const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
+
+static mut COMMANDS: [ngx_command_t; 14] = [
+    main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
+    main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
+    main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
+    main(c"wsgi_env", NGX_CONF_TAKE2, directives::cmd_wsgi_env),
+    main(c"wsgi_switch_interval", NGX_CONF_TAKE1, directives::cmd_wsgi_switch_interval),
+    main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
+    local(
+        c"wsgi_app",
+        NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_HTTP_LMT_CONF,
+        NGX_CONF_TAKE1,
+        directives::cmd_wsgi_app,
+    ),
+    local(c"wsgi_thread_pool", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_thread_pool),
+    local(c"wsgi_queue", ANY, NGX_CONF_TAKE12, directives::cmd_wsgi_queue),
+    local(c"wsgi_param", ANY | NGX_HTTP_LIF_CONF, NGX_CONF_TAKE23, directives::cmd_wsgi_param),
+    local(c"wsgi_mount", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_mount),
+    local(c"wsgi_buffer_size", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_buffer_size),
+    local(c"wsgi_read_timeout", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_read_timeout),
+    ngx_command_t::empty(),
+];
+
+static HTTP_CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: None,
+    postconfiguration: None,
+    create_main_conf: Some(conf::ngx_http_wsgi_create_main_conf),
+    init_main_conf: Some(conf::ngx_http_wsgi_init_main_conf),
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: Some(conf::ngx_http_wsgi_create_loc_conf),
+    merge_loc_conf: Some(conf::ngx_http_wsgi_merge_loc_conf),
+};
+
+/// nginx only reads contexts, but its structures cannot say so.
+#[repr(transparent)]
+struct CoreContext(ngx_core_module_t);
+
+// SAFETY: a table of constants; the string it points to is static.
+unsafe impl Sync for CoreContext {}
+
+static GUARD_CONTEXT: CoreContext = CoreContext(ngx_core_module_t {
+    name: text(c"wsgi_guard"),
+    create_conf: None,
+    init_conf: Some(refuse::ngx_http_wsgi_init_conf),
+});
+
+/// The core module in front of nginx's thread pools.
+#[unsafe(no_mangle)]
+pub static mut ngx_http_wsgi_guard_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw const GUARD_CONTEXT).cast_mut().cast(),
+    type_: NGX_CORE_MODULE as ngx_uint_t,
+    init_process: Some(ngx_http_wsgi_guard_init_process),
+    exit_process: Some(ngx_http_wsgi_guard_exit_process),
+    ..ngx_module_t::default()
+};
+
+/// The HTTP module.
+#[unsafe(no_mangle)]
+pub static mut ngx_http_wsgi_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw const HTTP_CONTEXT).cast_mut().cast(),
+    commands: &raw mut COMMANDS as *mut ngx_command_t,
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_process: Some(ngx_http_wsgi_init_process),
+    ..ngx_module_t::default()
+};
+
+/// A list of pointers to constants, as nginx looks it up in a dynamic module.
+#[repr(transparent)]
+pub struct Exported<const N: usize, T>([*const T; N]);
+
+// SAFETY: nginx reads the lists and writes only to the modules they name, from its main thread.
+unsafe impl<const N: usize, T> Sync for Exported<N, T> {}
+
+const GUARD_NAME: *const c_char = c"ngx_http_wsgi_guard_module".as_ptr();
+
+#[unsafe(no_mangle)]
+pub static ngx_modules: Exported<3, ngx_module_t> =
+    Exported([&raw const ngx_http_wsgi_guard_module, &raw const ngx_http_wsgi_module, ptr::null()]);
+
+#[unsafe(no_mangle)]
+pub static ngx_module_names: Exported<3, c_char> =
+    Exported([GUARD_NAME, c"ngx_http_wsgi_module".as_ptr(), ptr::null()]);
+
+/// The guard goes in front of the thread pools; the HTTP module, not named here, to the end.
+#[unsafe(no_mangle)]
+pub static ngx_module_order: Exported<3, c_char> =
+    Exported([GUARD_NAME, c"ngx_thread_pool_module".as_ptr(), ptr::null()]);
+
+/// The HTTP module, whose indexes nginx sets while it reads its configuration.
+pub fn http_module() -> &'static ngx_module_t {
+    // SAFETY: written by nginx's main thread while it loads modules, only read afterwards.
+    unsafe { &*(&raw const ngx_http_wsgi_module) }
+}
+
+/// Starts Python in a worker. Never fails: a worker that cannot start again and again would take
+/// the whole server down, so the locations answer 500 and the log says why.
+unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    guard::protect((), || {
+        // SAFETY: nginx calls this in each process it starts, with its cycle.
+        unsafe {
+            // Cache manager and loader come here too.
+            if ngx_process != NGX_PROCESS_WORKER as ngx_uint_t
+                && ngx_process != NGX_PROCESS_SINGLE as ngx_uint_t
+            {
+                return;
+            }
+            let main = (*cycle).http_main_conf_unchecked::<MainConf>(http_module());
+            let Some(main) = main.map(|main| main.as_ref()).filter(|main| !main.apps.is_empty())
+            else {
+                return;
+            };
+            if let Err(text) = start(cycle, main) {
+                dispatch::log_start_failure(cycle, &text);
+            }
+        }
+    });
+    NGX_OK as ngx_int_t
+}
+
+unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> {
+    process::pin_image();
+    process::release_sigchld();
+    for (name, value) in &main.env {
+        process::set_env(name, value);
+    }
+    if let Some(path) = &main.chdir {
+        std::env::set_current_dir(path)
+            .map_err(|err| format!("wsgi_chdir \"{}\": {err}", path.display()))?;
+    }
+    // SAFETY: the core module's configuration exists in every cycle.
+    let multiprocess = unsafe {
+        let core = &*(&raw const ngx_core_module);
+        let ccf: *mut ngx_core_conf_t = (*(*cycle).conf_ctx.add(core.index)).cast();
+        (*ccf).master != 0 && (*ccf).worker_processes > 1
+    };
+    // SAFETY: nginx calls init_process of HTTP modules after that of its thread pools.
+    unsafe { dispatch::start(cycle, main, multiprocess, crate::python::start) }
+}

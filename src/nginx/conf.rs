@@ -1,0 +1,291 @@
+//! The configuration: what the directives are kept in, and how a location inherits it.
+//!
+//! `directives.rs` fills the structures while nginx reads its files, `refuse.rs` makes the checks
+//! that need the whole configuration, `dispatch.rs` reads [`MainConf`] when a worker starts.
+//! The structures live in the configuration's pool and are dropped with it.
+//! Runs on: event loop (configuration, in the master).
+
+use std::ffi::{OsString, c_char, c_void};
+use std::path::PathBuf;
+use std::ptr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ngx::core::Pool;
+use ngx::ffi::{
+    NGX_LOG_EMERG, ngx_conf_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
+    ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_str_t,
+    ngx_thread_pool_add, ngx_thread_pool_t, ngx_uint_t,
+};
+use ngx::http::HttpModuleConfExt;
+use ngx::ngx_conf_log_error;
+
+use super::handler::ngx_http_wsgi_handler;
+use crate::module::http_module;
+use crate::wsgi::target::Target;
+
+/// `wsgi_queue`.
+#[derive(Debug, Clone, Copy)]
+pub struct Queue {
+    pub limit: usize,
+    pub timeout: Option<Duration>,
+}
+
+/// One `wsgi_param`.
+pub struct Param {
+    pub name: Vec<u8>,
+    pub value: ngx_http_complex_value_t,
+    /// `if_not_empty`.
+    pub skip_empty: bool,
+}
+
+/// Where a directive stands.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub file: String,
+    pub line: ngx_uint_t,
+}
+
+impl Place {
+    /// # Safety
+    ///
+    /// `cf` is the configuration nginx is just reading.
+    pub unsafe fn of(cf: *mut ngx_conf_t) -> Self {
+        // SAFETY: while a directive is handled, its file is open.
+        unsafe {
+            let file = (*cf).conf_file;
+            if file.is_null() {
+                return Self { file: String::new(), line: 0 };
+            }
+            Self { file: (*file).file.name.to_string(), line: (*file).line }
+        }
+    }
+}
+
+/// A thread pool that applications run on.
+pub struct PoolUse {
+    pub pool: *mut ngx_thread_pool_t,
+    pub name: String,
+    pub place: Place,
+}
+
+/// Context http.
+#[derive(Default)]
+pub struct MainConf {
+    pub python_home: Option<PathBuf>,
+    pub python_path: Vec<PathBuf>,
+    pub chdir: Option<PathBuf>,
+    pub env: Vec<(OsString, OsString)>,
+    pub switch_interval: Option<Duration>,
+    pub shutdown_timeout: Option<Duration>,
+    /// Every application named in the configuration, once.
+    pub apps: Vec<Target>,
+    /// Every pool an application runs on, once.
+    pub pools: Vec<PoolUse>,
+    /// Pools of `aio threads`.
+    pub aio_pools: Vec<*mut ngx_thread_pool_t>,
+    /// Index of `$document_root`.
+    pub document_root: isize,
+}
+
+/// What a worker needs to know of a location with an application: indexes into [`MainConf`].
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint {
+    pub app: usize,
+    pub pool: usize,
+}
+
+/// Contexts http, server, location. `None`: not set here.
+#[derive(Default)]
+pub struct LocConf {
+    pub app: Option<(Target, Place)>,
+    pub thread_pool: Option<(String, *mut ngx_thread_pool_t)>,
+    pub queue: Option<Queue>,
+    pub params: Option<Rc<Vec<Param>>>,
+    pub mount: Option<Rc<[u8]>>,
+    pub buffer_size: Option<usize>,
+    pub read_timeout: Option<Duration>,
+    pub endpoint: Option<Endpoint>,
+}
+
+impl LocConf {
+    pub fn queue(&self) -> Queue {
+        self.queue.unwrap_or(Queue { limit: 1024, timeout: None })
+    }
+
+    pub fn buffer_size(&self) -> usize {
+        self.buffer_size.unwrap_or(64 * 1024)
+    }
+
+    pub fn read_timeout(&self) -> Duration {
+        self.read_timeout.unwrap_or(Duration::from_secs(60))
+    }
+
+    pub fn mount(&self) -> &[u8] {
+        self.mount.as_deref().unwrap_or_default()
+    }
+
+    pub fn params(&self) -> &[Param] {
+        self.params.as_ref().map_or(&[], |params| &params[..])
+    }
+}
+
+/// `wsgi_shutdown_timeout` when none is given.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The configuration of the location of `r`.
+///
+/// # Safety
+///
+/// `r` is a live request.
+pub unsafe fn of_request<'a>(r: *mut ngx_http_request_t) -> &'a LocConf {
+    // SAFETY: nginx gives each request the location configurations of all modules; ours was made
+    // by `ngx_http_wsgi_create_loc_conf`.
+    unsafe {
+        let conf: *mut LocConf = (*(*r).loc_conf.add(http_module().ctx_index)).cast();
+        &*conf
+    }
+}
+
+/// The main configuration a request is served under.
+///
+/// # Safety
+///
+/// `r` is a live request.
+pub unsafe fn main_of_request<'a>(r: *mut ngx_http_request_t) -> &'a MainConf {
+    // SAFETY: as `of_request`.
+    unsafe {
+        let conf: *mut MainConf = (*(*r).main_conf.add(http_module().ctx_index)).cast();
+        &*conf
+    }
+}
+
+/// # Safety
+///
+/// Called by nginx, once for each http block.
+pub unsafe extern "C" fn ngx_http_wsgi_create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: the configuration's pool is live; it drops the value when it is destroyed.
+    unsafe { Pool::from_ngx_pool((*cf).pool).allocate(MainConf::default()).cast() }
+}
+
+/// # Safety
+///
+/// Called by nginx, once for each http, server, location, if and limit_except block.
+pub unsafe extern "C" fn ngx_http_wsgi_create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: as above.
+    unsafe { Pool::from_ngx_pool((*cf).pool).allocate(LocConf::default()).cast() }
+}
+
+/// # Safety
+///
+/// Called by nginx after the core module has merged the same block.
+pub unsafe extern "C" fn ngx_http_wsgi_merge_loc_conf(
+    cf: *mut ngx_conf_t,
+    prev: *mut c_void,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: both were made by `ngx_http_wsgi_create_loc_conf` and are distinct; the context of
+    // `cf` is that of the block being merged.
+    let (prev, conf, main, clcf) = unsafe {
+        let ctx = &*(*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let core = &*(&raw const ngx_http_core_module);
+        let Some(mut main) = ctx.http_main_conf_unchecked::<MainConf>(http_module()) else {
+            return ngx::core::NGX_CONF_ERROR.cast();
+        };
+        let Some(mut clcf) = ctx.http_location_conf_unchecked::<ngx_http_core_loc_conf_t>(core)
+        else {
+            return ngx::core::NGX_CONF_ERROR.cast();
+        };
+        (&*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>(), main.as_mut(), clcf.as_mut())
+    };
+    inherit(prev, conf);
+    note_aio_pool(main, clcf);
+    // As uwsgi_pass: into `if` and `limit_except`, and into no nested location.
+    if clcf.noname() != 0 && conf.app.is_none() {
+        conf.app = prev.app.clone();
+    }
+    if conf.app.is_none() {
+        return ptr::null_mut();
+    }
+    if clcf.lmt_excpt() != 0 && clcf.handler.is_none() {
+        clcf.handler = Some(ngx_http_wsgi_handler);
+    }
+    // SAFETY: `cf` is the configuration being read.
+    match unsafe { resolve(cf, main, conf) } {
+        Some(()) => ptr::null_mut(),
+        None => ngx::core::NGX_CONF_ERROR.cast(),
+    }
+}
+
+fn inherit(prev: &LocConf, conf: &mut LocConf) {
+    fn from<T: Clone>(conf: &mut Option<T>, prev: &Option<T>) {
+        if conf.is_none() {
+            conf.clone_from(prev);
+        }
+    }
+    from(&mut conf.thread_pool, &prev.thread_pool);
+    from(&mut conf.queue, &prev.queue);
+    from(&mut conf.params, &prev.params);
+    from(&mut conf.mount, &prev.mount);
+    from(&mut conf.buffer_size, &prev.buffer_size);
+    from(&mut conf.read_timeout, &prev.read_timeout);
+}
+
+fn note_aio_pool(main: &mut MainConf, clcf: &ngx_http_core_loc_conf_t) {
+    if clcf.aio == ngx::ffi::NGX_HTTP_AIO_THREADS as isize
+        && !clcf.thread_pool.is_null()
+        && !main.aio_pools.contains(&clcf.thread_pool)
+    {
+        main.aio_pools.push(clcf.thread_pool);
+    }
+}
+
+/// Gives the application and its pool their places in the main configuration.
+///
+/// # Safety
+///
+/// `cf` is the configuration being read.
+unsafe fn resolve(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) -> Option<()> {
+    let (target, place) = conf.app.clone()?;
+    let (name, pool) = match &conf.thread_pool {
+        Some((name, pool)) => (name.clone(), *pool),
+        // SAFETY: a null name asks for the pool `default`, declared or not.
+        None => (String::from("default"), unsafe { ngx_thread_pool_add(cf, ptr::null_mut()) }),
+    };
+    if pool.is_null() {
+        return None;
+    }
+    let app = main.apps.iter().position(|known| *known == target).unwrap_or_else(|| {
+        main.apps.push(target);
+        main.apps.len() - 1
+    });
+    let pool = main.pools.iter().position(|known| known.pool == pool).unwrap_or_else(|| {
+        main.pools.push(PoolUse { pool, name, place });
+        main.pools.len() - 1
+    });
+    conf.endpoint = Some(Endpoint { app, pool });
+    Some(())
+}
+
+/// # Safety
+///
+/// Called by nginx when the http block has been read.
+pub unsafe extern "C" fn ngx_http_wsgi_init_main_conf(
+    cf: *mut ngx_conf_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let mut name = ngx_str_t::empty();
+    let text = b"document_root";
+    name.len = text.len();
+    name.data = text.as_ptr().cast_mut();
+    // SAFETY: nginx copies the name; the conf was made by `ngx_http_wsgi_create_main_conf`.
+    unsafe {
+        let index = ngx::ffi::ngx_http_get_variable_index(cf, &mut name);
+        if index < 0 {
+            ngx_conf_log_error!(NGX_LOG_EMERG, cf, "no variable \"document_root\"");
+            return ngx::core::NGX_CONF_ERROR.cast();
+        }
+        (*conf.cast::<MainConf>()).document_root = index;
+    }
+    ptr::null_mut()
+}

@@ -1,0 +1,147 @@
+//! What one request keeps while its application runs.
+//!
+//! A context is made when the request is queued and lives as long as the request's pool, because
+//! nginx's chains may point into its chunks until then. It leaves the worker's table as soon as
+//! the request has an end, or dies: from then on a pool thread reaches nothing of it.
+//! Runs on: event loop.
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ngx::ffi::{
+    ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t,
+    ngx_http_cleanup_add, ngx_http_request_t, ngx_msec_t, ngx_pool_cleanup_add,
+};
+
+use crate::module::http_module;
+use crate::wsgi::exchange::{End, Exchange};
+use crate::wsgi::queue::RequestQueue;
+
+/// The state of one request. Chunks are in the order of the buffers in `busy`.
+pub struct Context {
+    pub request: *mut ngx_http_request_t,
+    pub exchange: Arc<Exchange>,
+    pub queue: Arc<RequestQueue>,
+    /// When a request that no thread has taken is given up, and after how long that was.
+    pub queue_timeout: Option<(Instant, Duration)>,
+    pub read_timeout: Duration,
+    /// Queue and read timeout. It is not cancelable, so a leaving worker waits for the request.
+    pub timer: ngx_event_t,
+    pub chunks: VecDeque<Bytes>,
+    pub busy: *mut ngx_chain_t,
+    pub free: *mut ngx_chain_t,
+    /// The application has ended; what it sent before may still be on its way.
+    pub end: Option<End>,
+    /// Out of the worker's table: nginx finishes the request alone.
+    detached: bool,
+}
+
+/// A queued request's exchange, its queue, and how long it may wait.
+pub struct Waiting {
+    pub exchange: Arc<Exchange>,
+    pub queue: Arc<RequestQueue>,
+    pub queue_timeout: Option<Duration>,
+    pub read_timeout: Duration,
+}
+
+impl Context {
+    /// Makes the context of `r`; null when nginx is out of memory.
+    ///
+    /// # Safety
+    ///
+    /// `r` is a live request of this module without a context.
+    pub unsafe fn create(
+        r: *mut ngx_http_request_t,
+        waiting: Waiting,
+        timeout_handler: ngx_event_handler_pt,
+    ) -> *mut Self {
+        // SAFETY: the request's pool and connection are live; both cleanups run before the pool's
+        // memory is given back, the request's before the pool's.
+        unsafe {
+            let detach = ngx_http_cleanup_add(r, 0);
+            let free = ngx_pool_cleanup_add((*r).pool, 0);
+            if detach.is_null() || free.is_null() {
+                return ptr::null_mut();
+            }
+            let context = Box::into_raw(Box::new(Self {
+                request: r,
+                exchange: waiting.exchange,
+                queue: waiting.queue,
+                queue_timeout: waiting.queue_timeout.map(|time| (Instant::now() + time, time)),
+                read_timeout: waiting.read_timeout,
+                timer: std::mem::zeroed(),
+                chunks: VecDeque::new(),
+                busy: ptr::null_mut(),
+                free: ptr::null_mut(),
+                end: None,
+                detached: false,
+            }));
+            (*context).timer.data = context.cast();
+            (*context).timer.log = (*(*r).connection).log;
+            (*context).timer.handler = timeout_handler;
+            (*detach).data = context.cast();
+            (*detach).handler = Some(ngx_http_wsgi_detach);
+            (*free).data = context.cast();
+            (*free).handler = Some(ngx_http_wsgi_free);
+            *(*r).ctx.add(http_module().ctx_index) = context.cast();
+            context
+        }
+    }
+
+    /// The context of `r`, or null.
+    ///
+    /// # Safety
+    ///
+    /// `r` is a live request.
+    pub unsafe fn of(r: *mut ngx_http_request_t) -> *mut Self {
+        // SAFETY: a live request has an array with a pointer for each HTTP module.
+        unsafe { (*(*r).ctx.add(http_module().ctx_index)).cast() }
+    }
+
+    /// Arms the timer.
+    pub fn arm(&mut self, time: Duration) {
+        let msec = ngx_msec_t::try_from(time.as_millis()).unwrap_or(ngx_msec_t::MAX / 2);
+        // SAFETY: the event lives as long as the context, which deletes it when it is detached.
+        unsafe { ngx_add_timer(&mut self.timer, msec.max(1)) };
+    }
+
+    /// Takes the context out of the worker's table: the application is told that nobody reads any
+    /// more, a request that still waits never reaches it. Calling it again does nothing.
+    pub fn detach(&mut self) {
+        if std::mem::replace(&mut self.detached, true) {
+            return;
+        }
+        super::dispatch::forget(self.exchange.id());
+        self.exchange.cancel();
+        self.queue.remove(self.exchange.id());
+        if self.timer.timer_set() != 0 {
+            // SAFETY: the timer is set, so it is in nginx's tree.
+            unsafe { ngx_del_timer(&mut self.timer) };
+        }
+    }
+
+    pub fn is_detached(&self) -> bool {
+        self.detached
+    }
+}
+
+/// The request ends, or is terminated.
+unsafe extern "C" fn ngx_http_wsgi_detach(data: *mut c_void) {
+    super::guard::protect((), || {
+        // SAFETY: nginx runs this before the pool's cleanup that frees the context.
+        unsafe { (*data.cast::<Context>()).detach() }
+    });
+}
+
+/// The pool is destroyed: no chain points into the chunks any more.
+unsafe extern "C" fn ngx_http_wsgi_free(data: *mut c_void) {
+    super::guard::protect((), || {
+        // SAFETY: made by Box::into_raw, and freed only here.
+        let mut context = unsafe { Box::from_raw(data.cast::<Context>()) };
+        context.detach();
+    });
+}

@@ -1,0 +1,371 @@
+//! The handlers of the directives: each checks its arguments while nginx reads its files.
+//!
+//! A wrong value is `[emerg] ... in file:line`, in nginx's own words where it has some.
+//! Runs on: event loop (configuration, in the master).
+
+use std::ffi::{CStr, OsString, c_char, c_void};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ngx::core::NGX_CONF_ERROR;
+use ngx::ffi::{
+    NGX_ERROR, NGX_LOG_EMERG, NGX_OK, ngx_command_t, ngx_conf_full_name, ngx_conf_t,
+    ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
+    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_int_t, ngx_parse_size,
+    ngx_parse_time, ngx_str_t, ngx_thread_pool_add,
+};
+use ngx::http::HttpModuleConfExt;
+use ngx::ngx_conf_log_error;
+
+use super::conf::{LocConf, MainConf, Param, Place, Queue};
+use super::guard::protect;
+use super::handler::ngx_http_wsgi_handler;
+use crate::wsgi::target::{Source, Target};
+
+/// Why a directive is refused.
+enum Refusal {
+    /// nginx puts the directive's name in front and file and line behind.
+    Is(&'static CStr),
+    /// A whole sentence.
+    Text(String),
+}
+
+use Refusal::{Is, Text};
+
+const DUPLICATE: Refusal = Is(c"is duplicate");
+
+impl<T: fmt::Display> From<T> for Refusal {
+    fn from(text: T) -> Self {
+        Text(text.to_string())
+    }
+}
+
+/// The arguments of a directive, its name left out.
+struct Args<'a> {
+    cf: *mut ngx_conf_t,
+    values: &'a [ngx_str_t],
+}
+
+impl Args<'_> {
+    fn bytes(&self, n: usize) -> &[u8] {
+        self.values.get(n).map(ngx_str_t::as_bytes).unwrap_or_default()
+    }
+
+    fn text(&self, n: usize) -> Result<&str, Refusal> {
+        std::str::from_utf8(self.bytes(n))
+            .map_err(|_| Text(format!("invalid value \"{}\": not UTF-8", self.shown(n))))
+    }
+
+    fn shown(&self, n: usize) -> String {
+        String::from_utf8_lossy(self.bytes(n)).into_owned()
+    }
+
+    fn invalid(&self, n: usize) -> Refusal {
+        Text(format!("invalid value \"{}\"", self.shown(n)))
+    }
+
+    /// A path, relative ones to nginx's prefix.
+    fn path(&self, n: usize) -> Result<PathBuf, Refusal> {
+        if self.bytes(n).is_empty() {
+            return Err(self.invalid(n));
+        }
+        full_name(self.cf, Path::new(std::ffi::OsStr::from_bytes(self.bytes(n))))
+    }
+
+    /// A path to a directory that exists.
+    fn directory(&self, n: usize) -> Result<PathBuf, Refusal> {
+        let path = self.path(n)?;
+        match path.metadata() {
+            Ok(meta) if meta.is_dir() => Ok(path),
+            Ok(_) => Err(Text(format!("\"{}\" is not a directory", path.display()))),
+            Err(err) => Err(Text(format!("\"{}\": {err}", path.display()))),
+        }
+    }
+
+    /// nginx's time in milliseconds.
+    fn time(&self, n: usize) -> Result<Duration, Refusal> {
+        parse_time(self.bytes(n)).ok_or_else(|| self.invalid(n))
+    }
+
+    fn number(&self, n: usize) -> Result<usize, Refusal> {
+        let text = self.bytes(n);
+        let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        let number = std::str::from_utf8(text).ok().filter(|_| digits);
+        number.and_then(|number| number.parse().ok()).ok_or_else(|| self.invalid(n))
+    }
+}
+
+fn ngx_str(bytes: &[u8]) -> ngx_str_t {
+    ngx_str_t { len: bytes.len(), data: bytes.as_ptr().cast_mut() }
+}
+
+fn parse_time(text: &[u8]) -> Option<Duration> {
+    // SAFETY: nginx only reads the string.
+    let msec = unsafe { ngx_parse_time(&mut ngx_str(text), 0) };
+    (msec != NGX_ERROR as ngx_int_t).then(|| Duration::from_millis(msec as u64))
+}
+
+fn full_name(cf: *mut ngx_conf_t, path: &Path) -> Result<PathBuf, Refusal> {
+    let mut bytes = path.as_os_str().as_bytes().to_vec();
+    bytes.push(0);
+    let mut name = ngx_str(&bytes[..bytes.len() - 1]);
+    // SAFETY: the cycle is being built; nginx replaces the name by one in its pool, or leaves it.
+    unsafe {
+        if ngx_conf_full_name((*cf).cycle, &mut name, 0) != NGX_OK as ngx_int_t {
+            return Err(Text(String::from("out of memory")));
+        }
+    }
+    Ok(PathBuf::from(OsString::from_vec(name.as_bytes().to_vec())))
+}
+
+/// Calls `set` with the block's configuration and turns its refusal into nginx's.
+///
+/// # Safety
+///
+/// Called from a directive's handler with nginx's arguments; `conf` is a `T`.
+unsafe fn directive<T>(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+    set: impl FnOnce(&Args<'_>, &mut T) -> Result<(), Refusal>,
+) -> *mut c_char {
+    protect(NGX_CONF_ERROR.cast(), || {
+        // SAFETY: the arguments are ngx_str_t's, the first is the directive's name; `conf` was
+        // made by this module for this context and nothing else refers to it now.
+        let (values, conf) = unsafe { ((*(*cf).args).as_slice(), &mut *conf.cast::<T>()) };
+        let args = Args { cf, values: values.get(1..).unwrap_or_default() };
+        match set(&args, conf) {
+            Ok(()) => ptr::null_mut(),
+            Err(Is(text)) => text.as_ptr().cast_mut(),
+            Err(Text(text)) => {
+                // SAFETY: nginx gives the command of the directive.
+                let name = unsafe { (*cmd).name };
+                ngx_conf_log_error!(NGX_LOG_EMERG, cf, "\"{name}\" directive: {text}");
+                NGX_CONF_ERROR.cast()
+            }
+        }
+    })
+}
+
+/// Defines the handler of one directive for nginx's table.
+macro_rules! handler {
+    ($name:ident, $conf:ty, $set:expr) => {
+        /// # Safety
+        ///
+        /// Called by nginx for the directive of this name.
+        pub unsafe extern "C" fn $name(
+            cf: *mut ngx_conf_t,
+            cmd: *mut ngx_command_t,
+            conf: *mut c_void,
+        ) -> *mut c_char {
+            let set: fn(&Args<'_>, &mut $conf) -> Result<(), Refusal> = $set;
+            // SAFETY: the command table gives the offset of this type of configuration.
+            unsafe { directive(cf, cmd, conf, set) }
+        }
+    };
+}
+
+handler!(cmd_wsgi_python_home, MainConf, |args, conf| {
+    set_once(&mut conf.python_home, || {
+        let home = args.directory(0)?;
+        let lib = home.join("lib").join(concat!("python", env!("WSGI_PYTHON_VERSION")));
+        match lib.symlink_metadata() {
+            Ok(_) => Ok(home),
+            Err(err) => Err(Text(format!(
+                "\"{}\" is no virtualenv or prefix of Python {}: \"{}\": {err}",
+                home.display(),
+                env!("WSGI_PYTHON_VERSION"),
+                lib.display()
+            ))),
+        }
+    })
+});
+
+handler!(cmd_wsgi_python_path, MainConf, |args, conf| {
+    for n in 0..args.values.len() {
+        let path = args.path(n)?;
+        if !conf.python_path.contains(&path) {
+            conf.python_path.push(path);
+        }
+    }
+    Ok(())
+});
+
+handler!(cmd_wsgi_chdir, MainConf, |args, conf| set_once(&mut conf.chdir, || args.directory(0)));
+
+handler!(cmd_wsgi_env, MainConf, |args, conf| {
+    let (name, value) = (args.bytes(0), args.bytes(1));
+    if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
+        return Err(args.invalid(0));
+    }
+    if value.contains(&0) {
+        return Err(args.invalid(1));
+    }
+    let name = OsString::from_vec(name.to_vec());
+    if conf.env.iter().any(|(known, _)| *known == name) {
+        return Err(Text(format!("\"{}\" is duplicate", args.shown(0))));
+    }
+    conf.env.push((name, OsString::from_vec(value.to_vec())));
+    Ok(())
+});
+
+handler!(cmd_wsgi_switch_interval, MainConf, |args, conf| {
+    set_once(&mut conf.switch_interval, || match args.time(0)? {
+        Duration::ZERO => Err(args.invalid(0)),
+        time => Ok(time),
+    })
+});
+
+handler!(cmd_wsgi_shutdown_timeout, MainConf, |args, conf| {
+    set_once(&mut conf.shutdown_timeout, || args.time(0))
+});
+
+handler!(cmd_wsgi_app, LocConf, |args, conf| {
+    if conf.app.is_some() {
+        return Err(DUPLICATE);
+    }
+    let mut target = Target::parse(args.text(0)?)
+        .map_err(|err| Text(format!("invalid value \"{}\": {err}", args.shown(0))))?;
+    if let Source::File(path) = &mut target.source {
+        *path = full_name(args.cf, path)?;
+        match path.metadata() {
+            Ok(meta) if meta.is_file() => (),
+            Ok(_) => return Err(Text(format!("\"{}\" is not a file", path.display()))),
+            Err(err) => return Err(Text(format!("\"{}\": {err}", path.display()))),
+        }
+    }
+    // SAFETY: nginx is reading a location; the core module's configuration of it is made first.
+    unsafe {
+        let ctx = &*(*args.cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let core = &*(&raw const ngx_http_core_module);
+        let Some(mut clcf) = ctx.http_location_conf_unchecked::<ngx_http_core_loc_conf_t>(core)
+        else {
+            return Err(Text(String::from("no location")));
+        };
+        let clcf = clcf.as_mut();
+        clcf.handler = Some(ngx_http_wsgi_handler);
+        if clcf.name.as_bytes().last() == Some(&b'/') {
+            clcf.set_auto_redirect(1);
+        }
+        conf.app = Some((target, Place::of(args.cf)));
+    }
+    Ok(())
+});
+
+handler!(cmd_wsgi_thread_pool, LocConf, |args, conf| {
+    if conf.thread_pool.is_some() {
+        return Err(DUPLICATE);
+    }
+    if args.bytes(0).is_empty() {
+        return Err(args.invalid(0));
+    }
+    let mut name = ngx_str(args.bytes(0));
+    // SAFETY: the argument lives in the configuration's pool, as the pool's name must. A pool
+    // that is declared nowhere is refused by nginx with this file and line.
+    let pool = unsafe { ngx_thread_pool_add(args.cf, &mut name) };
+    if pool.is_null() {
+        return Err(Text(String::from("out of memory")));
+    }
+    conf.thread_pool = Some((args.shown(0), pool));
+    Ok(())
+});
+
+handler!(cmd_wsgi_queue, LocConf, |args, conf| {
+    set_once(&mut conf.queue, || {
+        let limit = args.number(0)?;
+        let timeout = match args.bytes(1).strip_prefix(b"timeout=") {
+            Some(text) => match parse_time(text) {
+                Some(time) if !time.is_zero() => Some(time),
+                _ => return Err(args.invalid(1)),
+            },
+            None if args.values.len() > 1 => {
+                return Err(Text(format!("invalid parameter \"{}\"", args.shown(1))));
+            }
+            None => None,
+        };
+        Ok(Queue { limit, timeout })
+    })
+});
+
+handler!(cmd_wsgi_param, LocConf, |args, conf| {
+    let name = args.bytes(0).to_vec();
+    if name.is_empty() || name.len() > usize::from(u16::MAX) {
+        return Err(Text(String::from("invalid name")));
+    }
+    if name.starts_with(b"wsgi.") {
+        return Err(Text(format!("\"{}\" is not a variable of the request", args.shown(0))));
+    }
+    let skip_empty = match args.bytes(2) {
+        b"if_not_empty" => true,
+        b"" if args.values.len() < 3 => false,
+        _ => return Err(Text(format!("invalid parameter \"{}\"", args.shown(2)))),
+    };
+    let value = complex_value(args.cf, &args.values[1])?;
+    let params = Rc::get_mut(conf.params.get_or_insert_default())
+        .ok_or_else(|| Text(String::from("configuration is shared")))?;
+    params.push(Param { name, value, skip_empty });
+    Ok(())
+});
+
+handler!(cmd_wsgi_mount, LocConf, |args, conf| {
+    set_once(&mut conf.mount, || {
+        let prefix = args.bytes(0);
+        // Whole segments and no slash at the end; the root is no prefix.
+        let good = prefix.first() == Some(&b'/')
+            && prefix.last() != Some(&b'/')
+            && !prefix.windows(2).any(|pair| pair == b"//")
+            && !prefix.contains(&b'$')
+            && !prefix.contains(&b'?');
+        if good { Ok(Rc::from(prefix)) } else { Err(args.invalid(0)) }
+    })
+});
+
+handler!(cmd_wsgi_buffer_size, LocConf, |args, conf| {
+    set_once(&mut conf.buffer_size, || {
+        // SAFETY: nginx only reads the string.
+        let size = unsafe { ngx_parse_size(&mut ngx_str(args.bytes(0))) };
+        usize::try_from(size).ok().filter(|size| *size > 0).ok_or_else(|| args.invalid(0))
+    })
+});
+
+handler!(cmd_wsgi_read_timeout, LocConf, |args, conf| {
+    set_once(&mut conf.read_timeout, || match args.time(0)? {
+        Duration::ZERO => Err(args.invalid(0)),
+        time => Ok(time),
+    })
+});
+
+fn set_once<T>(
+    field: &mut Option<T>,
+    value: impl FnOnce() -> Result<T, Refusal>,
+) -> Result<(), Refusal> {
+    if field.is_some() {
+        return Err(DUPLICATE);
+    }
+    *field = Some(value()?);
+    Ok(())
+}
+
+fn complex_value(
+    cf: *mut ngx_conf_t,
+    text: &ngx_str_t,
+) -> Result<ngx_http_complex_value_t, Refusal> {
+    let mut text = *text;
+    // SAFETY: all-zero bytes are valid for these plain C structures; nginx compiles the value
+    // into its pool and logs what is wrong with it.
+    unsafe {
+        let mut value: ngx_http_complex_value_t = std::mem::zeroed();
+        let mut ccv: ngx_http_compile_complex_value_t = std::mem::zeroed();
+        ccv.cf = cf;
+        ccv.value = &mut text;
+        ccv.complex_value = &mut value;
+        if ngx_http_compile_complex_value(&mut ccv) != NGX_OK as ngx_int_t {
+            return Err(Text(format!("invalid value \"{text}\"")));
+        }
+        Ok(value)
+    }
+}

@@ -1,0 +1,306 @@
+//! A worker's side of the pools: starts Python, queues requests, posts runners, reads the mail.
+//!
+//! `module.rs` starts a [`Worker`] in init_process; `handler.rs` submits requests to it. All of it
+//! is the event loop's but for `ngx_http_wsgi_runner`, which a pool thread runs for its life.
+//! Runs on: event loop, unless said otherwise.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ngx::ffi::{
+    NGX_OK, ngx_cycle_t, ngx_event_t, ngx_http_run_posted_requests, ngx_int_t, ngx_log_t,
+    ngx_thread_pool_t, ngx_thread_task_post, ngx_thread_task_t,
+};
+
+use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT};
+use super::context::Context;
+use super::guard::protect;
+use super::wakeup::Wakeup;
+use super::{log, process, refuse, response};
+use crate::wsgi::application::Hosted;
+use crate::wsgi::host::{Settings, SharedHost};
+use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
+use crate::wsgi::queue::{Job, Pushed, RequestQueue};
+use crate::wsgi::runner::Runners;
+
+/// Everything of this worker process. Lives until the process ends.
+pub struct Worker {
+    pub runners: Arc<Runners>,
+    pub mailbox: Arc<Mailbox>,
+    pub wakeup: Wakeup,
+    pub shutdown_timeout: Duration,
+    /// The signal that writes all stacks into the file.
+    pub stack_dump: Option<(i32, OwnedFd)>,
+    pub multiprocess: bool,
+    apps: Vec<Arc<Hosted>>,
+    pools: Vec<*mut ngx_thread_pool_t>,
+    exchanges: RefCell<HashMap<ExchangeId, *mut Context>>,
+    next_id: Cell<ExchangeId>,
+    spare: Cell<Vec<Mail>>,
+}
+
+thread_local! {
+    // Without a destructor, which would keep the image mapped in a master that unloads it.
+    static WORKER: Cell<Option<&'static Worker>> = const { Cell::new(None) };
+}
+
+/// The worker of this process, if Python runs in it.
+pub fn worker() -> Option<&'static Worker> {
+    WORKER.get()
+}
+
+pub fn is_running() -> bool {
+    worker().is_some()
+}
+
+/// The worker is leaving: takes it out, so that nothing is submitted any more.
+pub fn take() -> Option<&'static Worker> {
+    WORKER.take()
+}
+
+/// The exchange has ended for nginx.
+pub fn forget(id: ExchangeId) {
+    if let Some(worker) = worker() {
+        worker.exchanges.borrow_mut().remove(&id);
+    }
+}
+
+/// What starts an interpreter; `module.rs` supplies Python's.
+pub type StartHost = fn(&Settings, Arc<Mailbox>) -> Result<SharedHost, String>;
+
+/// Starts Python in this process and posts the import of every application.
+///
+/// # Safety
+///
+/// Called in init_process of a worker or single process, after nginx has made its pool threads.
+pub unsafe fn start(
+    cycle: *mut ngx_cycle_t,
+    main: &MainConf,
+    multiprocess: bool,
+    start_host: StartHost,
+) -> Result<(), String> {
+    let wakeup = Wakeup::new().map_err(|err| format!("eventfd() failed: {err}"))?;
+    // SAFETY: init_process, and the handler is a function of this image, which is pinned.
+    if !unsafe { wakeup.listen(cycle, Some(ngx_http_wsgi_mail)) } {
+        return Err(String::from("the eventfd cannot be watched"));
+    }
+    // SAFETY: the cycle of this process.
+    unsafe { process::keep_descriptors(cycle) };
+    let mailbox = Arc::new(Mailbox::new(wakeup.waker()));
+    let stack_dump = process::memory_file().ok().map(|file| (libc::SIGRTMAX() - 1, file));
+    let settings = Settings {
+        home: main.python_home.clone(),
+        path: main.python_path.clone(),
+        chdir: main.chdir.clone(),
+        switch_interval: main.switch_interval,
+        stack_dump: stack_dump.as_ref().map(|(signal, file)| (*signal, file.as_raw_fd())),
+    };
+    let host = start_host(&settings, Arc::clone(&mailbox))?;
+    let apps = main
+        .apps
+        .iter()
+        .map(|target| Arc::new(Hosted::new(target.to_string(), host.application(target))));
+    let apps: Vec<_> = apps.collect();
+    let queues = main.pools.iter().enumerate().map(|(index, pool)| {
+        // SAFETY: nginx has resolved its pools.
+        let threads = unsafe { refuse::threads(pool) };
+        Arc::new(RequestQueue::new(index, threads, Arc::clone(&mailbox)))
+    });
+    let queues = queues.collect();
+    let worker = Box::leak(Box::new(Worker {
+        runners: Arc::new(Runners::new(host, queues, Arc::clone(&mailbox))),
+        mailbox,
+        wakeup,
+        shutdown_timeout: main.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
+        stack_dump,
+        multiprocess,
+        apps,
+        pools: main.pools.iter().map(|pool| pool.pool).collect(),
+        exchanges: RefCell::default(),
+        next_id: Cell::new(1),
+        spare: Cell::default(),
+    }));
+    WORKER.set(Some(worker));
+    for app in &worker.apps {
+        worker.push(0, Job::Load(Arc::clone(app)), usize::MAX);
+    }
+    Ok(())
+}
+
+impl Worker {
+    pub fn app(&self, endpoint: Endpoint) -> Option<&Arc<Hosted>> {
+        self.apps.get(endpoint.app)
+    }
+
+    pub fn queue(&self, endpoint: Endpoint) -> Option<&Arc<RequestQueue>> {
+        self.runners.queues().get(endpoint.pool)
+    }
+
+    pub fn next_id(&self) -> ExchangeId {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        id
+    }
+
+    /// Mail for `id` goes to `context` from now on.
+    pub fn remember(&self, id: ExchangeId, context: *mut Context) {
+        self.exchanges.borrow_mut().insert(id, context);
+    }
+
+    fn context(&self, id: ExchangeId) -> Option<*mut Context> {
+        self.exchanges.borrow().get(&id).copied()
+    }
+
+    /// Queues a job for a pool and posts a runner if one is wanted; false when the queue is full.
+    pub fn push(&self, pool: usize, job: Job, limit: usize) -> bool {
+        let Some(queue) = self.runners.queues().get(pool) else {
+            return false;
+        };
+        match queue.push(job, limit) {
+            Pushed::Full => return false,
+            Pushed::Queued => (),
+            Pushed::PostRunner => self.post_runner(pool),
+        }
+        true
+    }
+
+    /// Posts one more runner. The task is not in any pool of nginx's: it outlives all requests.
+    fn post_runner(&self, pool: usize) {
+        let Some(tp) = self.pools.get(pool) else {
+            return;
+        };
+        let runner = Box::new(Runner { runners: Arc::clone(&self.runners), pool });
+        // SAFETY: all-zero bytes are a valid task. nginx wants a handler on its event, which it
+        // calls when the runner has left, as the last user of the task.
+        let rc = unsafe {
+            let task = Box::into_raw(Box::new(std::mem::zeroed::<ngx_thread_task_t>()));
+            (*task).ctx = Box::into_raw(runner).cast();
+            (*task).handler = Some(ngx_http_wsgi_runner);
+            (*task).event.data = task.cast();
+            (*task).event.handler = Some(ngx_http_wsgi_runner_left);
+            self.runners.posted();
+            let rc = ngx_thread_task_post(*tp, task);
+            if rc != NGX_OK as ngx_int_t {
+                drop(Box::from_raw((*task).ctx.cast::<Runner>()));
+                drop(Box::from_raw(task));
+            }
+            rc
+        };
+        if rc != NGX_OK as ngx_int_t {
+            // nginx has logged why.
+            self.runners.not_posted();
+            self.runners.queues()[pool].not_posted();
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only on the event loop of this worker; `cycle` is live.
+    unsafe fn read_mail(&self, cycle: *mut ngx_cycle_t) {
+        let mut mails = self.mailbox.collect(self.spare.take());
+        for mail in mails.drain(..) {
+            match mail {
+                // SAFETY: the context is in the table, so its request is live.
+                Mail::Response(id) => unsafe { self.respond(id) },
+                // SAFETY: as the caller says.
+                Mail::Log(record) => unsafe { self.write_log(cycle, &record) },
+                Mail::PostRunner(pool) => self.post_runner(pool),
+                Mail::RunnerLeft => (),
+            }
+        }
+        self.spare.set(mails);
+    }
+
+    unsafe fn respond(&self, id: ExchangeId) {
+        let Some(context) = self.context(id) else {
+            return;
+        };
+        // SAFETY: contexts in the table belong to live requests. The connection's memory outlives
+        // the request: nginx marks a closed one as destroyed.
+        unsafe {
+            let c = (*(*context).request).connection;
+            log::set_log_request((*c).log, (*context).request);
+            response::advance(&mut *context);
+            ngx_http_run_posted_requests(c);
+        }
+    }
+
+    unsafe fn write_log(&self, cycle: *mut ngx_cycle_t, record: &LogRecord) {
+        let text = format_args!("{}", record.line);
+        // SAFETY: contexts in the table belong to live requests; the cycle is live.
+        unsafe {
+            match record.exchange.and_then(|id| self.context(id)) {
+                Some(context) => log::write_request((*context).request, record.level, text),
+                None => log::write((*cycle).log, record.level, text),
+            }
+        }
+    }
+
+    /// Writes what the leaving runners have logged. Everything else is too late.
+    ///
+    /// # Safety
+    ///
+    /// On the event loop's thread when the loop has ended; `cycle` is live.
+    pub unsafe fn drain_log(&self, cycle: *mut ngx_cycle_t) {
+        for mail in self.mailbox.collect(Vec::new()) {
+            if let Mail::Log(record) = mail {
+                // SAFETY: the caller's.
+                unsafe { self.write_log(cycle, &record) };
+            }
+        }
+    }
+
+    /// The worker leaves with requests that it will not finish: their applications stop at the
+    /// next chunk.
+    pub fn cancel_all(&self) {
+        for context in self.exchanges.borrow().values() {
+            // SAFETY: contexts in the table are live.
+            unsafe { (**context).exchange.cancel() };
+        }
+    }
+}
+
+/// The eventfd has been written to.
+unsafe extern "C" fn ngx_http_wsgi_mail(_ev: *mut ngx_event_t) {
+    protect((), || {
+        if let Some(worker) = worker() {
+            // SAFETY: nginx's event loop calls this; its cycle is the current one.
+            unsafe { worker.read_mail(ngx::ffi::ngx_cycle) };
+        }
+    });
+}
+
+/// What a runner's task carries.
+struct Runner {
+    runners: Arc<Runners>,
+    pool: usize,
+}
+
+/// A runner's life. Runs on: pool thread.
+unsafe extern "C" fn ngx_http_wsgi_runner(data: *mut c_void, _log: *mut ngx_log_t) {
+    // SAFETY: made by `post_runner`, and run once.
+    let runner = unsafe { Box::from_raw(data.cast::<Runner>()) };
+    process::unblock_signals();
+    // It catches panics itself.
+    runner.runners.run(runner.pool);
+}
+
+/// The event loop hears that a runner has left.
+unsafe extern "C" fn ngx_http_wsgi_runner_left(ev: *mut ngx_event_t) {
+    // SAFETY: the event is part of the task it names, made by `post_runner`; nginx is done with it.
+    unsafe { drop(Box::from_raw((*ev).data.cast::<ngx_thread_task_t>())) };
+}
+
+/// Logs outside of a request.
+///
+/// # Safety
+///
+/// On the event loop; `cycle` is live.
+pub unsafe fn log_start_failure(cycle: *mut ngx_cycle_t, text: &str) {
+    // SAFETY: the caller's.
+    unsafe { log::write((*cycle).log, Level::Error, format_args!("{text}")) };
+}

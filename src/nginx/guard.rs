@@ -1,0 +1,155 @@
+//! Two guards: panics never cross into C, and a worker never hangs on Python when it leaves.
+//!
+//! The exit guard is a core module of its own, ordered before ngx_thread_pool_module, whose exit
+//! would busy-wait for every stuck thread. It waits for the runners with a deadline and, if Python
+//! does not stop, logs all stacks and leaves with status 0.
+//! Runs on: event loop.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use ngx::ffi::{
+    NGX_OK, NGX_PROCESS_SINGLE, ngx_cycle_t, ngx_delete_pidfile, ngx_int_t, ngx_list_part_t,
+    ngx_open_file_t, ngx_process, ngx_terminate, ngx_uint_t,
+};
+
+use super::dispatch::{self, Worker};
+use super::log;
+use super::process;
+use crate::wsgi::mailbox::Level;
+
+/// The master kills a worker about 3 seconds after it told it to terminate.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Calls `body`; a panic becomes an `[alert]` and `otherwise`.
+pub fn protect<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(value) => value,
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("unknown");
+            // SAFETY: nginx has a cycle and a log before it calls any module.
+            unsafe {
+                let log = (*ngx::ffi::ngx_cycle).log;
+                log::write(log, Level::Alert, format_args!("wsgi module panicked: {text}"));
+            }
+            otherwise
+        }
+    }
+}
+
+/// Before nginx makes its pool threads.
+///
+/// # Safety
+///
+/// Called by nginx in each process that it starts.
+pub unsafe extern "C" fn ngx_http_wsgi_guard_init_process(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    protect((), process::ensure_stack_size);
+    NGX_OK as ngx_int_t
+}
+
+/// Before nginx waits for its pool threads.
+///
+/// # Safety
+///
+/// Called by nginx when a process leaves.
+pub unsafe extern "C" fn ngx_http_wsgi_guard_exit_process(cycle: *mut ngx_cycle_t) {
+    protect((), || {
+        if let Some(worker) = dispatch::take() {
+            // SAFETY: the cycle is the leaving worker's.
+            unsafe { stop(worker, cycle) };
+        }
+    });
+}
+
+unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
+    // SAFETY: a plain variable that nginx's signal handler sets.
+    let terminate = unsafe { ngx_terminate != 0 };
+    let timeout = match terminate {
+        true => worker.shutdown_timeout.min(TERMINATE_TIMEOUT),
+        false => worker.shutdown_timeout,
+    };
+    let deadline = Instant::now() + timeout;
+    worker.mailbox.close();
+    worker.runners.stop();
+    worker.cancel_all();
+    loop {
+        // SAFETY: the event loop has ended, this is its thread; `cycle` is live.
+        unsafe { worker.drain_log(cycle) };
+        if worker.runners.alive() == 0 {
+            return;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            // SAFETY: as above.
+            unsafe { leave(worker, cycle, timeout) };
+        }
+        worker.wakeup.wait(left);
+    }
+}
+
+/// The worker's last words when Python does not stop.
+unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, waited: Duration) -> ! {
+    // SAFETY: the cycle of this process is live until the end of it; after `_exit` nothing runs.
+    unsafe {
+        let log = (*cycle).log;
+        let alive = worker.runners.alive();
+        log::write(
+            log,
+            Level::Error,
+            format_args!("python did not stop within {waited:?}, {alive} threads left, leaving"),
+        );
+        for line in stacks(worker) {
+            log::write(log, Level::Error, format_args!("{line}"));
+        }
+        worker.drain_log(cycle);
+        flush_files(cycle);
+        if ngx_process == NGX_PROCESS_SINGLE as ngx_uint_t {
+            ngx_delete_pidfile(cycle);
+        }
+        // Status 0: with 2 the master would never start a worker again.
+        libc::_exit(0)
+    }
+}
+
+/// The stacks of all Python threads, a line each.
+fn stacks(worker: &Worker) -> Vec<String> {
+    let Some((signal, file)) = &worker.stack_dump else {
+        return Vec::new();
+    };
+    // SAFETY: the handler of this signal, Python's faulthandler, has been installed when the
+    // worker started; it needs no GIL and is done when raise() returns.
+    unsafe { libc::raise(*signal) };
+    let mut text = Vec::new();
+    let read = file.try_clone().map(File::from).and_then(|mut file| {
+        file.rewind()?;
+        file.read_to_end(&mut text)
+    });
+    match read {
+        Ok(_) => String::from_utf8_lossy(&text).lines().map(str::to_owned).collect(),
+        Err(err) => vec![format!("the stacks cannot be read: {err}")],
+    }
+}
+
+/// Writes what buffered access logs hold: nginx's own exit, which does it, will not run.
+unsafe fn flush_files(cycle: *mut ngx_cycle_t) {
+    // SAFETY: open_files is a list of ngx_open_file_t's of the live cycle.
+    unsafe {
+        let mut part: *mut ngx_list_part_t = &raw mut (*cycle).open_files.part;
+        while !part.is_null() {
+            let files: *mut ngx_open_file_t = (*part).elts.cast();
+            for n in 0..(*part).nelts {
+                let file = files.add(n);
+                if let Some(flush) = (*file).flush {
+                    flush(file, (*cycle).log);
+                }
+            }
+            part = (*part).next;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The content handler: from nginx's request to a job in a queue.
+//!
+//! Also the two ways a request leaves without its application: refusals before it is queued, and
+//! its timer.
+//! Runs on: event loop.
+
+use std::time::Instant;
+
+use ngx::core::Status;
+use ngx::ffi::{
+    NGX_DONE, NGX_HTTP_BAD_REQUEST, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
+    NGX_HTTP_NOT_FOUND, NGX_HTTP_SERVICE_UNAVAILABLE, NGX_HTTP_SPECIAL_RESPONSE, ngx_event_t,
+    ngx_http_finalize_request, ngx_http_read_client_request_body, ngx_http_request_t,
+    ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t, ngx_uint_t,
+};
+
+use super::body::request_body;
+use super::conf::{self, LocConf};
+use super::context::{Context, Waiting};
+use super::dispatch::{self, Worker};
+use super::guard::protect;
+use super::{log, response, vars};
+use crate::wsgi::application::Admission;
+use crate::wsgi::exchange::{Exchange, Progress, time_left};
+use crate::wsgi::mailbox::Level;
+use crate::wsgi::queue::Job;
+use crate::wsgi::request::{Flags, Request};
+
+const NOT_FOUND: ngx_int_t = NGX_HTTP_NOT_FOUND as ngx_int_t;
+const BAD_REQUEST: ngx_int_t = NGX_HTTP_BAD_REQUEST as ngx_int_t;
+const INTERNAL_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+const UNAVAILABLE: ngx_int_t = NGX_HTTP_SERVICE_UNAVAILABLE as ngx_int_t;
+
+/// The handler of a location with `wsgi_app`.
+///
+/// # Safety
+///
+/// Called by nginx in the content phase.
+pub unsafe extern "C" fn ngx_http_wsgi_handler(r: *mut ngx_http_request_t) -> ngx_int_t {
+    protect(INTERNAL_ERROR, || {
+        // SAFETY: nginx's request.
+        unsafe {
+            if split_path((*r).uri.as_bytes(), conf::of_request(r).mount()).is_none() {
+                return NOT_FOUND;
+            }
+            let rc = ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_read));
+            if rc >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t { rc } else { NGX_DONE as ngx_int_t }
+        }
+    })
+}
+
+/// SCRIPT_NAME and PATH_INFO (RFC 3875 sections 4.1.5 and 4.1.13); whole segments only.
+fn split_path<'a>(uri: &'a [u8], mount: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let rest = uri.strip_prefix(mount)?;
+    matches!((mount, rest), ([], _) | (_, [] | [b'/', ..])).then(|| uri.split_at(mount.len()))
+}
+
+/// The body is complete: queue the request, or say why not.
+unsafe extern "C" fn ngx_http_wsgi_body_read(r: *mut ngx_http_request_t) {
+    let rc = protect(Err(INTERNAL_ERROR), || {
+        // SAFETY: nginx's request, with a reference for us that one finalize gives back.
+        unsafe { submit(r) }
+    });
+    // SAFETY: as above. Both may free the request; nothing touches it after them.
+    unsafe {
+        match rc {
+            Ok(()) => watch_client(r),
+            Err(rc) => ngx_http_finalize_request(r, rc),
+        }
+    }
+}
+
+unsafe fn submit(r: *mut ngx_http_request_t) -> Result<(), ngx_int_t> {
+    // SAFETY: the caller's request.
+    unsafe {
+        let conf = conf::of_request(r);
+        let (Some(worker), Some(endpoint)) = (dispatch::worker(), conf.endpoint) else {
+            log::write_request(r, Level::Error, format_args!("python is not running"));
+            return Err(INTERNAL_ERROR);
+        };
+        let (Some(app), Some(queue)) = (worker.app(endpoint), worker.queue(endpoint)) else {
+            return Err(INTERNAL_ERROR);
+        };
+        match app.admit(Instant::now()) {
+            Admission::Queue => (),
+            Admission::LoadFirst => {
+                worker.push(endpoint.pool, Job::Load(app.clone()), usize::MAX);
+            }
+            Admission::Refuse(left) => {
+                let name = app.name();
+                let text = format_args!("\"{name}\" is not loaded, next try in {left:.1?}");
+                log::write_request(r, Level::Error, text);
+                return Err(INTERNAL_ERROR);
+            }
+        }
+        let request = request(r, conf, worker, queue.threads())?;
+        let id = worker.next_id();
+        let (exchange, response) = Exchange::open(id, conf.buffer_size(), worker.mailbox.clone());
+        let limits = conf.queue();
+        let waiting = Waiting {
+            exchange,
+            queue: queue.clone(),
+            queue_timeout: limits.timeout,
+            read_timeout: conf.read_timeout(),
+        };
+        let context = Context::create(r, waiting, Some(ngx_http_wsgi_timeout));
+        if context.is_null() {
+            return Err(INTERNAL_ERROR);
+        }
+        let context = &mut *context;
+        let job = Job::Call { app: app.clone(), request, response };
+        if !worker.push(endpoint.pool, job, limits.limit) {
+            log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
+            context.detach();
+            return Err(unavailable(r, 1));
+        }
+        worker.remember(id, context);
+        context.arm(limits.timeout.unwrap_or(context.read_timeout).min(context.read_timeout));
+        Ok(())
+    }
+}
+
+/// The owned request that crosses to a pool thread.
+unsafe fn request(
+    r: *mut ngx_http_request_t,
+    conf: &LocConf,
+    worker: &Worker,
+    threads: usize,
+) -> Result<Request, ngx_int_t> {
+    // SAFETY: the caller's request.
+    unsafe {
+        let path = split_path((*r).uri.as_bytes(), conf.mount()).ok_or(NOT_FOUND)?;
+        let body = request_body(r).map_err(|err| {
+            log::write_request(r, Level::Alert, format_args!("request body: {err}"));
+            INTERNAL_ERROR
+        })?;
+        let main = conf::main_of_request(r);
+        let vars = vars::request_vars(r, main, conf, path, body.len()).map_err(|err| {
+            log::write_request(r, Level::Info, format_args!("request variables: {err}"));
+            BAD_REQUEST
+        })?;
+        let flags = Flags {
+            head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
+            multithread: threads > 1,
+            multiprocess: worker.multiprocess,
+        };
+        Ok(Request { vars, body, flags })
+    }
+}
+
+/// Notices when the client goes away. May free the request.
+unsafe fn watch_client(r: *mut ngx_http_request_t) {
+    // SAFETY: a live request that waits for its application.
+    unsafe {
+        (*r).read_event_handler = Some(ngx_http_test_reading);
+        // Its end may have been seen while the body was read; there is no second event for it.
+        let read = (*(*r).connection).read;
+        if (*r).stream.is_null() && (*read).pending_eof() != 0 {
+            ngx_http_test_reading(r);
+        }
+    }
+}
+
+/// 503 with Retry-After, in seconds (RFC 9110 section 10.2.3).
+unsafe fn unavailable(r: *mut ngx_http_request_t, seconds: u64) -> ngx_int_t {
+    // SAFETY: the caller's request.
+    unsafe {
+        let value = seconds.to_string();
+        let header = response::push_header(r, b"Retry-After", value.as_bytes());
+        if header.is_none() { INTERNAL_ERROR } else { UNAVAILABLE }
+    }
+}
+
+/// The timer of a context: it waited too long in the queue, or its application is silent.
+unsafe extern "C" fn ngx_http_wsgi_timeout(ev: *mut ngx_event_t) {
+    protect((), || {
+        // SAFETY: the event is part of its context, whose request is live while the timer is set.
+        unsafe {
+            let context = &mut *(*ev).data.cast::<Context>();
+            let c = (*context.request).connection;
+            log::set_log_request((*c).log, context.request);
+            timed_out(context);
+            ngx_http_run_posted_requests(c);
+        }
+    });
+}
+
+unsafe fn timed_out(context: &mut Context) {
+    let now = Instant::now();
+    let r = context.request;
+    let progress = context.exchange.progress();
+    // SAFETY: the context is not detached, its request is live.
+    unsafe {
+        if progress == Progress::Queued {
+            match context.queue_timeout {
+                Some((deadline, waited)) if now >= deadline => {
+                    let text = format_args!("request waited {waited:?} in the wsgi queue");
+                    log::write_request(r, Level::Error, text);
+                    let rc = unavailable(r, waited.as_secs().max(1));
+                    return response::finish(context, rc);
+                }
+                Some((deadline, _)) => {
+                    let left = deadline.saturating_duration_since(now);
+                    return context.arm(left.min(context.read_timeout));
+                }
+                None => return context.arm(context.read_timeout),
+            }
+        }
+        match time_left(progress, context.read_timeout, now) {
+            Some(left) if left.is_zero() => {
+                let time = context.read_timeout;
+                let text = format_args!("application was silent for {time:?}");
+                log::write_request(r, Level::Error, text);
+                let sent = (*r).header_sent() != 0;
+                let rc = if sent { Status::NGX_ERROR.into() } else { log::TIMED_OUT };
+                response::finish(context, rc);
+            }
+            left => context.arm(left.unwrap_or(context.read_timeout)),
+        }
+    }
+}

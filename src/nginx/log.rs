@@ -1,0 +1,82 @@
+//! nginx's error log, and the one place where a failure gets its HTTP status and log level.
+//!
+//! Lines of the application come through the worker's mailbox, because only the event loop may
+//! walk a request for its context (client, server, request, host).
+//! Runs on: event loop.
+
+use std::fmt;
+
+use ngx::ffi::{
+    NGX_HTTP_GATEWAY_TIME_OUT, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ALERT, NGX_LOG_ERR,
+    NGX_LOG_INFO, NGX_LOG_NOTICE, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_uint_t,
+};
+use ngx::ngx_log_error;
+
+use crate::wsgi::error::Failure;
+use crate::wsgi::mailbox::Level;
+
+/// nginx's number for a level.
+pub fn level(level: Level) -> ngx_uint_t {
+    let level = match level {
+        Level::Alert => NGX_LOG_ALERT,
+        Level::Error => NGX_LOG_ERR,
+        Level::Notice => NGX_LOG_NOTICE,
+        Level::Info => NGX_LOG_INFO,
+    };
+    level as ngx_uint_t
+}
+
+/// HTTP status and log level of a failed exchange. The application's own mistakes have been
+/// logged with all details where they happened.
+pub fn failure(failure: Failure) -> (ngx_int_t, Level) {
+    let level = match failure {
+        Failure::Application | Failure::Protocol | Failure::Underrun | Failure::Import => {
+            Level::Info
+        }
+        Failure::Lost => Level::Alert,
+    };
+    (NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t, level)
+}
+
+/// Status of an application that was silent too long.
+pub const TIMED_OUT: ngx_int_t = NGX_HTTP_GATEWAY_TIME_OUT as ngx_int_t;
+
+/// Writes one record to `log`.
+///
+/// # Safety
+///
+/// `log` is a live log of this cycle.
+pub unsafe fn write(log: *mut ngx_log_t, at: Level, text: fmt::Arguments<'_>) {
+    // SAFETY: `log` is live, as the caller says; the macro reads its level and writes one record.
+    #[allow(clippy::macro_metavars_in_unsafe, unused_unsafe)]
+    unsafe {
+        ngx_log_error!(level(at), log, "{text}");
+    }
+}
+
+/// Writes one record with the context of a request.
+///
+/// # Safety
+///
+/// `r` is a live request.
+pub unsafe fn write_request(r: *mut ngx_http_request_t, at: Level, text: fmt::Arguments<'_>) {
+    // SAFETY: a live request has a connection, and that a log whose data nginx keeps for it.
+    unsafe {
+        let log = (*(*r).connection).log;
+        set_log_request(log, r);
+        write(log, at, text);
+    }
+}
+
+/// nginx's ngx_http_set_log_request(): log records name this (sub)request.
+///
+/// # Safety
+///
+/// `log` is the log of the connection of the live request `r`.
+pub unsafe fn set_log_request(log: *mut ngx_log_t, r: *mut ngx_http_request_t) {
+    // SAFETY: the data of an HTTP connection's log is an ngx_http_log_ctx_t.
+    unsafe {
+        let ctx: *mut ngx::ffi::ngx_http_log_ctx_t = (*log).data.cast();
+        (*ctx).current_request = r;
+    }
+}

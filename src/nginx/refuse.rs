@@ -1,0 +1,179 @@
+//! Refusals that need the whole configuration: event method, thread pools, single process.
+//!
+//! Made in the guard module's core init_conf, before nginx's thread pools resolve theirs; never in
+//! init_module, whose failure ends a running master.
+//! Runs on: event loop (configuration, in the master).
+
+use std::ffi::{c_char, c_void};
+use std::ptr;
+
+use ngx::core::NGX_CONF_ERROR;
+use ngx::ffi::{
+    NGX_EVENT_MODULE, NGX_PROCESS_SINGLE, ngx_cycle_t, ngx_event_conf_t, ngx_event_core_module,
+    ngx_event_module_t, ngx_events_module, ngx_process, ngx_uint_t,
+};
+use ngx::http::HttpModuleConfExt;
+
+use super::conf::{MainConf, PoolUse};
+use super::dispatch;
+use super::guard::protect;
+use crate::module::http_module;
+
+/// The guard module's init_conf.
+///
+/// # Safety
+///
+/// Called by nginx when the configuration has been read.
+pub unsafe extern "C" fn ngx_http_wsgi_init_conf(
+    cycle: *mut ngx_cycle_t,
+    _conf: *mut c_void,
+) -> *mut c_char {
+    protect(NGX_CONF_ERROR.cast(), || {
+        // SAFETY: the cycle is complete but for the init_conf of later modules.
+        match unsafe { check(cycle) } {
+            Ok(()) => ptr::null_mut(),
+            Err(text) => {
+                // SAFETY: the cycle being built has a log. NGX_LOG_EMERG is 1, and not in `Level`,
+                // because nothing after the configuration may use it.
+                unsafe {
+                    ngx::ngx_log_error!(ngx::ffi::NGX_LOG_EMERG, (*cycle).log, "{text}");
+                }
+                NGX_CONF_ERROR.cast()
+            }
+        }
+    })
+}
+
+/// # Safety
+///
+/// As [`ngx_http_wsgi_init_conf`].
+unsafe fn check(cycle: *mut ngx_cycle_t) -> Result<(), String> {
+    // SAFETY: without an http block there is no configuration, which is `None`.
+    let main = unsafe { (*cycle).http_main_conf_unchecked::<MainConf>(http_module()) };
+    // SAFETY: made by this module; nothing writes to it any more.
+    let main = main.map(|main| unsafe { main.as_ref() });
+    let Some(main) = main.filter(|main| !main.apps.is_empty() || dispatch::is_running()) else {
+        return Ok(());
+    };
+    // SAFETY: the cycle is the caller's.
+    unsafe {
+        single_process(cycle)?;
+        event_method(cycle, main)?;
+    }
+    for pool in &main.pools {
+        // SAFETY: nginx made the pool for this configuration.
+        unsafe { thread_pool(pool, main)? };
+    }
+    Ok(())
+}
+
+/// nginx runs no init_process for a new configuration of a single process.
+unsafe fn single_process(cycle: *mut ngx_cycle_t) -> Result<(), String> {
+    // SAFETY: plain variables of nginx; the old cycle of a first start has no configuration.
+    let reload = unsafe {
+        ngx_process == NGX_PROCESS_SINGLE as ngx_uint_t && !(*(*cycle).old_cycle).conf_ctx.is_null()
+    };
+    if reload {
+        return Err(String::from(
+            "\"wsgi_app\" cannot be reconfigured with \"master_process off\", restart nginx",
+        ));
+    }
+    Ok(())
+}
+
+/// nginx's thread pools need an event method with notify.
+unsafe fn event_method(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> {
+    // SAFETY: the events block is read before any init_conf: its context is an array of the
+    // event modules' configurations, and `use` the index of the chosen one.
+    let (method, notify) = unsafe {
+        let events = *(*cycle).conf_ctx.add((*(&raw const ngx_events_module)).index);
+        if events.is_null() {
+            return Ok(());
+        }
+        let ecf: *mut ngx_event_conf_t =
+            (*(*events).add((*(&raw const ngx_event_core_module)).ctx_index)).cast();
+        let modules = std::slice::from_raw_parts((*cycle).modules, (*cycle).modules_n);
+        let method = modules.iter().copied().find(|module| {
+            (**module).type_ == NGX_EVENT_MODULE as ngx_uint_t
+                && (**module).ctx_index == (*ecf).use_
+        });
+        let Some(method) = method else { return Ok(()) };
+        let event: *mut ngx_event_module_t = (*method).ctx.cast();
+        ((*(*event).name).to_string(), (*event).actions.notify.is_some())
+    };
+    if notify {
+        return Ok(());
+    }
+    let place = main.pools.first().map_or_else(String::new, PoolUse::in_place);
+    Err(format!("\"wsgi_app\" does not work with the event method \"{method}\"{place}"))
+}
+
+impl PoolUse {
+    fn in_place(&self) -> String {
+        format!(" in {}:{}", self.place.file, self.place.line)
+    }
+}
+
+/// The beginning of nginx's ngx_thread_pool_s, which its headers leave out; [`layout`] checks it.
+#[repr(C)]
+struct ThreadPool {
+    mutex: libc::pthread_mutex_t,
+    queue_first: *mut c_void,
+    queue_last: *mut c_void,
+    waiting: isize,
+    cond: libc::pthread_cond_t,
+    log: *mut c_void,
+    name: ngx::ffi::ngx_str_t,
+    threads: usize,
+    max_queue: isize,
+}
+
+/// Threads and max_queue of a pool.
+///
+/// # Safety
+///
+/// `pool.pool` is a pool of the configuration at hand.
+unsafe fn layout(pool: &PoolUse) -> Result<(usize, isize), String> {
+    // SAFETY: nginx has had this structure since its thread pools exist. The name is compared by
+    // length first, so that another layout is found out before its pointer is followed.
+    unsafe {
+        let tp: *mut ThreadPool = pool.pool.cast();
+        let known =
+            (*tp).name.len == pool.name.len() && (*tp).name.as_bytes() == pool.name.as_bytes();
+        if !known {
+            return Err(String::from("this nginx has another layout of its thread pools"));
+        }
+        Ok(((*tp).threads, (*tp).max_queue))
+    }
+}
+
+/// Number of threads of a pool, once nginx has resolved its pools.
+///
+/// # Safety
+///
+/// As [`layout`].
+pub unsafe fn threads(pool: &PoolUse) -> usize {
+    // SAFETY: the caller's.
+    unsafe { layout(pool) }.map_or(1, |(threads, _)| threads.max(1))
+}
+
+unsafe fn thread_pool(pool: &PoolUse, main: &MainConf) -> Result<(), String> {
+    // SAFETY: the caller's.
+    let (threads, max_queue) = unsafe { layout(pool)? };
+    // A pool without threads is not declared: nginx refuses it, or makes the default one.
+    if threads > 0 && max_queue == 0 {
+        return Err(format!(
+            "thread pool \"{}\" with max_queue=0 cannot be used by \"wsgi_app\"{}",
+            pool.name,
+            pool.in_place()
+        ));
+    }
+    if main.aio_pools.contains(&pool.pool) {
+        return Err(format!(
+            "thread pool \"{}\" is used by both \"aio threads\" and \"wsgi_app\"{}",
+            pool.name,
+            pool.in_place()
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! The request as uwsgi vars: the set of nginx's `uwsgi_params`, the client's headers, wsgi_param.
+//!
+//! Written into one owned block, see `wsgi/vars.rs`. RFC 3875 section 4.1 for the CGI names,
+//! PEP 3333 "environ Variables" for what must be there.
+//! Runs on: event loop.
+
+use ngx::ffi::{
+    NGX_OK, ngx_connection_local_sockaddr, ngx_http_complex_value, ngx_http_core_module,
+    ngx_http_core_srv_conf_t, ngx_http_get_indexed_variable, ngx_http_request_t, ngx_inet_get_port,
+    ngx_int_t, ngx_list_part_t, ngx_str_t, ngx_table_elt_t,
+};
+
+use super::conf::{LocConf, MainConf, Param};
+use crate::wsgi::error::VarsError;
+use crate::wsgi::vars::{Vars, VarsWriter, header_byte};
+
+/// Writes the vars of one request.
+struct Writer<'a> {
+    block: VarsWriter,
+    params: &'a [Param],
+}
+
+impl Writer<'_> {
+    /// A built-in variable, unless a wsgi_param replaces it.
+    fn put(&mut self, name: &[u8], value: &[u8]) -> Result<(), VarsError> {
+        if self.params.iter().any(|param| param.name == name) {
+            return Ok(());
+        }
+        self.block.push(name, value)
+    }
+
+    /// True if a wsgi_param is named as this header would be.
+    fn replaces_header(&self, header: &[u8]) -> bool {
+        self.params.iter().any(|param| {
+            param
+                .name
+                .strip_prefix(b"HTTP_")
+                .is_some_and(|name| name.iter().copied().eq(header.iter().map(|b| header_byte(*b))))
+        })
+    }
+}
+
+/// All vars of `r`. `body`: length of the body; `path`: SCRIPT_NAME and PATH_INFO.
+///
+/// # Safety
+///
+/// `r` is a live request of this location, its body read.
+pub unsafe fn request_vars(
+    r: *mut ngx_http_request_t,
+    main: &MainConf,
+    conf: &LocConf,
+    path: (&[u8], &[u8]),
+    body: u64,
+) -> Result<Vars, VarsError> {
+    // SAFETY: the caller's request.
+    let headers = unsafe { headers(r) };
+    let size: usize = headers.iter().map(|h| h.key.len + h.value.len + b"HTTP_".len() + 6).sum();
+    let mut w = Writer { block: VarsWriter::with_capacity(size + 1024), params: conf.params() };
+    // SAFETY: the caller's request.
+    unsafe {
+        put_request(&mut w, r, main, path)?;
+        put_body(&mut w, r, body)?;
+        put_peers(&mut w, r)?;
+        put_headers(&mut w, r, &headers)?;
+        put_params(&mut w, r)?;
+    }
+    Ok(w.block.finish())
+}
+
+/// The client's headers, in order.
+unsafe fn headers<'a>(r: *mut ngx_http_request_t) -> Vec<&'a ngx_table_elt_t> {
+    let mut all = Vec::with_capacity(32);
+    // SAFETY: the list holds ngx_table_elt_t's that live as long as the request.
+    unsafe {
+        let mut part: *const ngx_list_part_t = &raw const (*r).headers_in.headers.part;
+        while !part.is_null() {
+            let elements: *const ngx_table_elt_t = (*part).elts.cast();
+            if (*part).nelts > 0 {
+                all.extend(std::slice::from_raw_parts(elements, (*part).nelts));
+            }
+            part = (*part).next;
+        }
+    }
+    all
+}
+
+unsafe fn put_request(
+    w: &mut Writer<'_>,
+    r: *mut ngx_http_request_t,
+    main: &MainConf,
+    (script_name, path_info): (&[u8], &[u8]),
+) -> Result<(), VarsError> {
+    // SAFETY: the strings of a live request; nginx has parsed its request line.
+    unsafe {
+        w.put(b"QUERY_STRING", (*r).args.as_bytes())?;
+        w.put(b"REQUEST_METHOD", (*r).method_name.as_bytes())?;
+        w.put(b"REQUEST_URI", (*r).unparsed_uri.as_bytes())?;
+        w.put(b"SCRIPT_NAME", script_name)?;
+        w.put(b"PATH_INFO", path_info)?;
+        let protocol = (*r).http_protocol.as_bytes();
+        let protocol = if protocol.is_empty() { b"HTTP/0.9" } else { protocol };
+        w.put(b"SERVER_PROTOCOL", protocol)?;
+        let root = ngx_http_get_indexed_variable(r, main.document_root as usize);
+        if !root.is_null() && (*root).not_found() == 0 {
+            w.put(b"DOCUMENT_ROOT", (*root).as_bytes())?;
+        }
+        // Set by auth_basic when it has verified the password. The variable $remote_user would
+        // also tell a name that nobody has verified.
+        let user = (*r).headers_in.user.as_bytes();
+        if !user.is_empty() {
+            w.put(b"REMOTE_USER", user)?;
+        }
+    }
+    Ok(())
+}
+
+/// A subrequest names a body only if it has one: auth_request and SSI drop their main request's.
+unsafe fn put_body(
+    w: &mut Writer<'_>,
+    r: *mut ngx_http_request_t,
+    body: u64,
+) -> Result<(), VarsError> {
+    // SAFETY: the headers of a live request.
+    unsafe {
+        if body == 0 && r != (*r).main {
+            return Ok(());
+        }
+        let headers = &(*r).headers_in;
+        if !headers.content_type.is_null() {
+            w.put(b"CONTENT_TYPE", (*headers.content_type).value.as_bytes())?;
+        }
+        if body > 0 || !headers.content_length.is_null() || headers.chunked() != 0 {
+            w.put(b"CONTENT_LENGTH", body.to_string().as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+unsafe fn put_peers(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<(), VarsError> {
+    // SAFETY: a live request has a connection, and a server configuration of the core module.
+    unsafe {
+        let c = (*r).connection;
+        let https = !(*c).ssl.is_null();
+        if https {
+            w.put(b"HTTPS", b"on")?;
+        }
+        w.put(b"REQUEST_SCHEME", if https { b"https" } else { b"http" })?;
+        w.put(b"REMOTE_ADDR", (*c).addr_text.as_bytes())?;
+        w.put(b"REMOTE_PORT", &port(ngx_inet_get_port((*c).sockaddr)))?;
+        let local = ngx_connection_local_sockaddr(c, std::ptr::null_mut(), 0);
+        let local = match local == NGX_OK as ngx_int_t {
+            true => ngx_inet_get_port((*c).local_sockaddr),
+            false => 0,
+        };
+        // A unix socket has no port; PEP 3333 wants one.
+        let server_port = match (local, https) {
+            (0, true) => 443,
+            (0, false) => 80,
+            (port, _) => port,
+        };
+        w.put(b"SERVER_PORT", &port(server_port))?;
+        let core = &*(&raw const ngx_http_core_module);
+        let cscf: *mut ngx_http_core_srv_conf_t = (*(*r).srv_conf.add(core.ctx_index)).cast();
+        let names = [(*cscf).server_name.as_bytes(), (*r).headers_in.server.as_bytes()];
+        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or(b"localhost");
+        w.put(b"SERVER_NAME", name)
+    }
+}
+
+fn port(port: u16) -> Vec<u8> {
+    if port == 0 { Vec::new() } else { port.to_string().into_bytes() }
+}
+
+/// Headers of which a second one would change the meaning of the first if they were joined.
+const SINGLE: [&[u8]; 4] = [b"authorization", b"host", b"if-modified-since", b"range"];
+/// Headers that reach the application under another name, or never.
+const HIDDEN: [&[u8]; 4] = [b"content-length", b"content-type", b"transfer-encoding", b"proxy"];
+
+/// HTTP_*: repeated headers are joined, as nginx 1.23 and later do by themselves.
+unsafe fn put_headers(
+    w: &mut Writer<'_>,
+    r: *mut ngx_http_request_t,
+    headers: &[&ngx_table_elt_t],
+) -> Result<(), VarsError> {
+    // SAFETY: the caller's request.
+    let target_host = unsafe { host_of_target(r) };
+    if let Some(host) = target_host.filter(|_| !w.replaces_header(b"host")) {
+        w.block.push(b"HTTP_HOST", host)?;
+    }
+    for (n, header) in headers.iter().enumerate() {
+        let name = header.key.as_bytes();
+        let is = |known: &&[u8]| name.eq_ignore_ascii_case(known);
+        if HIDDEN.iter().any(is)
+            || w.replaces_header(name)
+            || (target_host.is_some() && is(&&b"host"[..]))
+            || is_shadowed(name, headers)
+            || headers[..n].iter().any(|earlier| same_name(earlier, header))
+        {
+            continue;
+        }
+        let later = || headers[n + 1..].iter().filter(|later| same_name(later, header));
+        if later().next().is_none() || SINGLE.iter().any(is) {
+            w.block.push_header(name, header.value.as_bytes())?;
+            continue;
+        }
+        let separator: &[u8] = if is(&&b"cookie"[..]) { b"; " } else { b", " };
+        let mut joined = header.value.as_bytes().to_vec();
+        for header in later() {
+            joined.extend_from_slice(separator);
+            joined.extend_from_slice(header.value.as_bytes());
+        }
+        w.block.push_header(name, &joined)?;
+    }
+    Ok(())
+}
+
+fn same_name(a: &ngx_table_elt_t, b: &ngx_table_elt_t) -> bool {
+    // nginx's hash of the lower-case name first.
+    a.hash == b.hash && a.key.as_bytes().eq_ignore_ascii_case(b.key.as_bytes())
+}
+
+/// X_User never overrides X-User (CVE-2015-7519, CVE-2024-45614); nginx passes the former only
+/// with underscores_in_headers.
+fn is_shadowed(name: &[u8], headers: &[&ngx_table_elt_t]) -> bool {
+    fn cgi(name: &[u8]) -> impl Iterator<Item = u8> + '_ {
+        name.iter().map(|b| header_byte(*b))
+    }
+    let underscores = |name: &[u8]| name.iter().filter(|b| **b == b'_').count();
+    let mine = underscores(name);
+    mine > 0
+        && headers.iter().any(|other| {
+            let other = other.key.as_bytes();
+            other.len() == name.len() && underscores(other) < mine && cgi(other).eq(cgi(name))
+        })
+}
+
+/// The host of an absolute-form request target, with its port: it wins over the Host header
+/// (RFC 9112 section 3.2.2).
+unsafe fn host_of_target<'a>(r: *mut ngx_http_request_t) -> Option<&'a [u8]> {
+    // SAFETY: nginx sets both pointers while it parses the request line, which lives as long as
+    // the request. It keeps no pointer to the port that would survive a larger header buffer.
+    unsafe {
+        let (start, end) = ((*r).host_start, (*r).host_end);
+        if start.is_null() || end <= start {
+            return None;
+        }
+        let line = (*r).request_line.as_bytes();
+        let from = (start as usize).checked_sub(line.as_ptr() as usize)?;
+        let target = line.get(from..)?;
+        let host = end.offset_from(start) as usize;
+        let port = target
+            .get(host..)?
+            .strip_prefix(b":")
+            .map_or(0, |rest| 1 + rest.iter().take_while(|b| b.is_ascii_digit()).count());
+        target.get(..host + port)
+    }
+}
+
+/// wsgi_param, in the order of the configuration.
+unsafe fn put_params(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<(), VarsError> {
+    for param in w.params {
+        let mut value = ngx_str_t::empty();
+        let compiled = (&raw const param.value).cast_mut();
+        // SAFETY: compiled for this location; nginx evaluates it into the request's pool and
+        // only reads the compiled form.
+        let rc = unsafe { ngx_http_complex_value(r, compiled, &mut value) };
+        if rc == NGX_OK as ngx_int_t && !(param.skip_empty && value.is_empty()) {
+            w.block.push(&param.name, value.as_bytes())?;
+        }
+    }
+    Ok(())
+}

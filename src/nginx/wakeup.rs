@@ -1,0 +1,98 @@
+//! The eventfd through which pool threads wake the event loop of their worker.
+//!
+//! `ngx_notify` has one global handler slot and belongs to nginx's own thread pools. The event
+//! sits on a connection structure of our own, as nginx's notify event does: it takes none of the
+//! worker_connections, and it is not mistaken for a socket left open at exit.
+//! Runs on: event loop; the waking function on any thread.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use ngx::ffi::{
+    NGX_OK, ngx_connection_t, ngx_cycle_t, ngx_event_handler_pt, ngx_event_t,
+    ngx_handle_read_event, ngx_int_t,
+};
+
+/// An eventfd in nginx's event loop. Lives as long as its process: a late thread may still write.
+pub struct Wakeup {
+    fd: OwnedFd,
+}
+
+impl Wakeup {
+    /// Makes the eventfd; [`Self::listen`] puts it into the event loop.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no arguments by reference; the result is checked before it is owned.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        if fd == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nobody else has.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// What wakes the event loop; usable from any thread, never blocks.
+    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let fd = self.fd();
+        move || {
+            let one = 1u64.to_ne_bytes();
+            // SAFETY: writes 8 bytes from a live array. The descriptor is open for the life of
+            // the process. EAGAIN means the counter is full, that is, a wake-up is pending.
+            unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
+        }
+    }
+
+    /// Calls `handler` on the event loop after each wake-up.
+    ///
+    /// # Safety
+    ///
+    /// Called in init_process, when the worker's event method is initialised. `handler` must be
+    /// good for the life of the process.
+    pub unsafe fn listen(&self, cycle: *mut ngx_cycle_t, handler: ngx_event_handler_pt) -> bool {
+        // SAFETY: all-zero bytes are a valid value of these plain C structures. They are leaked,
+        // because the event loop keeps pointers to them until the process ends.
+        let (c, read, write) = unsafe {
+            (
+                Box::leak(Box::new(std::mem::zeroed::<ngx_connection_t>())),
+                Box::leak(Box::new(std::mem::zeroed::<ngx_event_t>())),
+                Box::leak(Box::new(std::mem::zeroed::<ngx_event_t>())),
+            )
+        };
+        // SAFETY: the cycle is the one being started, its log lives as long.
+        let log = unsafe { (*cycle).log };
+        c.fd = self.fd();
+        c.log = log;
+        read.log = log;
+        write.log = log;
+        read.handler = handler;
+        c.read = read;
+        c.write = write;
+        // nginx marks events of a reused connection with alternating instances; ours is never
+        // reused, but epoll compares the bit.
+        read.set_instance(1);
+        write.set_instance(1);
+        read.data = (&raw mut *c).cast();
+        write.data = (&raw mut *c).cast();
+        // SAFETY: the event is complete; epoll keeps the pointer to the leaked connection. The
+        // event is edge-triggered, so that each write is reported and nothing need be read.
+        unsafe { ngx_handle_read_event(read, 0) == NGX_OK as ngx_int_t }
+    }
+
+    /// Blocks until a wake-up or the timeout. Only when the event loop has ended.
+    pub fn wait(&self, timeout: Duration) {
+        let mut poll = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
+        // Rounded up, so that the deadline has passed when the timeout is over.
+        let timeout = i32::try_from(timeout.as_millis() + 1).unwrap_or(i32::MAX);
+        let mut count = [0u8; 8];
+        // SAFETY: one pollfd, one live buffer of 8 bytes; failures (EINTR, EAGAIN) only make the
+        // caller look again.
+        unsafe {
+            libc::poll(&mut poll, 1, timeout);
+            libc::read(self.fd(), count.as_mut_ptr().cast(), count.len());
+        }
+    }
+}

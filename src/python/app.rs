@@ -1,0 +1,127 @@
+//! Loads an application by its `wsgi_app` target, and calls it.
+//!
+//! Made by `interpreter`; [`crate::wsgi::application::Hosted`] decides when it is loaded and
+//! called. A failed import is logged and never leaves this file as anything but `false`: not even
+//! SystemExit may end the worker.
+//! Runs on: pool thread. PEP 3333, "The Application/Framework Side".
+
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{self, Path};
+use std::sync::OnceLock;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+use crate::wsgi::application::Application;
+use crate::wsgi::error::Failure;
+use crate::wsgi::exchange::ResponseSender;
+use crate::wsgi::request::Request;
+use crate::wsgi::target::{Source, Target};
+
+use super::environ::EnvironMaker;
+use super::errors::Context;
+use super::{call, exception, interpreter};
+
+struct Loaded {
+    callable: Py<PyAny>,
+    environ: EnvironMaker,
+}
+
+pub struct PythonApplication {
+    target: Target,
+    loaded: OnceLock<Loaded>,
+}
+
+impl PythonApplication {
+    pub fn new(target: Target) -> Self {
+        Self { target, loaded: OnceLock::new() }
+    }
+
+    fn import(&self, py: Python<'_>) -> PyResult<Loaded> {
+        let mut found = match &self.target.source {
+            Source::Module(name) => {
+                py.import("importlib")?.call_method1("import_module", (name,))?
+            }
+            Source::File(path) => load_file(py, path)?,
+        };
+        for name in self.target.callable.split('.') {
+            found = found.getattr(name)?;
+        }
+        if self.target.factory {
+            found = found.call0()?;
+        }
+        if !found.is_callable() {
+            let what = if self.target.factory { "what it returns" } else { "it" };
+            let kind = found.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("{what} is not callable: {kind}")));
+        }
+        Ok(Loaded { callable: found.unbind(), environ: EnvironMaker::new(py)? })
+    }
+}
+
+impl Application for PythonApplication {
+    fn load(&self) -> bool {
+        if self.loaded.get().is_some() {
+            return true;
+        }
+        Python::attach(|py| {
+            let _context = Context::enter(py, None);
+            let imported = self.import(py);
+            call::returned();
+            match imported {
+                Ok(loaded) => self.loaded.set(loaded).is_ok() || self.loaded.get().is_some(),
+                Err(err) => {
+                    let what = format!("wsgi_app \"{}\" could not be loaded", self.target);
+                    exception::log(py, None, &what, &err);
+                    false
+                }
+            }
+        })
+    }
+
+    fn call(&self, request: Request, mut response: ResponseSender) {
+        let Some(loaded) = self.loaded.get() else {
+            response.finish(Err(Failure::Import));
+            return;
+        };
+        Python::attach(|py| {
+            call::serve(loaded.callable.bind(py), &loaded.environ, request, response);
+        });
+    }
+}
+
+fn load_file<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyAny>> {
+    let path = path::absolute(path)?;
+    let name = module_name(&path);
+    interpreter::bootstrap(py)?.call_method1("load_file", (name, path.as_os_str()))
+}
+
+/// `/srv/my-app.py` is `_wsgi__2fsrv_2fmy_2dapp_2epy`: no two paths share a name, and no module
+/// that can be imported has such a one.
+fn module_name(path: &Path) -> String {
+    path.as_os_str().as_bytes().iter().fold("_wsgi_".to_owned(), |mut name, byte| {
+        if byte.is_ascii_alphanumeric() {
+            name.push(char::from(*byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "_{byte:02x}");
+        }
+        name
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn module_names_of_files_are_unique() {
+        assert_eq!(module_name(Path::new("/srv/my-app.py")), "_wsgi__2fsrv_2fmy_2dapp_2epy");
+        let paths = ["/a_2fb.py", "/a/b.py", "/a_b.py", "/a-b.py", "/a.b.py"];
+        let mut names: Vec<_> = paths.iter().map(|p| module_name(Path::new(p))).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), paths.len());
+    }
+}

@@ -1,0 +1,89 @@
+"""What is clearer in Python than in Rust. Loaded once by interpreter.rs, after the start.
+
+Runs on: the thread that starts Python (paths, wrap_exit, dump_stacks_on), pool threads (the rest).
+"""
+
+import atexit
+import faulthandler
+import importlib.util
+import os
+import posix
+import site
+import sys
+import threading
+import traceback
+
+_loading = threading.RLock()
+
+
+def paths(chdir, entries):
+    """Put chdir and the entries, with what their .pth files name, in front of sys.path."""
+    front = [os.path.abspath(chdir)] if chdir else []
+    for entry in map(os.path.abspath, entries):
+        before = set(sys.path)
+        site.addsitedir(entry)
+        front.append(entry)
+        front.extend(path for path in sys.path if path not in before)
+    rest = [os.path.abspath(path) for path in sys.path]
+    sys.path[:] = dict.fromkeys(front + rest)
+
+
+def wrap_exit():
+    """Exit status 2 makes the server never start a worker again; forked children may use it."""
+    worker, getpid, leave = os.getpid(), os.getpid, os._exit
+
+    def _exit(status):
+        """Exit to the system with specified status, without normal exit processing."""
+        if getpid() == worker and isinstance(status, int) and status & 0xFF == 2:
+            status = 70
+        leave(status)
+
+    os._exit = posix._exit = _exit
+
+
+def dump_stacks_on(signum, fd):
+    """Let the C handler of faulthandler write all stacks: it needs no GIL."""
+    faulthandler.register(signum, file=fd, all_threads=True, chain=False)
+
+
+def load_file(name, path):
+    """Import a file as module `name`; a failed import leaves nothing behind."""
+    with _loading:
+        module = sys.modules.get(name)
+        if module is None:
+            spec = importlib.util.spec_from_file_location(name, path)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                sys.modules.pop(name, None)
+                raise
+        return module
+
+
+def format_exception(exc, tb):
+    """The traceback as one str, without this module and the import machinery below it."""
+    while tb is not None and tb.tb_frame.f_code.co_filename in _OURS:
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(exc), exc, tb))
+
+
+_OURS = {
+    __file__,
+    importlib.__file__,
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+}
+
+
+def leave():
+    """What the end of an interpreter does for the application; yields what went wrong."""
+    flush = (lambda: sys.stdout.flush(), lambda: sys.stderr.flush())
+    shutdown = getattr(threading, "_shutdown", None)
+    for step in (shutdown, atexit._run_exitfuncs, *flush):
+        try:
+            if step is not None:
+                step()
+        except BaseException as exc:
+            yield exc

@@ -1,0 +1,239 @@
+//! One request, from the call of the application to the `close()` of what it returned.
+//!
+//! Called by `app` for each request. Whatever happens, the exchange gets exactly one end, `close()`
+//! runs once after it, and the objects the application may have kept are dead afterwards. After
+//! every return from application code a forked child is caught: it must never answer.
+//! Runs on: pool thread. PEP 3333, "Specification Details", "Error Handling".
+
+use pyo3::exceptions::PyBrokenPipeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+
+use crate::wsgi::error::Failure;
+use crate::wsgi::exchange::ResponseSender;
+use crate::wsgi::fork;
+use crate::wsgi::mailbox::{ExchangeId, Level};
+use crate::wsgi::request::Request;
+
+use super::environ::EnvironMaker;
+use super::errors::{Context, LogStream};
+use super::exception;
+use super::ffi;
+use super::input::Input;
+use super::log;
+use super::response::{Refused, Response, Wanted};
+use super::start_response::StartResponse;
+
+/// Serves one request.
+pub fn serve(
+    app: &Bound<'_, PyAny>,
+    maker: &EnvironMaker,
+    request: Request,
+    sender: ResponseSender,
+) {
+    let id = sender.id();
+    if let Err(err) = Call::open(app.py(), request, sender, maker).map(|call| call.run(app)) {
+        exception::log(app.py(), Some(id), "the request could not be handed over", &err);
+    }
+}
+
+/// To be called after every return from application code.
+pub fn returned() {
+    if fork::is_child() {
+        ffi::leave_forked_child();
+    }
+}
+
+/// Why the application's output ends early.
+enum Broken {
+    /// An exception, and where it comes from if not from the application.
+    Raised(&'static str, PyErr),
+    /// PEP 3333 is broken: what to say of it.
+    Protocol(String),
+    Cancelled,
+}
+
+/// The objects of one request.
+struct Call<'py> {
+    py: Python<'py>,
+    id: ExchangeId,
+    environ: Bound<'py, PyAny>,
+    start: Bound<'py, StartResponse>,
+    input: Bound<'py, Input>,
+    errors: Bound<'py, LogStream>,
+    _context: Context<'py>,
+}
+
+impl<'py> Call<'py> {
+    fn open(
+        py: Python<'py>,
+        request: Request,
+        sender: ResponseSender,
+        maker: &EnvironMaker,
+    ) -> PyResult<Self> {
+        let Request { vars, body, flags } = request;
+        let id = sender.id();
+        let input = Bound::new(py, Input::new(body))?;
+        let errors = Bound::new(py, LogStream::of_request(id))?;
+        let environ = maker.make(py, &vars, flags, &input, &errors)?.into_any();
+        let start = Bound::new(py, StartResponse::new(Response::new(sender, flags.head)))?;
+        Ok(Self { py, id, environ, start, input, errors, _context: Context::enter(py, Some(id)) })
+    }
+
+    fn run(&self, app: &Bound<'py, PyAny>) {
+        let result = app.call1((&self.environ, &self.start));
+        returned();
+        match result {
+            Ok(result) => {
+                self.finish(self.pass_on(&result));
+                self.close(&result);
+            }
+            Err(err) => self.finish(Err(Broken::Raised("", err))),
+        }
+    }
+
+    /// Sends what the application returned.
+    fn pass_on(&self, result: &Bound<'py, PyAny>) -> Result<(), Broken> {
+        if let Ok(list) = result.cast_exact::<PyList>() {
+            return self.send_sequence(list.iter(), list.iter());
+        }
+        if let Ok(tuple) = result.cast_exact::<PyTuple>() {
+            return self.send_sequence(tuple.iter(), tuple.iter());
+        }
+        if result.is_instance_of::<PyBytes>() {
+            return self.send_sequence([result.clone()].into_iter(), [result.clone()].into_iter());
+        }
+        if result.is_instance_of::<PyString>() {
+            return Err(Broken::Protocol(wrong_item("application returned", result)));
+        }
+        self.send_iterable(result)
+    }
+
+    /// All is there: one wake-up of the event loop serves the chunks and the end.
+    fn send_sequence<I>(&self, items: I, same_items: I) -> Result<(), Broken>
+    where
+        I: Iterator<Item = Bound<'py, PyAny>>,
+    {
+        let len =
+            |item: Bound<'py, PyAny>| Some(item.cast::<PyBytes>().ok()?.as_bytes().len() as u64);
+        if let Some(total) = items.map(len).sum::<Option<u64>>() {
+            self.response(|response| response.know_length(total))?;
+        }
+        for item in same_items {
+            if self.send(&item, true)? == Wanted::Nothing {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_iterable(&self, result: &Bound<'py, PyAny>) -> Result<(), Broken> {
+        let iter = result.try_iter();
+        returned();
+        let mut iter = iter.map_err(|err| Broken::Raised("application's result:", err))?;
+        loop {
+            let item = iter.next();
+            returned();
+            let Some(item) = item else { return Ok(()) };
+            let item = item.map_err(|err| Broken::Raised("", err))?;
+            if self.send(&item, false)? == Wanted::Nothing {
+                return Ok(());
+            }
+        }
+    }
+
+    fn send(&self, item: &Bound<'py, PyAny>, more: bool) -> Result<Wanted, Broken> {
+        let Ok(chunk) = item.cast::<PyBytes>() else {
+            return Err(Broken::Protocol(wrong_item("application yielded", item)));
+        };
+        match self.response(|response| response.send(self.py, chunk.as_bytes(), more))? {
+            Ok(wanted) => Ok(wanted),
+            Err(Refused::Cancelled(_)) => Err(Broken::Cancelled),
+            Err(Refused::NoHead) => Err(Broken::Protocol(NO_HEAD.to_owned())),
+        }
+    }
+
+    /// Borrows the response; fails while another thread of the application writes.
+    fn response<R>(&self, act: impl FnOnce(&mut Response) -> R) -> Result<R, Broken> {
+        let raised = |err| Broken::Raised("write() still runs in another thread", err);
+        let mut start = self.start.try_borrow_mut().map_err(|err| raised(err.into()))?;
+        Ok(act(start.response().map_err(raised)?))
+    }
+
+    /// Logs what is wrong, then ends the exchange.
+    fn finish(&self, outcome: Result<(), Broken>) {
+        let end = match outcome {
+            Ok(()) => {
+                if let Ok(Err(Failure::Protocol)) = self.response(Response::complete) {
+                    self.say(Level::Error, NO_HEAD);
+                }
+                return;
+            }
+            // The end reaches nobody.
+            Err(Broken::Cancelled) => Ok(()),
+            Err(Broken::Protocol(line)) => {
+                self.say(Level::Error, &line);
+                Err(Failure::Protocol)
+            }
+            Err(Broken::Raised(what, err)) => {
+                self.explain(what, &err);
+                Err(Failure::Application)
+            }
+        };
+        // If the response is borrowed for good, the end comes when the sender is dropped.
+        let _ = self.response(|response| response.finish(end));
+    }
+
+    /// A client that has gone is not the application's fault: no traceback for it.
+    fn explain(&self, what: &str, err: &PyErr) {
+        let gone = self.response(|response| response.is_cancelled()).unwrap_or(false);
+        if gone && err.is_instance_of::<PyBrokenPipeError>(self.py) {
+            self.say(Level::Info, "application stopped at write(): the client is gone");
+        } else {
+            exception::log(self.py, Some(self.id), what, err);
+        }
+    }
+
+    fn say(&self, level: Level, line: &str) {
+        log::text(self.py, Some(self.id), level, line);
+    }
+
+    /// `close()` is for the application to clean up, whatever has become of the response.
+    fn close(&self, result: &Bound<'py, PyAny>) {
+        if result.is_exact_instance_of::<PyList>()
+            || result.is_exact_instance_of::<PyTuple>()
+            || result.is_exact_instance_of::<PyBytes>()
+        {
+            return;
+        }
+        let closed = result
+            .getattr_opt(intern!(self.py, "close"))
+            .and_then(|close| close.map_or(Ok(()), |close| close.call0().map(drop)));
+        returned();
+        if let Err(err) = closed {
+            exception::log(self.py, Some(self.id), "close() of the application's result:", &err);
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        // Also after a panic: an exchange without an end would keep its client waiting.
+        if let Ok(mut start) = self.start.try_borrow_mut() {
+            drop(start.end());
+        }
+        self.input.get().end();
+        self.errors.get().flush(self.py);
+    }
+}
+
+const NO_HEAD: &str = "application did not call start_response() before its first chunk or end";
+
+/// `TypeError: application yielded str instead of bytes`.
+fn wrong_item(what: &str, item: &Bound<'_, PyAny>) -> String {
+    let name = item.get_type();
+    let name = name.name();
+    let name = name.as_ref().map_or("?".into(), |name| name.to_string_lossy());
+    format!("TypeError: {what} {name} instead of bytes")
+}

@@ -1,0 +1,229 @@
+//! Text streams that end in the error log: `wsgi.errors`, sys.stdout and sys.stderr.
+//!
+//! Made by `call` (one per request) and `interpreter` (two for good). A line becomes one record at
+//! its line end, at `flush()` or at the end of the request. What print() writes gets the context
+//! of the request that runs on the same thread. Writing never fails and blocks only for room in
+//! the log.
+//! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyMemoryView, PyString, PyTuple};
+
+use crate::wsgi::mailbox::{ExchangeId, Level};
+
+use super::lines::LineBuffer;
+use super::{exception, log};
+
+thread_local! {
+    /// The request that this thread serves.
+    static CURRENT: Cell<Option<ExchangeId>> = const { Cell::new(None) };
+    /// What print() has begun on this thread: stdout, stderr.
+    static BEGUN: RefCell<[LineBuffer; 2]> =
+        const { RefCell::new([LineBuffer::new(), LineBuffer::new()]) };
+}
+
+/// While it lives, what this thread prints belongs to one request, or to an import (`None`).
+pub struct Context<'py>(Python<'py>, Option<ExchangeId>);
+
+impl<'py> Context<'py> {
+    pub fn enter(py: Python<'py>, exchange: Option<ExchangeId>) -> Self {
+        CURRENT.set(exchange);
+        Self(py, exchange)
+    }
+}
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        for std in [Std::Out, Std::Err] {
+            let lines = BEGUN.with_borrow_mut(|begun| begun[std as usize].flush());
+            emit(self.0, self.1, lines);
+        }
+        CURRENT.set(None);
+    }
+}
+
+fn emit(py: Python<'_>, exchange: Option<ExchangeId>, lines: Vec<String>) {
+    for line in lines {
+        log::record(py, exchange, Level::Error, line);
+    }
+}
+
+/// One of the two streams of the process.
+#[derive(Debug, Clone, Copy)]
+pub enum Std {
+    Out = 0,
+    Err = 1,
+}
+
+enum Source {
+    Request(ExchangeId, Mutex<LineBuffer>),
+    Std(Std),
+}
+
+/// The stream. A stream of a request outlives it; its lines then have no context.
+#[pyclass(frozen, module = "wsgi", name = "LogStream")]
+pub struct LogStream(Source);
+
+impl LogStream {
+    /// `wsgi.errors` of one request.
+    pub fn of_request(exchange: ExchangeId) -> Self {
+        Self(Source::Request(exchange, Mutex::new(LineBuffer::new())))
+    }
+
+    /// A replacement for sys.stdout or sys.stderr.
+    pub fn of_process(std: Std) -> Self {
+        Self(Source::Std(std))
+    }
+
+    /// Lets `cut` cut lines under the stream's lock, and logs them without it.
+    fn with_lines(&self, py: Python<'_>, cut: impl FnOnce(&mut LineBuffer) -> Vec<String>) {
+        let (exchange, lines) = match &self.0 {
+            Source::Request(exchange, buffer) => {
+                let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+                (Some(*exchange), cut(&mut buffer))
+            }
+            Source::Std(std) => {
+                (CURRENT.get(), BEGUN.with_borrow_mut(|begun| cut(&mut begun[*std as usize])))
+            }
+        };
+        emit(py, exchange, lines);
+    }
+
+    fn write_bytes(&self, py: Python<'_>, bytes: &[u8]) {
+        self.with_lines(py, |buffer| buffer.push(bytes));
+    }
+}
+
+#[pymethods]
+impl LogStream {
+    fn write(&self, text: &Bound<'_, PyString>) -> PyResult<usize> {
+        self.write_bytes(text.py(), exception::readable(text)?.as_bytes());
+        text.code_point_len()
+    }
+
+    fn writelines(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        for line in lines.try_iter()? {
+            self.write(line?.cast::<PyString>()?)?;
+        }
+        Ok(())
+    }
+
+    pub fn flush(&self, py: Python<'_>) {
+        self.with_lines(py, LineBuffer::flush);
+    }
+
+    /// The descriptor of the error log. A single request has none.
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        match self.0 {
+            Source::Std(_) => Ok(2),
+            Source::Request(..) => Err(exception::unsupported(py, "fileno")),
+        }
+    }
+
+    /// Nothing to set: some programs ask sys.stdout for UTF-8, which it is.
+    #[pyo3(signature = (*_args, **_options))]
+    fn reconfigure(&self, _args: &Bound<'_, PyTuple>, _options: Option<&Bound<'_, PyAny>>) {}
+
+    /// The log stays open.
+    fn close(&self, py: Python<'_>) {
+        self.flush(py);
+    }
+
+    fn isatty(&self) -> bool {
+        false
+    }
+
+    fn readable(&self) -> bool {
+        false
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        false
+    }
+
+    #[getter]
+    fn line_buffering(&self) -> bool {
+        true
+    }
+
+    #[getter]
+    fn encoding(&self) -> &'static str {
+        "utf-8"
+    }
+
+    #[getter]
+    fn errors(&self) -> &'static str {
+        "backslashreplace"
+    }
+
+    #[getter]
+    fn mode(&self) -> &'static str {
+        "w"
+    }
+
+    #[getter]
+    fn newlines(&self) -> Option<&'static str> {
+        None
+    }
+
+    #[getter]
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Source::Request(..) => "<wsgi.errors>",
+            Source::Std(Std::Out) => "<stdout>",
+            Source::Std(Std::Err) => "<stderr>",
+        }
+    }
+
+    #[getter]
+    fn buffer(slf: Py<Self>) -> LogBuffer {
+        LogBuffer(slf)
+    }
+}
+
+/// The same stream for bytes.
+#[pyclass(frozen, module = "wsgi", name = "LogBuffer")]
+pub struct LogBuffer(Py<LogStream>);
+
+#[pymethods]
+impl LogBuffer {
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let bytes = PyMemoryView::from(data)?.call_method0("tobytes")?;
+        let bytes: &[u8] = bytes.extract()?;
+        self.0.get().write_bytes(data.py(), bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&self, py: Python<'_>) {
+        self.0.get().flush(py);
+    }
+
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        self.0.get().fileno(py)
+    }
+
+    fn isatty(&self) -> bool {
+        false
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        false
+    }
+}

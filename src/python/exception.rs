@@ -1,0 +1,80 @@
+//! Exceptions on their way to the log, and errors of this module on their way to the application.
+//!
+//! Called by `app` and `call` (logging), `start_response` and `input` (raising). Formatting is
+//! left to Python's `traceback`; `PyErr_Print` is never used, since on SystemExit it would end the
+//! process.
+//! Runs on: pool thread. PEP 3333, "Error Handling".
+
+use pyo3::exceptions::{PyBrokenPipeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+
+use crate::wsgi::error::{Cancelled, HeadError};
+use crate::wsgi::mailbox::{ExchangeId, Level};
+
+use super::{interpreter, log};
+
+/// Logs an exception with its traceback, a record a line; `what` comes first if not empty.
+pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr) {
+    if !what.is_empty() {
+        log::text(py, exchange, Level::Error, what);
+    }
+    match format(py, err) {
+        Ok(text) => log::text(py, exchange, Level::Error, &text),
+        // The formatting fails in turn when memory or stack is what is lacking.
+        Err(_) => {
+            let name = err.get_type(py);
+            let name = name.name();
+            let name = name.as_ref().map_or("exception".into(), |name| name.to_string_lossy());
+            log::text(py, exchange, Level::Error, &format!("{name}: (no traceback)"));
+        }
+    }
+}
+
+fn format(py: Python<'_>, err: &PyErr) -> PyResult<String> {
+    let exc = err.value(py);
+    let text = interpreter::bootstrap(py)?
+        .call_method1(pyo3::intern!(py, "format_exception"), (exc, err.traceback(py)))?;
+    Ok(readable(text.cast::<PyString>()?)?.into_owned())
+}
+
+/// The text of a str; lone surrogates, which UTF-8 cannot hold, become `\udcNN`.
+pub fn readable<'a>(text: &'a Bound<'_, PyString>) -> PyResult<std::borrow::Cow<'a, str>> {
+    if let Ok(text) = text.to_str() {
+        return Ok(text.into());
+    }
+    let bytes = text.call_method1("encode", ("utf-8", "backslashreplace"))?;
+    let bytes: Vec<u8> = bytes.extract()?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned().into())
+}
+
+/// What start_response raises for a bad status or header.
+pub fn from_head_error(err: &HeadError) -> PyErr {
+    PyValueError::new_err(err.to_string())
+}
+
+/// What write() raises when nobody reads any more.
+pub fn from_cancelled(err: Cancelled) -> PyErr {
+    PyBrokenPipeError::new_err((libc::EPIPE, err.to_string()))
+}
+
+/// `TypeError: <what> must be <kind>, not <type of got>`.
+pub fn wrong_type(what: &str, kind: &str, got: &Bound<'_, PyAny>) -> PyErr {
+    let name = got.get_type();
+    let name = name.name();
+    let name = name.as_ref().map_or("?".into(), |name| name.to_string_lossy());
+    PyTypeError::new_err(format!("{what} must be {kind}, not {name}"))
+}
+
+/// `io.UnsupportedOperation`, for an operation that a stream does not have.
+pub fn unsupported(py: Python<'_>, operation: &str) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let raised = CLASS
+        .get_or_try_init(py, || py.import("io")?.getattr("UnsupportedOperation").map(Bound::unbind))
+        .and_then(|class| class.bind(py).call1((operation,)));
+    match raised {
+        Ok(exc) => PyErr::from_value(exc),
+        Err(err) => err,
+    }
+}

@@ -1,0 +1,48 @@
+//! The few calls that PyO3 has no safe form for, each wrapped in a safe function.
+//!
+//! Called by everything in this room. PEP 3333, "Unicode Issues": strings of the environ and of
+//! the head are bytes in disguise, one character (U+0000 to U+00FF) a byte.
+//! Runs on: pool thread.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pyo3::types::string::PyStringData;
+
+/// A str with one character for each byte.
+pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    // SAFETY: pointer and length are those of one slice, which CPython only reads; the result is
+    // a new reference to a str, or null with an exception set; `py` proves that we are attached.
+    unsafe {
+        let text = ffi::PyUnicode_DecodeLatin1(
+            bytes.as_ptr().cast(),
+            bytes.len() as ffi::Py_ssize_t,
+            std::ptr::null(),
+        );
+        Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
+    }
+}
+
+/// The bytes behind a str; `None` if one of its characters is above U+00FF.
+pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
+    // SAFETY: the str is alive as long as the borrow and immutable. CPython stores a str in the
+    // narrowest form that fits (PEP 393), so one without such a character is always in Ucs1.
+    match unsafe { text.data() } {
+        Ok(PyStringData::Ucs1(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Ends a forked child of the worker that has returned from the application: it must not go on
+/// as if it were the worker. EX_SOFTWARE; nothing is flushed, all of it is the parent's.
+pub fn leave_forked_child() -> ! {
+    // SAFETY: _exit takes any number, touches no memory of ours and does not return.
+    unsafe { libc::_exit(70) }
+}
+
+/// Writes to descriptor 2 without any lock: in a forked child a lock may be held for ever.
+pub fn write_to_stderr(bytes: &[u8]) {
+    // SAFETY: pointer and length are those of one slice, which write only reads.
+    // A short or failed write is lost: there is no other place to tell of it.
+    let _ = unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };
+}

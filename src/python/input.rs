@@ -1,0 +1,270 @@
+//! `wsgi.input`: the request body as a seekable binary file.
+//!
+//! Made by `call` for each request and closed by it at the end; an application may keep it longer
+//! or use it from another thread, and then gets a ValueError. Nothing is read before it is asked
+//! for, so a body of many GB in nginx's temp file costs no memory. The lock is held only to look
+//! at or reserve a range; large reads happen detached and without it.
+//! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memchr::memchr;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
+
+use crate::wsgi::body::RequestBody;
+
+use super::exception;
+
+/// Bytes read ahead for readline, so that many short lines do not cost a pread each.
+const AHEAD: usize = 16 * 1024;
+/// From this size on a read lets other threads run.
+const DETACH: usize = 64 * 1024;
+/// Step of the search for a far line end.
+const STEP: usize = 256 * 1024;
+/// Most that `readinto` and `read1` hand out in one call.
+const MAX_PART: u64 = 1024 * 1024;
+
+#[derive(Default)]
+struct State {
+    /// `None` after the end of the request.
+    body: Option<Arc<RequestBody>>,
+    pos: u64,
+    /// A part of the body, and where it starts.
+    ahead: Vec<u8>,
+    ahead_at: u64,
+}
+
+impl State {
+    fn body(&self) -> PyResult<&Arc<RequestBody>> {
+        self.body.as_ref().ok_or_else(|| {
+            PyValueError::new_err("wsgi.input cannot be used after the end of its request")
+        })
+    }
+
+    /// The bytes from the position on that have been read ahead.
+    fn window(&self) -> &[u8] {
+        let skip = self.pos.checked_sub(self.ahead_at).and_then(|n| usize::try_from(n).ok());
+        skip.and_then(|skip| self.ahead.get(skip..)).unwrap_or_default()
+    }
+
+    /// Reads ahead from the position on.
+    fn fill(&mut self) -> PyResult<()> {
+        let body = Arc::clone(self.body()?);
+        let left = body.len().saturating_sub(self.pos);
+        self.ahead.resize(AHEAD.min(usize::try_from(left).unwrap_or(AHEAD)), 0);
+        self.ahead_at = self.pos;
+        let filled = body.read_at(&mut self.ahead, self.pos);
+        self.ahead.truncate(*filled.as_ref().unwrap_or(&0));
+        filled.map(drop).map_err(|err| failed(&err))
+    }
+}
+
+#[pyclass(frozen, module = "wsgi", name = "InputStream")]
+pub struct Input(Mutex<State>);
+
+impl Input {
+    pub fn new(body: RequestBody) -> Self {
+        Self(Mutex::new(State { body: Some(Arc::new(body)), ..State::default() }))
+    }
+
+    /// The request has ended.
+    pub fn end(&self) {
+        let state = std::mem::take(&mut *self.lock());
+        drop(state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reserves up to `limit` bytes from the position on and reads them.
+    fn take<'py>(&self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
+        let (body, pos, len) = {
+            let mut state = self.lock();
+            let body = Arc::clone(state.body()?);
+            let pos = state.pos;
+            let len = body.len().saturating_sub(pos).min(limit);
+            state.pos += len;
+            (body, pos, len)
+        };
+        let len = usize::try_from(len).map_err(|_| PyOSError::new_err("body too large"))?;
+        PyBytes::new_with(py, len, |buf| {
+            let read = if len < DETACH {
+                body.read_at(buf, pos)
+            } else {
+                py.detach(|| body.read_at(buf, pos))
+            };
+            read.map(drop).map_err(|err| failed(&err))
+        })
+    }
+
+    /// One line of at most `limit` bytes; `b''` at the end.
+    fn line<'py>(&self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
+        let (body, pos, seen) = {
+            let mut state = self.lock();
+            for refill in [true, false] {
+                let body_left = state.body()?.len().saturating_sub(state.pos);
+                let most = usize::try_from(limit.min(body_left)).unwrap_or(usize::MAX);
+                let window = state.window();
+                let part = &window[..window.len().min(most)];
+                let end = memchr(b'\n', part).map(|at| at + 1);
+                if let Some(len) = end.or((part.len() == most).then_some(most)) {
+                    let line = PyBytes::new(py, &part[..len]);
+                    state.pos += len as u64;
+                    return Ok(line);
+                }
+                if refill {
+                    state.fill()?;
+                }
+            }
+            (Arc::clone(state.body()?), state.pos, state.window().len() as u64)
+        };
+        // Longer than the window: look for its end first, so that only the line is allocated.
+        let len = py.detach(|| line_len(&body, pos, seen, limit)).map_err(|err| failed(&err))?;
+        self.take(py, len)
+    }
+
+    /// The position that `offset` means.
+    fn target(state: &State, offset: i64, whence: i32) -> PyResult<u64> {
+        let len = state.body()?.len();
+        let base = match whence {
+            0 => 0,
+            1 => state.pos,
+            2 => len,
+            _ => return Err(PyValueError::new_err(format!("invalid whence {whence}"))),
+        };
+        base.checked_add_signed(offset)
+            .ok_or_else(|| PyValueError::new_err(format!("negative seek position {offset}")))
+    }
+}
+
+/// Length of the line at `pos`, whose first `seen` bytes hold no line end.
+fn line_len(body: &RequestBody, pos: u64, seen: u64, limit: u64) -> io::Result<u64> {
+    let mut step = vec![0; STEP];
+    let mut len = seen;
+    while len < limit {
+        let n = body.read_at(&mut step, pos + len)?;
+        if n == 0 {
+            break;
+        }
+        if let Some(at) = memchr(b'\n', &step[..n]) {
+            len += at as u64 + 1;
+            break;
+        }
+        len += n as u64;
+    }
+    Ok(len.min(limit))
+}
+
+fn failed(err: &io::Error) -> PyErr {
+    PyOSError::new_err((err.raw_os_error().unwrap_or(libc::EIO), format!("request body: {err}")))
+}
+
+/// What a size means: `None` and negative numbers are no limit.
+fn limit(size: Option<i64>) -> u64 {
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX)
+}
+
+#[pymethods]
+impl Input {
+    #[pyo3(signature = (size = None, /))]
+    fn read<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
+        self.take(py, limit(size))
+    }
+
+    #[pyo3(signature = (size = None, /))]
+    fn read1<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
+        self.take(py, limit(size).min(MAX_PART))
+    }
+
+    #[pyo3(signature = (size = None, /))]
+    fn readline<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
+        self.line(py, limit(size))
+    }
+
+    /// All lines that are left; with a hint, none begins after that many bytes.
+    #[pyo3(signature = (hint = None, /))]
+    fn readlines<'py>(&self, py: Python<'py>, hint: Option<i64>) -> PyResult<Bound<'py, PyList>> {
+        // A hint of 0 is no limit either, see io.IOBase.readlines.
+        let hint = limit(hint.filter(|hint| *hint > 0));
+        let lines = PyList::empty(py);
+        let mut sum = 0;
+        while sum < hint {
+            let line = self.line(py, u64::MAX)?;
+            let len = line.as_bytes().len() as u64;
+            if len == 0 {
+                break;
+            }
+            sum += len;
+            lines.append(line)?;
+        }
+        Ok(lines)
+    }
+
+    fn readinto(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = buffer.py();
+        let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
+        let data = self.take(py, (view.len()? as u64).min(MAX_PART))?;
+        let len = data.as_bytes().len();
+        view.set_item(PySlice::new(py, 0, len as isize, 1), data)?;
+        Ok(len)
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let line = self.line(py, u64::MAX)?;
+        Ok(if line.as_bytes().is_empty() { None } else { Some(line) })
+    }
+
+    #[pyo3(signature = (offset, whence = 0, /))]
+    fn seek(&self, offset: i64, whence: i32) -> PyResult<u64> {
+        let mut state = self.lock();
+        state.pos = Self::target(&state, offset, whence)?;
+        Ok(state.pos)
+    }
+
+    fn tell(&self) -> PyResult<u64> {
+        let state = self.lock();
+        state.body()?;
+        Ok(state.pos)
+    }
+
+    /// The descriptor of the temp file; `io.UnsupportedOperation` if the body is in memory.
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        let fd = self.lock().body()?.as_file();
+        fd.ok_or_else(|| exception::unsupported(py, "fileno"))
+    }
+
+    fn readable(&self) -> bool {
+        true
+    }
+
+    fn writable(&self) -> bool {
+        false
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn isatty(&self) -> bool {
+        false
+    }
+
+    fn flush(&self) {}
+
+    /// Does nothing: the body belongs to the server, and a wrapper around this object closes it
+    /// when it is collected, while the application may well read on.
+    fn close(&self) {}
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.lock().body.is_none()
+    }
+}

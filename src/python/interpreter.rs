@@ -1,0 +1,202 @@
+//! Starts CPython in a worker, and is the [`Host`] that runners attach to.
+//!
+//! `start` is called by `src/module.rs` in a worker's init_process. Python is configured as an
+//! isolated one: neither environment nor working directory nor the arguments of the server change
+//! what it does. It is never finalized: threads of the application may still run (and CPython
+//! would end them in ways that Rust does not survive).
+//! Runs on: event loop (start, once), pool thread (the rest).
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi as cpython;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::wsgi::application::Application;
+use crate::wsgi::host::{Host, Settings};
+use crate::wsgi::mailbox::Mailbox;
+use crate::wsgi::target::Target;
+
+use super::app::PythonApplication;
+use super::errors::{LogStream, Std};
+use super::layout::Layout;
+use super::{exception, log};
+
+const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+/// Starts Python. To be called once in a process, before any thread that uses it; the calling
+/// thread becomes Python's main thread and is left detached. The error names path and cause.
+pub fn start(settings: &Settings, mailbox: Arc<Mailbox>) -> Result<Arc<dyn Host>, String> {
+    let layout = Layout::find(settings.home.as_deref())?;
+    log::open(mailbox);
+    initialize(&layout)?;
+    let prepared = Python::attach(|py| {
+        prepare(py, settings).map_err(|err| format!("cannot prepare Python: {err}"))
+    });
+    // SAFETY: this thread is attached since Py_InitializeFromConfig, with the thread state made
+    // there, and uses nothing of Python after this without Python::attach, which finds that state.
+    unsafe { cpython::PyEval_SaveThread() };
+    prepared?;
+    Ok(Arc::new(Interpreter))
+}
+
+/// Leaves the calling thread attached on success.
+fn initialize(layout: &Layout) -> Result<(), String> {
+    let home = c_string(&layout.home)?;
+    let executable = c_string(&layout.executable)?;
+    let mut preconfig = MaybeUninit::<cpython::PyPreConfig>::zeroed();
+    let mut config = MaybeUninit::<cpython::PyConfig>::zeroed();
+    let pre = preconfig.as_mut_ptr();
+    let conf = config.as_mut_ptr();
+    // SAFETY: both structs are plain C data, zeroed above and filled by CPython before a field is
+    // touched; the strings outlive the calls, which copy them. No other thread runs Python yet:
+    // `start` is called once, by the worker's only thread.
+    unsafe {
+        cpython::PyPreConfig_InitIsolatedConfig(pre);
+        (*pre).utf8_mode = 1;
+        (*pre).use_environment = 0;
+        (*pre).parse_argv = 0;
+        check(cpython::Py_PreInitialize(pre))?;
+        cpython::PyConfig_InitIsolatedConfig(conf);
+        set_numbers(&mut *conf);
+        let status = [
+            cpython::PyConfig_SetBytesString(conf, &raw mut (*conf).home, home.as_ptr()),
+            cpython::PyConfig_SetBytesString(
+                conf,
+                &raw mut (*conf).executable,
+                executable.as_ptr(),
+            ),
+            cpython::PyWideStringList_Append(&raw mut (*conf).argv, [0].as_ptr()),
+        ]
+        .into_iter()
+        .try_for_each(|status| check(status))
+        .and_then(|()| check(cpython::Py_InitializeFromConfig(conf)));
+        cpython::PyConfig_Clear(conf);
+        status
+    }
+}
+
+fn set_numbers(config: &mut cpython::PyConfig) {
+    config.use_environment = 0;
+    config.parse_argv = 0;
+    // Signals are the event loop's.
+    config.install_signal_handlers = 0;
+    config.configure_c_stdio = 0;
+    config.user_site_directory = 0;
+    config.site_import = 1;
+    config.pathconfig_warnings = 0;
+    #[cfg(Py_3_11)]
+    {
+        config.safe_path = 1;
+    }
+}
+
+fn check(status: cpython::PyStatus) -> Result<(), String> {
+    match status._type {
+        cpython::_PyStatus_TYPE::_PyStatus_TYPE_OK => Ok(()),
+        cpython::_PyStatus_TYPE::_PyStatus_TYPE_EXIT => {
+            Err(format!("cannot start Python: it wants to exit with {}", status.exitcode))
+        }
+        cpython::_PyStatus_TYPE::_PyStatus_TYPE_ERROR => {
+            if status.err_msg.is_null() {
+                return Err("cannot start Python".to_owned());
+            }
+            // SAFETY: a message of a PyStatus is a static C string.
+            let message = unsafe { CStr::from_ptr(status.err_msg) };
+            Err(format!("cannot start Python: {}", message.to_string_lossy()))
+        }
+    }
+}
+
+fn c_string(path: &Path) -> Result<CString, String> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| format!("\"{}\" contains a NUL byte", path.display()))
+}
+
+static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+/// The functions of bootstrap.py.
+pub fn bootstrap(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    let module = MODULE.get(py).ok_or_else(|| PyRuntimeError::new_err("Python is not started"))?;
+    Ok(module.bind(py))
+}
+
+/// What has to be done in Python before any code of the application runs.
+fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    for (std, name) in [(Std::Out, "stdout"), (Std::Err, "stderr")] {
+        let stream = Bound::new(py, LogStream::of_process(std))?;
+        sys.setattr(name, &stream)?;
+        sys.setattr(format!("__{name}__"), stream)?;
+    }
+    let null = py.import("os")?.getattr("devnull")?;
+    sys.setattr("stdin", py.import("io")?.call_method1("open", (null,))?)?;
+    // On this thread, else threading takes the first request's thread for the main one.
+    py.import("threading")?;
+    py.import("faulthandler")?.call_method1("enable", (2,))?;
+    let code = CString::new(BOOTSTRAP)?;
+    let module = PyModule::from_code(py, &code, c"<wsgi bootstrap>", c"_wsgi_bootstrap")?;
+    MODULE.get_or_init(py, || module.clone().unbind());
+    let chdir = settings.chdir.as_deref().map(Path::as_os_str);
+    let path: Vec<_> = settings.path.iter().map(|path| path.as_os_str()).collect();
+    module.call_method1("paths", (chdir, path))?;
+    module.call_method0("wrap_exit")?;
+    if let Some((signum, fd)) = settings.stack_dump {
+        module.call_method1("dump_stacks_on", (signum, fd))?;
+    }
+    if let Some(interval) = settings.switch_interval {
+        sys.call_method1("setswitchinterval", (interval.as_secs_f64(),))?;
+    }
+    Ok(())
+}
+
+/// The interpreter of this process.
+struct Interpreter;
+
+impl Host for Interpreter {
+    fn attach(&self, run: &mut dyn FnMut()) {
+        Python::attach(|_py| run());
+    }
+
+    fn detach(&self, wait: &mut dyn FnMut()) {
+        let wait = OnThisThread(wait);
+        Python::attach(|py| py.detach(|| wait.call()));
+    }
+
+    fn exit(&self) {
+        Python::attach(|py| {
+            if let Err(err) = leave(py) {
+                exception::log(py, None, "at exit:", &err);
+            }
+        });
+    }
+
+    fn application(&self, target: &Target) -> Box<dyn Application> {
+        Box::new(PythonApplication::new(target.clone()))
+    }
+}
+
+fn leave(py: Python<'_>) -> PyResult<()> {
+    for failed in bootstrap(py)?.call_method0("leave")?.try_iter()? {
+        exception::log(py, None, "at exit:", &PyErr::from_value(failed?));
+    }
+    Ok(())
+}
+
+/// `Python::detach` asks for Send as a stand-in for "holds nothing of Python".
+struct OnThisThread<'a>(&'a mut dyn FnMut());
+
+// SAFETY: the closure is called on the thread that made it; nothing is sent anywhere. It comes
+// from `src/wsgi`, which does not know Python, so it can hold nothing that needs to be attached.
+unsafe impl Send for OnThisThread<'_> {}
+
+impl OnThisThread<'_> {
+    fn call(self) {
+        (self.0)();
+    }
+}

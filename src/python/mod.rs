@@ -1,0 +1,27 @@
+//! The pool threads' room: everything of Python, behind [`crate::wsgi::host::Host`].
+//!
+//! `interpreter` starts CPython and is what the other rooms see. `app` loads an application,
+//! `call` runs one request: `environ`, `input`, `errors`, `file_wrapper` and `start_response` are
+//! the objects it hands to the application, `response` passes on what comes back. `log`, `lines`
+//! and `exception` turn text into log records; `ffi` holds what needs `unsafe`.
+//! Runs on: pool thread, except `start`. PEP 3333.
+
+mod app;
+mod call;
+mod environ;
+mod errors;
+mod exception;
+mod ffi;
+mod file_wrapper;
+mod input;
+mod interpreter;
+mod layout;
+mod lines;
+mod log;
+mod response;
+mod start_response;
+
+pub use interpreter::start;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! The way of head and chunks from the application into the [`ResponseSender`].
+//!
+//! Owned by the request's `start_response` object, driven by it (write()) and by `call` (what the
+//! application returns). Holds back the head until the first non-empty chunk, keeps the body to
+//! what head and method allow, and waits, detached, while the client is slower.
+//! Runs on: pool thread. PEP 3333, "Buffering and Streaming", "Handling the Content-Length Header".
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+
+use crate::wsgi::error::{Cancelled, Failure};
+use crate::wsgi::exchange::{End, ResponseSender, Room};
+use crate::wsgi::head::ResponseHead;
+use crate::wsgi::mailbox::{ExchangeId, Level};
+
+use super::log;
+
+/// Why a chunk cannot be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// start_response has not been called.
+    NoHead,
+    Cancelled(Cancelled),
+}
+
+/// Whether the application should be asked for more.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wanted {
+    More,
+    /// The client must not or cannot get anything that would follow.
+    Nothing,
+}
+
+pub struct Response {
+    sender: ResponseSender,
+    /// The request's method is HEAD.
+    head_only: bool,
+    head: Option<ResponseHead>,
+    started: bool,
+    head_sent: bool,
+    /// No body: HEAD, 204 and so on. Known once the head is sent.
+    bodyless: bool,
+    /// Bytes of the body that Content-Length leaves.
+    left: Option<u64>,
+    overrun: bool,
+    full: bool,
+}
+
+impl Response {
+    pub fn new(sender: ResponseSender, head_only: bool) -> Self {
+        Self {
+            sender,
+            head_only,
+            head: None,
+            started: false,
+            head_sent: false,
+            bodyless: false,
+            left: None,
+            overrun: false,
+            full: false,
+        }
+    }
+
+    pub fn id(&self) -> ExchangeId {
+        self.sender.id()
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.sender.is_cancelled()
+    }
+
+    /// start_response has been called with success.
+    pub fn is_started(&self) -> bool {
+        self.started
+    }
+
+    pub fn is_head_sent(&self) -> bool {
+        self.head_sent
+    }
+
+    /// Sets or replaces the head; only before [`Self::is_head_sent`].
+    pub fn start(&mut self, head: ResponseHead) {
+        self.head = Some(head);
+        self.started = true;
+    }
+
+    /// The whole body will have `length` bytes, if the application has not said so itself.
+    pub fn know_length(&mut self, length: u64) {
+        if let Some(head) = &mut self.head
+            && !self.head_only
+            && head.allows_body()
+            && head.content_length().is_none()
+        {
+            head.set_content_length(length);
+        }
+    }
+
+    /// Sends a chunk; `more`: see [`ResponseSender::send`].
+    pub fn send(&mut self, py: Python<'_>, chunk: &[u8], more: bool) -> Result<Wanted, Refused> {
+        if self.sender.is_cancelled() {
+            return Err(Refused::Cancelled(Cancelled));
+        }
+        if chunk.is_empty() {
+            return Ok(Wanted::More);
+        }
+        if !self.started {
+            return Err(Refused::NoHead);
+        }
+        self.send_head();
+        if self.bodyless || self.overrun {
+            return Ok(Wanted::Nothing);
+        }
+        let chunk = self.within_length(py, chunk);
+        self.send_pieces(py, chunk, more).map_err(Refused::Cancelled)?;
+        Ok(if self.overrun { Wanted::Nothing } else { Wanted::More })
+    }
+
+    fn send_head(&mut self) {
+        if let Some(head) = self.head.take() {
+            self.bodyless = self.head_only || !head.allows_body();
+            self.left = head.content_length();
+            self.head_sent = true;
+            self.sender.head(head);
+        }
+    }
+
+    /// Cuts what Content-Length does not allow: on a kept connection the client would take it for
+    /// the next response.
+    fn within_length<'a>(&mut self, py: Python<'_>, chunk: &'a [u8]) -> &'a [u8] {
+        let Some(left) = &mut self.left else { return chunk };
+        let allowed = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
+        *left -= allowed as u64;
+        if allowed < chunk.len() {
+            self.overrun = true;
+            let line = "application returned more than Content-Length".to_owned();
+            log::record(py, Some(self.sender.id()), Level::Error, line);
+        }
+        &chunk[..allowed]
+    }
+
+    /// Pieces no larger than the window: else one chunk would make the window meaningless.
+    fn send_pieces(&mut self, py: Python<'_>, chunk: &[u8], more: bool) -> Result<(), Cancelled> {
+        for piece in chunk.chunks(self.sender.window().max(1)) {
+            if self.full {
+                let sender = &self.sender;
+                py.detach(|| sender.wait_for_room())?;
+            }
+            self.full = self.sender.send(Bytes::copy_from_slice(piece), more)? == Room::Full;
+        }
+        Ok(())
+    }
+
+    /// The application has returned everything.
+    pub fn complete(&mut self) -> End {
+        if !self.started {
+            return self.finish(Err(Failure::Protocol));
+        }
+        if self.head.as_ref().is_some_and(|head| self.lacks_body(head)) {
+            return self.finish(Err(Failure::Underrun));
+        }
+        self.send_head();
+        let underrun = !self.bodyless && self.left.is_some_and(|left| left > 0);
+        self.finish(if underrun { Err(Failure::Underrun) } else { Ok(()) })
+    }
+
+    /// Nothing has been sent for a head that promises something.
+    fn lacks_body(&self, head: &ResponseHead) -> bool {
+        !self.head_only && head.allows_body() && head.content_length().is_some_and(|len| len > 0)
+    }
+
+    /// The end, of whatever kind. Only the first call counts.
+    pub fn finish(&mut self, end: End) -> End {
+        self.sender.finish(end);
+        end
+    }
+}

@@ -1,0 +1,161 @@
+//! Loading applications, and what the interpreter is like.
+
+use std::path::Path;
+
+use super::super::layout::Layout;
+use super::{app, file, get, load, request, worker};
+use crate::wsgi::request::Request;
+
+fn failure(code: &str, callable: &str) -> Vec<String> {
+    let path = file(code);
+    let target = format!("{}{callable}", path.display());
+    assert!(load(&target).is_none(), "{code}");
+    let log = worker().log(None);
+    let first = format!("wsgi_app \"{}", path.display());
+    let at = log.iter().position(|(_, line)| line.starts_with(&first)).unwrap();
+    log[at..].iter().map(|(_, line)| line.clone()).collect()
+}
+
+#[test]
+fn failed_imports_are_logged_and_end_nothing() {
+    for (code, callable, want) in [
+        ("raise ValueError('load one')", "", "ValueError: load one"),
+        ("raise SystemExit('load two')", "", "SystemExit: load two"),
+        ("import sys; sys.exit(2)", "", "SystemExit: 2"),
+        ("import no_such_module_3", "", "No module named 'no_such_module_3'"),
+        ("def x(:", "", "SyntaxError"),
+        ("x = 1", ":missing4", "has no attribute 'missing4'"),
+        ("x5 = 1", ":x5", "it is not callable: int"),
+        ("def make6(): return 6", ":make6()", "what it returns is not callable: int"),
+        ("def make7(): raise OSError('seven')", ":make7()", "OSError: seven"),
+    ] {
+        let log = failure(code, callable);
+        assert!(log.iter().any(|line| line.contains(want)), "{want}: {log:?}");
+        assert!(log.iter().all(|line| !line.contains("bootstrap")), "{log:?}");
+    }
+    let name = format!("{}/not_there.py", worker().dir.display());
+    assert!(load(&name).is_none());
+    assert!(load("no_such_module_8").is_none());
+}
+
+#[test]
+fn a_failed_import_can_be_tried_again() {
+    let path = file("raise ValueError");
+    let target = path.to_str().unwrap();
+    assert!(load(target).is_none());
+    // The size differs, so no stale bytecode is taken for it.
+    std::fs::write(&path, "def application(e, s): s('200 OK', []); return [b'healed']").unwrap();
+    let app = load(target).unwrap();
+    assert_eq!(request(&app, Request::default()).body(), "healed");
+}
+
+#[test]
+fn modules_attributes_and_factories_are_found() {
+    let code = "made = []
+class box:
+    @staticmethod
+    def app(e, s): s('200 OK', []); return [b'box']
+def make():
+    made.append(1)
+    def app(e, s): s('200 OK', []); return [b'made %d' % len(made)]
+    return app";
+    let path = worker().dir.join("some_module.py");
+    std::fs::write(path, code).unwrap();
+    let body = |app: &_| request(app, Request::default()).body();
+    assert_eq!(body(&load("some_module:box.app").unwrap()), "box");
+    let app = load("some_module:make()").unwrap();
+    assert_eq!((body(&app), body(&app)), ("made 1".to_owned(), "made 1".to_owned()));
+    // Two targets in one file share the module.
+    let path = file(code);
+    let made = load(&format!("{}:make()", path.display())).unwrap();
+    let again = load(&format!("{}:make()", path.display())).unwrap();
+    assert_eq!((body(&made), body(&again)), ("made 2".to_owned(), "made 2".to_owned()));
+}
+
+#[test]
+fn a_file_is_a_module_of_its_own_and_its_directory_is_not_on_the_path() {
+    let dir = worker().dir.join("elsewhere");
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("own-app.py");
+    std::fs::write(
+        &path,
+        "import os, sys, pickle
+class Thing: pass
+def application(e, s):
+    assert sys.modules[__name__].__dict__ is globals() and __file__.endswith('own-app.py')
+    assert os.path.dirname(__file__) not in sys.path
+    assert type(pickle.loads(pickle.dumps(Thing()))) is Thing
+    s('200 OK', []); return []",
+    )
+    .unwrap();
+    request(&load(path.to_str().unwrap()).unwrap(), Request::default()).is_clean();
+}
+
+#[test]
+fn what_an_import_prints_is_logged() {
+    app("print('printed by an import', end='')\ndef application(e, s): pass");
+    assert!(worker().log(None).iter().any(|(_, line)| line == "printed by an import"));
+}
+
+#[test]
+fn the_interpreter_is_isolated_and_speaks_utf8() {
+    let dir = worker().dir.display();
+    get(&format!("import faulthandler, locale, os, signal, sys, threading
+def application(e, s):
+    ok(s)
+    assert sys.flags.utf8_mode == 1 and sys.flags.ignore_environment == 1 and sys.flags.no_user_site
+    assert sys.getfilesystemencoding() == 'utf-8' and locale.getpreferredencoding() == 'UTF-8'.lower()
+    assert sys.argv == [''] and sys.executable.endswith('bin/python%d.%d' % sys.version_info[:2])
+    assert sys.path[:3] == ['{dir}', '{dir}/extra', '{dir}/from_pth'], sys.path
+    assert '' not in sys.path and all(os.path.isabs(p) for p in sys.path)
+    assert faulthandler.is_enabled() and signal.getsignal(signal.SIGINT) != signal.default_int_handler
+    assert threading.main_thread() is not threading.current_thread()
+    return []"))
+    .is_clean();
+}
+
+#[test]
+fn exit_status_2_is_only_for_forked_children() {
+    let got = get("import os, posix
+def application(e, s):
+    ok(s); assert os._exit is posix._exit
+    def status(leave):
+        pid = os.fork()
+        if pid == 0: leave()
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status(lambda: os._exit(2)) == 2 and status(lambda: os._exit(3)) == 3
+    # As if the child were the worker.
+    def pretend():
+        import _wsgi_bootstrap
+        _wsgi_bootstrap.wrap_exit(); os._exit(258)
+    assert status(pretend) == 70
+    return []");
+    got.is_clean();
+}
+
+#[test]
+fn a_wrong_home_is_an_error_that_names_it() {
+    let dir = worker().dir.clone();
+    for (home, want) in [
+        (dir.join("missing"), "No such file or directory"),
+        (dir.clone(), "is not for Python"),
+        (Path::new("/dev/null").to_owned(), "is not a directory"),
+    ] {
+        let err = Layout::find(Some(&home)).unwrap_err();
+        assert!(err.contains(want) && err.contains(&home.display().to_string()), "{err}");
+    }
+}
+
+#[test]
+fn a_virtualenv_lends_its_packages_and_not_its_standard_library() {
+    let venv = worker().dir.join("venv");
+    let name = format!("lib/python{}/site-packages", env!("WSGI_PYTHON_VERSION"));
+    std::fs::create_dir_all(venv.join(name)).unwrap();
+    std::fs::create_dir_all(venv.join("bin")).unwrap();
+    std::fs::write(venv.join("pyvenv.cfg"), "home = /nowhere\n").unwrap();
+    let layout = Layout::find(Some(&venv)).unwrap();
+    assert_eq!(layout.home, Path::new(env!("WSGI_PYTHON_PREFIX")));
+    assert_eq!(layout.executable, venv.join("bin/python3"));
+    std::os::unix::fs::symlink("/nowhere/python3", venv.join("bin/python")).unwrap();
+    assert_eq!(Layout::find(Some(&venv)).unwrap().executable, venv.join("bin/python"));
+}

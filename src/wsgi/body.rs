@@ -1,0 +1,144 @@
+//! The request body as the application may read it: in memory, in nginx's temp file, or both.
+//!
+//! Built by `src/nginx/body.rs` when nginx has read the whole body, read at random positions by
+//! `src/python/input.rs`. The file is a descriptor of its own (duplicated), so it stays readable
+//! whatever nginx does with the request.
+//! Runs on: pool thread (reads), event loop (construction).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::io::{AsRawFd, RawFd};
+
+use bytes::Bytes;
+
+/// One piece of a body.
+#[derive(Debug)]
+pub enum Segment {
+    Memory(Bytes),
+    /// `len` bytes of `file` from `offset` on.
+    File {
+        file: File,
+        offset: u64,
+        len: u64,
+    },
+}
+
+impl Segment {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+}
+
+/// A whole request body.
+#[derive(Debug, Default)]
+pub struct RequestBody {
+    segments: Vec<Segment>,
+    len: u64,
+}
+
+impl RequestBody {
+    pub fn new(segments: Vec<Segment>) -> Self {
+        let len = segments.iter().map(Segment::len).sum();
+        Self { segments, len }
+    }
+
+    /// Length in bytes, after nginx has removed any transfer coding.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Reads up to `buf.len()` bytes at `pos`; fewer only at the end of the body.
+    ///
+    /// Fails with `UnexpectedEof` when the temp file is shorter than nginx said.
+    pub fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        let mut done = 0;
+        let mut start = 0;
+        for segment in &self.segments {
+            let len = segment.len();
+            let want = pos + done as u64;
+            if done < buf.len() && want >= start && want < start + len {
+                let skip = want - start;
+                let n = (buf.len() - done).min(usize::try_from(len - skip).unwrap_or(usize::MAX));
+                let part = &mut buf[done..done + n];
+                match segment {
+                    Segment::Memory(bytes) => {
+                        let skip = skip as usize;
+                        part.copy_from_slice(&bytes[skip..skip + n]);
+                    }
+                    Segment::File { file, offset, .. } => {
+                        file.read_exact_at(part, offset + skip)?
+                    }
+                }
+                done += n;
+            }
+            start += len;
+        }
+        Ok(done)
+    }
+
+    /// The descriptor that holds the whole body from its offset 0 on, if there is one.
+    pub fn as_file(&self) -> Option<RawFd> {
+        match &self.segments[..] {
+            [Segment::File { file, offset: 0, .. }] => Some(file.as_raw_fd()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(content: &[u8]) -> File {
+        let name = format!("wsgi-body-{}-{}", std::process::id(), content.len());
+        let path = std::env::temp_dir().join(name);
+        let mut f = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        f.write_all(content).unwrap();
+        f
+    }
+
+    #[test]
+    fn reads_run_over_segment_boundaries() {
+        let body = RequestBody::new(vec![
+            Segment::Memory(Bytes::from_static(b"abc")),
+            Segment::File { file: file(b"xxdefgh"), offset: 2, len: 4 },
+            Segment::Memory(Bytes::from_static(b"")),
+            Segment::Memory(Bytes::from_static(b"hi")),
+        ]);
+        assert_eq!(body.len(), 9);
+        for start in 0..=9usize {
+            for len in 0..=10usize {
+                let mut buf = vec![0; len];
+                let n = body.read_at(&mut buf, start as u64).unwrap();
+                let end = (start + len).min(9);
+                assert_eq!(&buf[..n], &b"abcdefghi"[start..end]);
+            }
+        }
+        assert_eq!(body.read_at(&mut [0; 4], 100).unwrap(), 0);
+        assert!(body.as_file().is_none());
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error_and_not_an_early_end() {
+        let body = RequestBody::new(vec![Segment::File { file: file(b"abc"), offset: 0, len: 10 }]);
+        let err = body.read_at(&mut [0; 10], 0).unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(body.as_file().is_some());
+    }
+}

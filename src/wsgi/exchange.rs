@@ -1,0 +1,317 @@
+//! One response on its way from a pool thread to the event loop: bounded, and cancellable.
+//!
+//! The thread holds the [`ResponseSender`], the event loop the [`Exchange`]. Chunks count against
+//! the window (`wsgi_buffer_size`) until nginx has passed them on, so an application runs at most
+//! that far ahead of its client.
+//! Runs on: either; each function says which.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::error::{Cancelled, Failure};
+use super::head::ResponseHead;
+use super::mailbox::{ExchangeId, Mail, Mailbox};
+
+/// How an exchange ended: whole, or not.
+pub type End = Result<(), Failure>;
+
+/// Whether the application may go on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    Free,
+    /// Call [`ResponseSender::wait_for_room`], without the GIL, before the next chunk.
+    Full,
+}
+
+/// Where the application is, as far as `wsgi_read_timeout` is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// No thread has taken the request yet.
+    Queued,
+    /// The application has been silent since then.
+    Silent(Instant),
+    /// It waits for the client.
+    Blocked,
+    Ended,
+}
+
+/// What the event loop takes in one go.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub head: Option<ResponseHead>,
+    pub chunks: Vec<Bytes>,
+    pub end: Option<End>,
+}
+
+struct State {
+    progress: Progress,
+    batch: Batch,
+    /// Bytes sent and not yet consumed.
+    ahead: usize,
+    /// [`Mail::Response`] is on its way.
+    announced: bool,
+}
+
+/// The event loop's side.
+pub struct Exchange {
+    id: ExchangeId,
+    window: usize,
+    mailbox: Arc<Mailbox>,
+    cancelled: AtomicBool,
+    state: Mutex<State>,
+    room: Condvar,
+}
+
+impl Exchange {
+    /// `window`: bytes the application may run ahead. Event loop.
+    pub fn open(
+        id: ExchangeId,
+        window: usize,
+        mailbox: Arc<Mailbox>,
+    ) -> (Arc<Self>, ResponseSender) {
+        let state = State {
+            progress: Progress::Queued,
+            batch: Batch::default(),
+            ahead: 0,
+            announced: false,
+        };
+        let exchange = Arc::new(Self {
+            id,
+            window,
+            mailbox,
+            cancelled: AtomicBool::new(false),
+            state: Mutex::new(state),
+            room: Condvar::new(),
+        });
+        let sender = ResponseSender { exchange: Arc::clone(&exchange), ended: false };
+        (exchange, sender)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn id(&self) -> ExchangeId {
+        self.id
+    }
+
+    /// Everything sent since the last call. Event loop.
+    pub fn take(&self) -> Batch {
+        let mut state = self.lock();
+        state.announced = false;
+        mem::take(&mut state.batch)
+    }
+
+    /// nginx has passed on `n` bytes. Event loop.
+    pub fn consumed(&self, n: usize) {
+        let mut state = self.lock();
+        state.ahead = state.ahead.saturating_sub(n);
+        if state.progress == Progress::Blocked && state.ahead <= self.window / 2 {
+            self.room.notify_one();
+        }
+    }
+
+    /// Nobody reads any more: the next send fails, what is queued is dropped. Event loop.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        let mut state = self.lock();
+        state.batch = Batch::default();
+        self.room.notify_one();
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Event loop.
+    pub fn progress(&self) -> Progress {
+        self.lock().progress
+    }
+
+    fn announce(&self, state: &mut State) {
+        if !state.announced {
+            state.announced = true;
+            self.mailbox.post(Mail::Response(self.id));
+        }
+    }
+}
+
+/// The pool thread's side. Dropped without [`ResponseSender::finish`], the exchange ends as
+/// [`Failure::Lost`].
+pub struct ResponseSender {
+    exchange: Arc<Exchange>,
+    ended: bool,
+}
+
+impl ResponseSender {
+    pub fn id(&self) -> ExchangeId {
+        self.exchange.id
+    }
+
+    /// A thread takes the request: the application's time starts.
+    pub fn begin(&self) -> Result<(), Cancelled> {
+        if self.is_cancelled() {
+            return Err(Cancelled);
+        }
+        self.exchange.lock().progress = Progress::Silent(Instant::now());
+        Ok(())
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.exchange.is_cancelled()
+    }
+
+    /// Bytes an application may run ahead; longer chunks are better sent in pieces of this size.
+    pub fn window(&self) -> usize {
+        self.exchange.window
+    }
+
+    /// Queues the head. The event loop is not told: a chunk or the end follows at once.
+    pub fn head(&mut self, head: ResponseHead) {
+        self.exchange.lock().batch.head = Some(head);
+    }
+
+    /// Queues a chunk; `more` says that another one or the end follows without the application
+    /// being asked, so that one wake-up serves both.
+    pub fn send(&mut self, chunk: Bytes, more: bool) -> Result<Room, Cancelled> {
+        if self.is_cancelled() {
+            return Err(Cancelled);
+        }
+        let mut state = self.exchange.lock();
+        state.progress = Progress::Silent(Instant::now());
+        state.ahead += chunk.len();
+        state.batch.chunks.push(chunk);
+        let room = if state.ahead < self.exchange.window { Room::Free } else { Room::Full };
+        if !more || room == Room::Full {
+            self.exchange.announce(&mut state);
+        }
+        Ok(room)
+    }
+
+    /// Blocks until the client has taken half of the window. Never call it with the GIL.
+    pub fn wait_for_room(&self) -> Result<(), Cancelled> {
+        let mut state = self.exchange.lock();
+        state.progress = Progress::Blocked;
+        while state.ahead > self.exchange.window / 2 && !self.is_cancelled() {
+            state = self.exchange.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.progress = Progress::Silent(Instant::now());
+        if self.is_cancelled() { Err(Cancelled) } else { Ok(()) }
+    }
+
+    /// The response is complete, or will never be. Only the first call counts.
+    pub fn finish(&mut self, end: End) {
+        if mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let mut state = self.exchange.lock();
+        state.progress = Progress::Ended;
+        if !self.is_cancelled() {
+            state.batch.end = Some(end);
+            self.exchange.announce(&mut state);
+        }
+    }
+}
+
+impl Drop for ResponseSender {
+    fn drop(&mut self) {
+        self.finish(Err(Failure::Lost));
+    }
+}
+
+/// How long until an application that is in `progress` has been silent for `timeout`; `None` when
+/// that cannot be told before it moves.
+pub fn time_left(progress: Progress, timeout: Duration, now: Instant) -> Option<Duration> {
+    match progress {
+        Progress::Silent(since) => {
+            Some(timeout.saturating_sub(now.saturating_duration_since(since)))
+        }
+        Progress::Queued | Progress::Blocked | Progress::Ended => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn exchange(window: usize) -> (Arc<Mailbox>, Arc<Exchange>, ResponseSender) {
+        let mailbox = Arc::new(Mailbox::new(|| ()));
+        let (exchange, sender) = Exchange::open(7, window, Arc::clone(&mailbox));
+        (mailbox, exchange, sender)
+    }
+
+    #[test]
+    fn head_chunks_and_end_come_in_one_batch() {
+        let (mailbox, exchange, mut sender) = exchange(100);
+        sender.begin().unwrap();
+        sender.head(ResponseHead::new(b"200 OK").unwrap());
+        assert_eq!(sender.send(Bytes::from_static(b"ab"), true), Ok(Room::Free));
+        assert!(mailbox.collect(Vec::new()).is_empty());
+        sender.finish(Ok(()));
+        drop(sender);
+        assert_eq!(mailbox.collect(Vec::new()), [Mail::Response(7)]);
+        let batch = exchange.take();
+        assert_eq!(batch.head.unwrap().code(), 200);
+        assert_eq!(batch.chunks, [Bytes::from_static(b"ab")]);
+        assert_eq!(batch.end, Some(Ok(())));
+        assert_eq!(exchange.progress(), Progress::Ended);
+    }
+
+    #[test]
+    fn a_lost_sender_ends_the_exchange() {
+        let (_mailbox, exchange, sender) = exchange(100);
+        drop(sender);
+        assert_eq!(exchange.take().end, Some(Err(Failure::Lost)));
+    }
+
+    #[test]
+    fn the_window_blocks_until_half_of_it_is_free() {
+        let (_mailbox, exchange, mut sender) = exchange(4);
+        assert_eq!(sender.send(Bytes::from_static(b"abc"), false), Ok(Room::Free));
+        assert_eq!(sender.send(Bytes::from_static(b"de"), true), Ok(Room::Full));
+        let waiting = thread::spawn(move || {
+            sender.wait_for_room().unwrap();
+            sender
+        });
+        while exchange.progress() != Progress::Blocked {
+            thread::yield_now();
+        }
+        exchange.consumed(1);
+        exchange.consumed(2);
+        let mut sender = waiting.join().unwrap();
+        assert!(matches!(exchange.progress(), Progress::Silent(_)));
+        assert_eq!(sender.send(Bytes::from_static(b"f"), false), Ok(Room::Free));
+    }
+
+    #[test]
+    fn cancelling_wakes_a_blocked_sender_and_drops_what_is_queued() {
+        let (mailbox, exchange, mut sender) = exchange(1);
+        assert_eq!(sender.send(Bytes::from_static(b"abc"), false), Ok(Room::Full));
+        let waiting = thread::spawn(move || (sender.wait_for_room(), sender));
+        exchange.cancel();
+        let (result, mut sender) = waiting.join().unwrap();
+        assert_eq!(result, Err(Cancelled));
+        assert_eq!(sender.send(Bytes::new(), false), Err(Cancelled));
+        assert_eq!(sender.begin(), Err(Cancelled));
+        mailbox.collect(Vec::new());
+        sender.finish(Ok(()));
+        assert!(mailbox.collect(Vec::new()).is_empty());
+        assert!(exchange.take().chunks.is_empty());
+    }
+
+    #[test]
+    fn only_silence_of_a_running_application_counts() {
+        let now = Instant::now();
+        let limit = Duration::from_secs(5);
+        let later = now + Duration::from_secs(3);
+        assert_eq!(time_left(Progress::Silent(now), limit, later), Some(Duration::from_secs(2)));
+        assert_eq!(time_left(Progress::Silent(now), limit, now + limit * 2), Some(Duration::ZERO));
+        assert_eq!(time_left(Progress::Queued, limit, later), None);
+        assert_eq!(time_left(Progress::Blocked, limit, later), None);
+    }
+}

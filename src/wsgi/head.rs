@@ -1,0 +1,283 @@
+//! Status and headers of a response, with the checks of PEP 3333 as pure functions.
+//!
+//! Filled by `src/python/start_response.rs`, turned into nginx's `headers_out` by
+//! `src/nginx/response.rs`. PEP 3333, "The start_response() Callable"; RFC 9110 sections 5 and 15.
+//! Runs on: pool thread (filled), event loop (read).
+
+use super::error::HeadError;
+
+/// Longest value of a header in bytes.
+pub const MAX_VALUE: usize = 65535;
+
+const HOP_BY_HOP: [&[u8]; 9] = [
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+];
+
+/// A checked head. Status line and all names and values lie in one block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseHead {
+    code: u16,
+    status_len: usize,
+    block: Vec<u8>,
+    fields: Vec<(usize, usize)>,
+    content_length: Option<u64>,
+}
+
+impl ResponseHead {
+    /// `status`: `200` or `200 OK`.
+    pub fn new(status: &[u8]) -> Result<Self, HeadError> {
+        let code = parse_status(status)?;
+        let mut block = Vec::with_capacity(256);
+        block.extend_from_slice(status);
+        Ok(Self {
+            code,
+            status_len: status.len(),
+            block,
+            fields: Vec::with_capacity(8),
+            content_length: None,
+        })
+    }
+
+    /// Appends one header. Content-Length is kept apart, see [`Self::content_length`].
+    pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+        check_name(name)?;
+        check_value(name, value)?;
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.content_length.is_some() {
+                return Err(HeadError::ContentLengthTwice);
+            }
+            self.content_length = Some(parse_content_length(value)?);
+            return Ok(());
+        }
+        self.block.extend_from_slice(name);
+        self.block.extend_from_slice(value);
+        self.fields.push((name.len(), value.len()));
+        Ok(())
+    }
+
+    /// The length the server found out by itself.
+    pub fn set_content_length(&mut self, length: u64) {
+        self.content_length = Some(length);
+    }
+
+    /// Three digits, 200 to 599.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// Code and reason as the application gave them; the reason may be missing.
+    pub fn status(&self) -> &[u8] {
+        &self.block[..self.status_len]
+    }
+
+    /// Names and values in the application's order, without Content-Length.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &self.block[self.status_len..];
+        self.fields.iter().map(move |(name_len, value_len)| {
+            let (name, tail) = rest.split_at(*name_len);
+            let (value, tail) = tail.split_at(*value_len);
+            rest = tail;
+            (name, value)
+        })
+    }
+
+    /// Length of the body in bytes, if it is known.
+    pub fn content_length(&self) -> Option<u64> {
+        self.content_length
+    }
+
+    /// False for the codes that never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
+    pub fn allows_body(&self) -> bool {
+        !matches!(self.code, 204 | 205 | 304)
+    }
+}
+
+/// The code of `200` or `200 OK`.
+fn parse_status(status: &[u8]) -> Result<u16, HeadError> {
+    let syntax = || HeadError::StatusSyntax(lossy(status));
+    let (digits, rest) = status.split_first_chunk::<3>().ok_or_else(syntax)?;
+    if !digits.iter().all(u8::is_ascii_digit) || !matches!(rest.first(), None | Some(b' ')) {
+        return Err(syntax());
+    }
+    if rest.iter().any(|b| is_control(*b)) {
+        return Err(syntax());
+    }
+    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    if !(200..600).contains(&code) {
+        return Err(HeadError::StatusRange(code));
+    }
+    Ok(code)
+}
+
+fn check_name(name: &[u8]) -> Result<(), HeadError> {
+    if name.is_empty() || !name.iter().all(|b| is_tchar(*b)) {
+        return Err(HeadError::HeaderName(lossy(name)));
+    }
+    if HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop)) {
+        return Err(HeadError::HopByHop(lossy(name)));
+    }
+    Ok(())
+}
+
+fn check_value(name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+    if value.len() > MAX_VALUE {
+        return Err(HeadError::HeaderTooLong(lossy(name)));
+    }
+    if value.iter().any(|b| is_control(*b)) {
+        return Err(HeadError::HeaderValue(lossy(name)));
+    }
+    Ok(())
+}
+
+/// RFC 9110 section 8.6: digits only. Above 2^63-1 nginx's `off_t` would overflow.
+fn parse_content_length(value: &[u8]) -> Result<u64, HeadError> {
+    let error = || HeadError::ContentLength(lossy(value));
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(error());
+    }
+    value
+        .iter()
+        .try_fold(0i64, |n, digit| n.checked_mul(10)?.checked_add(i64::from(digit - b'0')))
+        .and_then(|n| u64::try_from(n).ok())
+        .ok_or_else(error)
+}
+
+/// C0 controls other than tab, and DEL.
+fn is_control(b: u8) -> bool {
+    (b < 0x20 && b != b'\t') || b == 0x7f
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_tchar(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// For messages: latin-1, as the application gave it.
+fn lossy(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| char::from(*b)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> ResponseHead {
+        ResponseHead::new(b"200 OK").unwrap()
+    }
+
+    #[test]
+    fn good_status_lines() {
+        for (status, code) in [
+            (&b"200 OK"[..], 200),
+            (b"200", 200),
+            (b"404 ", 404),
+            (b"299 Sm\xf6rg\tas", 299),
+            (b"599 x", 599),
+        ] {
+            let head = ResponseHead::new(status).unwrap();
+            assert_eq!((head.code(), head.status()), (code, status));
+        }
+    }
+
+    #[test]
+    fn bad_status_lines() {
+        for status in [
+            &b""[..],
+            b"OK",
+            b"20X",
+            b"20",
+            b"2000 OK",
+            b"200OK",
+            b" 200 OK",
+            b"200\tOK",
+            b"200 O\rK",
+            b"200 O\nK",
+            b"200 O\0K",
+            b"-20 x",
+            b"+20 x",
+        ] {
+            assert!(
+                matches!(ResponseHead::new(status), Err(HeadError::StatusSyntax(_))),
+                "{status:?}"
+            );
+        }
+        for (status, code) in
+            [(&b"099 x"[..], 99), (b"100 Continue", 100), (b"101 x", 101), (b"600 x", 600)]
+        {
+            assert_eq!(ResponseHead::new(status), Err(HeadError::StatusRange(code)));
+        }
+    }
+
+    #[test]
+    fn headers_keep_their_order_and_duplicates() {
+        let mut head = head();
+        let all =
+            [(&b"Set-Cookie"[..], &b"a=1"[..]), (b"X-Empty", b""), (b"Set-Cookie", b"b=\xe9")];
+        for (name, value) in all {
+            head.push(name, value).unwrap();
+        }
+        assert_eq!(head.fields().collect::<Vec<_>>(), all);
+        assert_eq!(head.status(), b"200 OK");
+    }
+
+    #[test]
+    fn nothing_can_be_injected() {
+        for name in [&b""[..], b"a b", b"a:", b"a\r\nb", b"\xe9", b"a\0", b"(a)", b" a"] {
+            assert!(matches!(head().push(name, b"v"), Err(HeadError::HeaderName(_))), "{name:?}");
+        }
+        for value in [&b"a\r\nb: c"[..], b"a\n", b"\r", b"\0", b"\x0b", b"\x7f"] {
+            assert!(
+                matches!(head().push(b"X", value), Err(HeadError::HeaderValue(_))),
+                "{value:?}"
+            );
+        }
+        assert!(head().push(b"X", &[b'v'; MAX_VALUE]).is_ok());
+        assert!(head().push(b"X", &[b'v'; MAX_VALUE + 1]).is_err());
+        assert!(head().push(b"X", b"a\tb").is_ok());
+    }
+
+    #[test]
+    fn hop_by_hop_headers_are_refused_in_any_case() {
+        for name in ["Connection", "keep-alive", "TE", "Transfer-ENCODING", "Upgrade", "Trailer"] {
+            assert!(
+                matches!(head().push(name.as_bytes(), b"x"), Err(HeadError::HopByHop(_))),
+                "{name}"
+            );
+        }
+        assert!(head().push(b"Connection-Id", b"x").is_ok());
+    }
+
+    #[test]
+    fn content_length_is_digits_once_and_fits() {
+        for (value, want) in [
+            (&b"0"[..], Some(0)),
+            (b"007", Some(7)),
+            (b"9223372036854775807", Some(i64::MAX as u64)),
+            (b"9223372036854775808", None),
+            (b"99999999999999999999999", None),
+            (b"", None),
+            (b"-1", None),
+            (b"+5", None),
+            (b" 5", None),
+            (b"5 ", None),
+            (b"1x", None),
+            (b"0x10", None),
+            (b"5, 5", None),
+        ] {
+            let mut head = head();
+            let got = head.push(b"content-LENGTH", value).ok().and(head.content_length());
+            assert_eq!(got, want, "{value:?}");
+        }
+        let mut head = head();
+        head.push(b"Content-Length", b"5").unwrap();
+        assert_eq!(head.push(b"Content-Length", b"5"), Err(HeadError::ContentLengthTwice));
+    }
+}

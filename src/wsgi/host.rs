@@ -1,0 +1,47 @@
+//! What a runner needs from an interpreter.
+//!
+//! `src/python/interpreter.rs` implements it with the GIL; tests use one that does nothing.
+//! Runs on: pool thread.
+
+use std::os::unix::io::RawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::application::Application;
+use super::target::Target;
+
+/// How to start the interpreter of a worker. The environment and the working directory of the
+/// process are set before.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `wsgi_python_home`: a virtualenv or a Python prefix.
+    pub home: Option<PathBuf>,
+    /// `wsgi_python_path`: put in front of sys.path, in this order.
+    pub path: Vec<PathBuf>,
+    /// `wsgi_chdir`: the first entry of sys.path.
+    pub chdir: Option<PathBuf>,
+    /// `wsgi_switch_interval`.
+    pub switch_interval: Option<Duration>,
+    /// When this signal is raised, the stacks of all threads are written to the descriptor.
+    pub stack_dump: Option<(i32, RawFd)>,
+}
+
+/// An interpreter that runners attach to.
+pub trait Host: Send + Sync {
+    /// Calls `run` attached: one thread state for the life of the runner.
+    fn attach(&self, run: &mut dyn FnMut());
+
+    /// Calls `wait` detached; only from within [`Self::attach`].
+    fn detach(&self, wait: &mut dyn FnMut());
+
+    /// Called attached, once, by the last runner that leaves: joins the application's threads and
+    /// runs its atexit functions.
+    fn exit(&self);
+
+    /// The application named by `target`; nothing is imported yet.
+    fn application(&self, target: &Target) -> Box<dyn Application>;
+}
+
+/// An interpreter shared by all runners of a worker.
+pub type SharedHost = Arc<dyn Host>;

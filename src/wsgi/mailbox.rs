@@ -1,0 +1,180 @@
+//! What pool threads tell the event loop of their worker: one queue, one wake-up a batch.
+//!
+//! `src/nginx/wakeup.rs` supplies the waking function (a write to an eventfd) and collects;
+//! everything else posts. The wake-up is skipped while one is pending.
+//! Runs on: pool thread (post), event loop (collect).
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Identifies one exchange in its worker; never used twice.
+pub type ExchangeId = u64;
+
+/// Severity of a log record, in the event loop's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// A defect of this module.
+    Alert,
+    /// The application's: tracebacks, `wsgi.errors`, stderr, stdout.
+    Error,
+    Notice,
+    Info,
+}
+
+/// One line for the error log.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LogRecord {
+    /// The request whose context and log are used, if it is still there.
+    pub exchange: Option<ExchangeId>,
+    pub level: Level,
+    /// Free of control characters, short enough for one record.
+    pub line: String,
+}
+
+/// One message to the event loop.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// There is something to take from this exchange.
+    Response(ExchangeId),
+    Log(LogRecord),
+    /// The pool with this index wants one more runner posted.
+    PostRunner(usize),
+    /// A runner has left for good.
+    RunnerLeft,
+}
+
+/// Bytes of log that may wait for the event loop before a writer has to wait too.
+const LOG_WINDOW: usize = 1 << 20;
+
+#[derive(Default)]
+struct State {
+    mails: Vec<Mail>,
+    log_bytes: usize,
+    closing: bool,
+}
+
+/// The queue of one worker.
+pub struct Mailbox {
+    state: Mutex<State>,
+    collected: Condvar,
+    pending: AtomicBool,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Mailbox {
+    /// `wake` must make the event loop call [`Self::collect`] soon; it must not block.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            state: Mutex::default(),
+            collected: Condvar::new(),
+            pending: AtomicBool::new(false),
+            wake: Box::new(wake),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn post(&self, mail: Mail) {
+        self.lock().mails.push(mail);
+        self.wake();
+    }
+
+    /// Posts a log record; false when so much log waits that the writer should call
+    /// [`Self::wait_for_log_room`], without the GIL.
+    pub fn log(&self, record: LogRecord) -> bool {
+        let room = {
+            let mut state = self.lock();
+            state.log_bytes += record.line.len();
+            state.mails.push(Mail::Log(record));
+            state.closing || state.log_bytes < LOG_WINDOW
+        };
+        self.wake();
+        room
+    }
+
+    /// Blocks until the event loop has written the waiting log lines.
+    pub fn wait_for_log_room(&self) {
+        let mut state = self.lock();
+        while !state.closing && state.log_bytes >= LOG_WINDOW {
+            state = self.collected.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn wake(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
+
+    /// Everything posted so far, in order. `spare` is the empty vector of the batch before.
+    pub fn collect(&self, spare: Vec<Mail>) -> Vec<Mail> {
+        // Before the queue is emptied: a message posted in between costs one empty wake-up, the
+        // other order would lose it.
+        self.pending.store(false, Ordering::Release);
+        let mut state = self.lock();
+        if state.log_bytes > 0 {
+            state.log_bytes = 0;
+            self.collected.notify_all();
+        }
+        mem::replace(&mut state.mails, spare)
+    }
+
+    /// The worker is leaving: nobody waits for room in the log any more.
+    pub fn close(&self) {
+        self.lock().closing = true;
+        self.collected.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    fn counting() -> (Arc<Mailbox>, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
+        let mailbox = Mailbox::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        (Arc::new(mailbox), count)
+    }
+
+    fn line(text: &str) -> LogRecord {
+        LogRecord { exchange: None, level: Level::Error, line: text.to_owned() }
+    }
+
+    #[test]
+    fn a_batch_is_woken_for_once() {
+        let (mailbox, wakes) = counting();
+        mailbox.post(Mail::Response(1));
+        mailbox.post(Mail::Response(2));
+        assert!(mailbox.log(line("x")));
+        assert_eq!(wakes.load(Ordering::SeqCst), 1);
+        let batch = mailbox.collect(Vec::new());
+        assert_eq!(batch, [Mail::Response(1), Mail::Response(2), Mail::Log(line("x"))]);
+        mailbox.post(Mail::RunnerLeft);
+        assert_eq!(wakes.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_flood_of_log_lines_waits_for_the_event_loop() {
+        let (mailbox, _) = counting();
+        let big = "x".repeat(LOG_WINDOW);
+        assert!(!mailbox.log(line(&big)));
+        let writer = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || mailbox.wait_for_log_room())
+        };
+        assert_eq!(mailbox.collect(Vec::new()).len(), 1);
+        writer.join().unwrap();
+        mailbox.close();
+        assert!(mailbox.log(line(&big)));
+        mailbox.wait_for_log_room();
+    }
+}

@@ -1,0 +1,24 @@
+//! The table where nginx and Python meet: plain owned Rust data, nothing of either side.
+//!
+//! `src/nginx` puts a [`request::Request`] on a [`queue::RequestQueue`]; a [`runner`] on a pool
+//! thread takes it and hands it to an [`application::Application`], which answers through a
+//! [`exchange::ResponseSender`]; the event loop is told through the worker's [`mailbox::Mailbox`].
+//! Nothing here holds a raw pointer or a lifetime, so a request may die in nginx at any moment
+//! while its thread runs on.
+//! Runs on: either.
+
+#![forbid(unsafe_code)]
+
+pub mod application;
+pub mod body;
+pub mod error;
+pub mod exchange;
+pub mod fork;
+pub mod head;
+pub mod host;
+pub mod mailbox;
+pub mod queue;
+pub mod request;
+pub mod runner;
+pub mod target;
+pub mod vars;

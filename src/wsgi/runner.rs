@@ -1,0 +1,306 @@
+//! A runner: one long-lived task on a thread of an nginx pool.
+//!
+//! It attaches to the interpreter once for its life (one thread state, so `threading.local` and
+//! Django's database connections survive) and serves its pool's queue until the worker leaves.
+//! `src/nginx/dispatch.rs` posts it.
+//! Runs on: pool thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::host::Host;
+use super::mailbox::{Level, LogRecord, Mail, Mailbox};
+use super::queue::{Job, RequestQueue};
+
+/// All runners of a worker.
+pub struct Runners {
+    host: Arc<dyn Host>,
+    queues: Vec<Arc<RequestQueue>>,
+    mailbox: Arc<Mailbox>,
+    /// Posted or begun, and still taking requests.
+    serving: AtomicUsize,
+    /// Posted or begun, and not left.
+    alive: AtomicUsize,
+}
+
+impl Runners {
+    pub fn new(host: Arc<dyn Host>, queues: Vec<Arc<RequestQueue>>, mailbox: Arc<Mailbox>) -> Self {
+        Self { host, queues, mailbox, serving: AtomicUsize::new(0), alive: AtomicUsize::new(0) }
+    }
+
+    pub fn queues(&self) -> &[Arc<RequestQueue>] {
+        &self.queues
+    }
+
+    pub fn host(&self) -> &dyn Host {
+        &*self.host
+    }
+
+    /// Event loop: one more runner is about to be posted.
+    pub fn posted(&self) {
+        self.serving.fetch_add(1, Ordering::AcqRel);
+        self.alive.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Event loop: it could not be posted after all.
+    pub fn not_posted(&self) {
+        self.serving.fetch_sub(1, Ordering::AcqRel);
+        self.alive.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Runners that have not left yet. [`Mail::RunnerLeft`] tells of each change.
+    pub fn alive(&self) -> usize {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// Event loop: tells all runners to leave.
+    pub fn stop(&self) {
+        for queue in &self.queues {
+            queue.stop();
+        }
+    }
+
+    /// The life of one runner of the pool with this index.
+    pub fn run(&self, index: usize) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(index)));
+        if outcome.is_err() {
+            self.alert("a runner panicked outside of a request");
+        }
+        self.alive.fetch_sub(1, Ordering::AcqRel);
+        self.mailbox.post(Mail::RunnerLeft);
+    }
+
+    fn serve(&self, index: usize) {
+        let Some(queue) = self.queues.get(index) else {
+            return;
+        };
+        let begun = queue.begin();
+        self.host.attach(&mut || {
+            let mut arrived = begun;
+            while arrived {
+                while let Some(job) = queue.pop(arrived) {
+                    arrived = false;
+                    self.work(job);
+                    queue.done();
+                }
+                self.host.detach(&mut || arrived = queue.wait());
+            }
+            if begun {
+                queue.leave();
+            }
+            if self.serving.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.host.exit();
+            }
+        });
+    }
+
+    fn work(&self, job: Job) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| match job {
+            Job::Call { app, request, response } => {
+                if response.begin().is_ok() {
+                    app.call(request, response);
+                }
+            }
+            Job::Load(app) => {
+                app.load();
+                for queue in &self.queues {
+                    queue.settle();
+                }
+            }
+        }));
+        if outcome.is_err() {
+            self.alert("a runner panicked");
+        }
+    }
+
+    fn alert(&self, line: &str) {
+        let line = line.to_owned();
+        self.mailbox.log(LogRecord { exchange: None, level: Level::Alert, line });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wsgi::application::{Application, Hosted};
+    use crate::wsgi::error::Failure;
+    use crate::wsgi::exchange::{Exchange, ResponseSender};
+    use crate::wsgi::queue::Pushed;
+    use crate::wsgi::request::Request;
+    use crate::wsgi::target::Target;
+    use std::sync::{Barrier, Mutex, mpsc};
+    use std::thread;
+
+    /// An interpreter with a lock where Python has its GIL.
+    #[derive(Default)]
+    struct FakeHost {
+        exits: AtomicUsize,
+    }
+
+    impl Host for FakeHost {
+        fn attach(&self, run: &mut dyn FnMut()) {
+            run();
+        }
+        fn detach(&self, wait: &mut dyn FnMut()) {
+            wait();
+        }
+        fn exit(&self) {
+            self.exits.fetch_add(1, Ordering::SeqCst);
+        }
+        fn application(&self, _: &Target) -> Box<dyn Application> {
+            unreachable!("not used")
+        }
+    }
+
+    struct FakeApp<F>(F);
+
+    impl<F: Fn(&mut ResponseSender) + Send + Sync> Application for FakeApp<F> {
+        fn load(&self) -> bool {
+            true
+        }
+        fn call(&self, _: Request, mut response: ResponseSender) {
+            (self.0)(&mut response);
+        }
+    }
+
+    fn loaded(call: impl Fn(&mut ResponseSender) + Send + Sync + 'static) -> Arc<Hosted> {
+        let app = Arc::new(Hosted::new("x".to_owned(), Box::new(FakeApp(call))));
+        app.load();
+        app
+    }
+
+    struct Worker {
+        runners: Arc<Runners>,
+        host: Arc<FakeHost>,
+        mailbox: Arc<Mailbox>,
+        wakes: mpsc::Receiver<()>,
+        threads: Vec<thread::JoinHandle<()>>,
+        ids: u64,
+    }
+
+    impl Worker {
+        fn new(threads: usize) -> Self {
+            let (wake, wakes) = mpsc::channel();
+            let wake = Mutex::new(wake);
+            let mailbox = Arc::new(Mailbox::new(move || {
+                let _ = wake.lock().unwrap().send(());
+            }));
+            let host = Arc::new(FakeHost::default());
+            let queue = Arc::new(RequestQueue::new(0, threads, Arc::clone(&mailbox)));
+            let runners = Arc::new(Runners::new(host.clone(), vec![queue], Arc::clone(&mailbox)));
+            Self { runners, host, mailbox, wakes, threads: Vec::new(), ids: 0 }
+        }
+
+        fn post(&mut self) {
+            self.runners.posted();
+            let runners = Arc::clone(&self.runners);
+            self.threads.push(thread::spawn(move || runners.run(0)));
+        }
+
+        fn request(&mut self, app: &Arc<Hosted>) -> Arc<Exchange> {
+            self.ids += 1;
+            let (exchange, response) = Exchange::open(self.ids, 1, Arc::clone(&self.mailbox));
+            let job = Job::Call { app: Arc::clone(app), request: Request::default(), response };
+            if self.runners.queues()[0].push(job, 1000) == Pushed::PostRunner {
+                self.post();
+            }
+            exchange
+        }
+
+        /// Plays the event loop until `count` responses have come.
+        fn responses(&mut self, count: usize) -> Vec<Mail> {
+            let mut seen = Vec::new();
+            while seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() < count {
+                self.wakes.recv().unwrap();
+                for mail in self.mailbox.collect(Vec::new()) {
+                    if mail == Mail::PostRunner(0) {
+                        self.post();
+                    }
+                    seen.push(mail);
+                }
+            }
+            seen
+        }
+
+        fn stop(self) -> usize {
+            self.runners.stop();
+            for thread in self.threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(self.runners.alive(), 0);
+            self.host.exits.load(Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn many_requests_are_served_and_the_last_runner_runs_the_exit_functions() {
+        let mut worker = Worker::new(4);
+        let app = loaded(|response| response.finish(Ok(())));
+        let all: Vec<_> = (0..500).map(|_| worker.request(&app)).collect();
+        worker.responses(500);
+        assert!(all.iter().all(|exchange| exchange.take().end == Some(Ok(()))));
+        assert_eq!(worker.stop(), 1);
+    }
+
+    #[test]
+    fn blocking_requests_spread_over_all_threads() {
+        let mut worker = Worker::new(4);
+        let barrier = Arc::new(Barrier::new(4));
+        let app = loaded(move |response| {
+            // Nobody passes unless four threads are here at once.
+            barrier.wait();
+            response.finish(Ok(()));
+        });
+        for _ in 0..8 {
+            worker.request(&app);
+        }
+        worker.responses(8);
+        assert_eq!(worker.threads.len(), 4);
+        assert_eq!(worker.stop(), 1);
+    }
+
+    #[test]
+    fn a_panic_ends_the_request_and_not_the_runner() {
+        let mut worker = Worker::new(1);
+        let app = loaded(|response| {
+            assert!(response.id() != 1, "first");
+            response.finish(Ok(()));
+        });
+        let first = worker.request(&app);
+        let second = worker.request(&app);
+        let seen = worker.responses(2);
+        assert_eq!(first.take().end, Some(Err(Failure::Lost)));
+        assert_eq!(second.take().end, Some(Ok(())));
+        assert!(seen.iter().any(|m| matches!(m, Mail::Log(r) if r.level == Level::Alert)));
+        worker.stop();
+    }
+
+    #[test]
+    fn a_cancelled_request_never_reaches_the_application() {
+        let mut worker = Worker::new(1);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let app = loaded(move |response| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            response.finish(Ok(()));
+        });
+        let (exchange, response) = Exchange::open(99, 1, Arc::clone(&worker.mailbox));
+        exchange.cancel();
+        let job = Job::Call { app: Arc::clone(&app), request: Request::default(), response };
+        assert_eq!(worker.runners.queues()[0].push(job, 9), Pushed::PostRunner);
+        worker.post();
+        worker.request(&app);
+        worker.responses(1);
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        worker.stop();
+    }
+
+    #[test]
+    fn a_runner_that_begins_after_the_stop_still_runs_the_exit_functions() {
+        let mut worker = Worker::new(1);
+        worker.runners.stop();
+        worker.post();
+        assert_eq!(worker.stop(), 1);
+    }
+}

@@ -1,0 +1,124 @@
+"""Processes that an application starts: subprocess, os.system, os.fork."""
+
+import os
+import subprocess
+import sys
+
+from record import record
+
+
+def codes(environ):
+    """Exit statuses of fifty children, in three ways."""
+    found = [subprocess.run(["sh", "-c", f"exit {n % 7}"]).returncode == n % 7 for n in range(50)]
+    found += [os.waitstatus_to_exitcode(os.system("exit 3")) == 3 for _ in range(5)]
+    pids = [os.posix_spawn("/bin/sh", ["sh", "-c", "exit 5"], {}) for _ in range(5)]
+    found += [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5 for pid in pids]
+    return f"{sum(found)} of {len(found)}"
+
+
+def output(environ):
+    return subprocess.check_output(["sh", "-c", "echo hello; echo oops >&2"]).decode().strip()
+
+
+def terminate(environ):
+    child = subprocess.Popen(["sleep", "60"])
+    child.terminate()
+    return str(child.wait(10))
+
+
+def timeout(environ):
+    try:
+        subprocess.run(["sleep", "60"], timeout=0.2)
+    except subprocess.TimeoutExpired as error:
+        return type(error).__name__
+    return "no timeout"
+
+
+def signals(environ):
+    """Blocked and ignored signals of a child, as its /proc shows them."""
+    text = subprocess.check_output(["cat", "/proc/self/status"]).decode()
+    return " ".join(line for line in text.split("\n") if line.startswith("SigBlk"))
+
+
+def keep(environ):
+    """A child that inherits every descriptor and outlives the request."""
+    child = subprocess.Popen(["sleep", "60"], close_fds=False)
+    return str(child.pid)
+
+
+def system(environ):
+    """os.system() inherits descriptors too."""
+    path = os.environ["EVENTS"] + ".fds"
+    os.system(f"ls -l /proc/self/fd > {path}")
+    with open(path) as file:
+        return file.read()
+
+
+def executable(environ):
+    code = "import sys; print(sys.version_info[:2] == %r)" % (sys.version_info[:2],)
+    return subprocess.check_output([sys.executable, "-c", code]).decode().strip()
+
+
+def pooled(environ):
+    """multiprocessing by spawn, the way that starts sys.executable anew."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        return str(pool.map(abs, [-1, -2, -3]))
+
+
+def forked_exit(environ):
+    """A forked child keeps the status it leaves with."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(2)
+    return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def forked_return(environ):
+    """The child comes back from the application, as after a forgotten _exit."""
+    pid = os.fork()
+    if pid == 0:
+        return "the child"
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    record("child", pid, code)
+    return f"child left with {code}"
+
+
+def forked_raise(environ):
+    pid = os.fork()
+    if pid == 0:
+        raise ValueError("in the child")
+    return f"child left with {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+def forked_work(environ):
+    """A child that works in Python for itself and leaves in the proper way."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, b"from the child")
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with open(reader, "rb") as pipe:
+        return pipe.read().decode()
+
+
+def application(environ, start_response):
+    text = globals()[environ["PATH_INFO"].rsplit("/", 1)[1]](environ)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [text.encode()]
+
+
+def streaming_fork(environ, start_response):
+    """The child comes back amid the iteration."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"first "
+    pid = os.fork()
+    if pid == 0:
+        yield b"from the child"
+    else:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        yield f"child left with {code}".encode()

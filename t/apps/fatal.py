@@ -1,0 +1,72 @@
+"""Ways to end the worker, or to try."""
+
+import ctypes
+import json
+import os
+import re
+
+
+def os_exit(environ):
+    os._exit(int(environ["QUERY_STRING"]))
+
+
+def segfault(environ):
+    ctypes.string_at(0)
+
+
+def abort(environ):
+    os.abort()
+
+
+def recursion(environ):
+    def deeper(n):
+        return deeper(n + 1)
+
+    try:
+        deeper(0)
+    except RecursionError:
+        return "RecursionError"
+
+
+def nested_json(environ):
+    try:
+        json.loads("[" * 100_000)
+    except RecursionError:
+        return "RecursionError"
+
+
+def nested_repr(environ):
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    try:
+        repr(value)
+    except RecursionError:
+        return "RecursionError"
+
+
+def backtracking(environ):
+    return str(re.match("(?:a|b|(?:c))*d", "abc" * 100_000))
+
+
+def hold_the_gil(environ):
+    """A C function called without letting the GIL go: a second in usleep()."""
+    from record import record
+
+    record("holding")
+    ctypes.PyDLL(None).usleep(1_000_000)
+    record("held")
+    return "held"
+
+
+def memory(environ):
+    try:
+        bytearray(1 << 60)
+    except MemoryError:
+        return "MemoryError"
+
+
+def application(environ, start_response):
+    text = globals()[environ["PATH_INFO"].rsplit("/", 1)[1]](environ)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [text.encode()]

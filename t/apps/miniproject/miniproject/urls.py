@@ -1,0 +1,15 @@
+"""Addresses of the demo project."""
+
+from django.contrib import admin
+from django.urls import path
+
+from miniproject import views
+from segments.views import query_segment
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("miniProj/segment/querySegment", query_segment, name="query-segment"),
+    path("upload/", views.upload, name="upload"),
+    path("stream/", views.stream, name="stream"),
+    path("admin/", admin.site.urls),
+]

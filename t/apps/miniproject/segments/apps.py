@@ -1,0 +1,7 @@
+"""The segments application."""
+
+from django.apps import AppConfig
+
+
+class SegmentsConfig(AppConfig):
+    name = "segments"

@@ -1,0 +1,42 @@
+"""Threads that never come back, in ways that the interpreter can or cannot interrupt."""
+
+import ctypes
+import threading
+import time
+
+from record import record
+
+
+def stuck_in_sleep():
+    time.sleep(3600)
+
+
+def stuck_in_lock():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def stuck_with_gil():
+    ctypes.PyDLL(None).sleep(3600)
+
+
+def stuck_in_loop():
+    while True:
+        pass
+
+
+def application(environ, start_response):
+    name = environ["PATH_INFO"].rsplit("/", 1)[1]
+    record("stuck", name)
+    globals()[name]()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"never"]
+
+
+def thread(environ, start_response):
+    """A thread of its own that never ends, left behind by a request that does."""
+    daemon = environ["QUERY_STRING"] == "daemon"
+    threading.Thread(target=stuck_in_sleep, daemon=daemon).start()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"started"]

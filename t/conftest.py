@@ -1,0 +1,95 @@
+"""Fixtures: nginx for one test, nginx for all tests of a file, the protocols."""
+
+import os
+import re
+
+import pytest
+from lib import config, h2client, http
+from lib.nginx import Nginx
+
+
+def pytest_sessionstart(session):
+    if not session.config.option.collectonly and not os.path.exists(config.MODULE):
+        raise pytest.UsageError(f"{config.MODULE} is missing: scripts/build makes it")
+
+
+def pytest_sessionfinish():
+    config.remove_apps_copy()
+
+
+def _finish(started):
+    faults = [fault for nginx in reversed(started) for fault in nginx.finish()]
+    if faults:
+        pytest.fail("after the test:\n" + "\n".join(faults), pytrace=False)
+
+
+@pytest.fixture
+def make_nginx():
+    """Nginx(...), not started, looked through and removed after the test."""
+    made = []
+
+    def make(**options):
+        made.append(Nginx(**options))
+        return made[-1]
+
+    yield make
+    _finish(made)
+
+
+@pytest.fixture
+def nginx(make_nginx):
+    """Nginx(...).start() for one test."""
+    return lambda **options: make_nginx(**options).start()
+
+
+@pytest.fixture(scope="module")
+def shared_nginx():
+    """Nginx(...).start() for the tests of a file; each test is checked by no_alerts."""
+    made = []
+
+    def start(**options):
+        made.append(Nginx(**options))
+        return made[-1].start()
+
+    start.made = made
+    yield start
+    _finish(made)
+
+
+@pytest.fixture(autouse=True)
+def no_alerts(request):
+    """An alarming log line of a shared nginx fails the test that caused it."""
+    yield
+    if "site" not in request.fixturenames:
+        return
+    site = request.getfixturevalue("site")
+    alerts = site.log.alerts()
+    for line in alerts:
+        site.allow_alert("^" + re.escape(line) + "$")
+    if alerts:
+        pytest.fail("in the error log:\n" + "\n".join(alerts), pytrace=False)
+
+
+class Protocol:
+    """The same request over HTTP/1.0, HTTP/1.1 (keep-alive) and HTTP/2."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, nginx, method, path, headers=(), body=b""):
+        if self.name == "h2":
+            return h2client.request(nginx.ports["PORT2"], method, path, headers, body)
+        version = self.name.removeprefix("http/")
+        return http.request(
+            nginx.port, method, path, headers=headers, body=body, version=version, close=False
+        )
+
+    @property
+    def shows_abort(self):
+        """HTTP/1.0 without Content-Length cannot tell an abort from an end."""
+        return self.name != "http/1.0"
+
+
+@pytest.fixture(params=["http/1.0", "http/1.1", "h2"])
+def proto(request):
+    return Protocol(request.param)

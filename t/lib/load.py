@@ -1,0 +1,41 @@
+"""Requests in the background while something happens to nginx."""
+
+import threading
+import time
+
+from . import http
+
+
+class Load:
+    """Clients that ask for path again and again, each time on a new connection."""
+
+    def __init__(self, port, path, clients=4):
+        self.port, self.path = port, path
+        self.answers = []
+        self.slowest = 0.0
+        self.done = threading.Event()
+        self.threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.done.set()
+        for thread in self.threads:
+            thread.join(30)
+
+    def _ask(self):
+        while not self.done.is_set():
+            start = time.monotonic()
+            try:
+                response = http.request(self.port, "GET", self.path, timeout=20)
+                answer = response.status if response.complete else response.end
+            except (OSError, AssertionError) as error:
+                answer = f"{type(error).__name__}: {error}"
+            self.slowest = max(self.slowest, time.monotonic() - start)
+            self.answers.append(answer)
+
+    def failures(self):
+        return [answer for answer in self.answers if answer != 200]

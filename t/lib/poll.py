@@ -1,0 +1,37 @@
+"""The one place where the tests wait: conditions are polled, never slept for."""
+
+import time
+
+INTERVAL = 0.01
+
+
+def until(condition, timeout=10.0, what="the condition"):
+    """Return the first true value of condition(); fail after timeout seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what}")
+        time.sleep(INTERVAL)
+
+
+def until_stable(value, quiet=0.5, timeout=20.0, what="a value that stays"):
+    """Return value() once it has not changed for quiet seconds."""
+    seen = [value(), time.monotonic()]
+
+    def settled():
+        now = value()
+        if now != seen[0]:
+            seen[:] = [now, time.monotonic()]
+        return time.monotonic() - seen[1] >= quiet
+
+    until(settled, timeout, what)
+    return seen[0]
+
+
+def elapse(seconds):
+    """Let time pass where the passing of time is what the test is about."""
+    end = time.monotonic() + seconds
+    until(lambda: time.monotonic() >= end, seconds + 5)

@@ -1,0 +1,101 @@
+"""Looking at processes through /proc."""
+
+import os
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _read(pid, name):
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def stat(pid):
+    """The fields of /proc/PID/stat after the command name, or None when it is gone."""
+    text = _read(pid, "stat").decode("latin-1")
+    return text.rpartition(")")[2].split() if text else None
+
+
+def state(pid):
+    fields = stat(pid)
+    return fields[0] if fields else None
+
+
+def alive(pid):
+    return state(pid) not in (None, "Z", "X")
+
+
+def session(pid):
+    fields = stat(pid)
+    return int(fields[3]) if fields else None
+
+
+def children(pid):
+    """Living children of a process."""
+    found = []
+    for other in pids():
+        fields = stat(other)
+        if fields and int(fields[1]) == pid and fields[0] not in "ZX":
+            found.append(other)
+    return found
+
+
+def cmdline(pid):
+    return _read(pid, "cmdline").replace(b"\0", b" ").decode("utf-8", "replace").strip()
+
+
+def cpu_seconds(pid):
+    """User and system time used so far, or None when the process is gone."""
+    fields = stat(pid)
+    return (int(fields[11]) + int(fields[12])) / TICKS if fields else None
+
+
+def rss(pid):
+    """Resident memory in bytes."""
+    fields = _read(pid, "statm").split()
+    return int(fields[1]) * PAGE if fields else 0
+
+
+def fds(pid):
+    """What each open descriptor of a process points to."""
+    found = {}
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return found
+    for name in names:
+        try:
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            pass
+    return found
+
+
+def belonging_to(sessions, directory):
+    """Living processes of one of the sessions, or that name or use the directory."""
+    found = []
+    for pid in pids():
+        if pid == os.getpid() or not alive(pid):
+            continue
+        if session(pid) in sessions or directory in cmdline(pid) or _uses(pid, directory):
+            found.append(pid)
+    return found
+
+
+def _uses(pid, directory):
+    if pid == os.getppid() or session(pid) == os.getsid(0):
+        return False
+    try:
+        if os.readlink(f"/proc/{pid}/cwd").startswith(directory):
+            return True
+    except OSError:
+        return False
+    return any(target.startswith(directory) for target in fds(pid).values())

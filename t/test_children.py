@@ -1,0 +1,145 @@
+"""Processes an application starts, in a worker of nginx, which has its own ideas of children."""
+
+import os
+import re
+import signal
+
+import pytest
+from lib import http, procs
+from lib.poll import until
+
+SERVER = """
+    listen 127.0.0.1:@PORT2@ http2;
+    location = /streaming_fork { wsgi_app children:streaming_fork; }
+"""
+
+
+@pytest.fixture
+def site(nginx):
+    return nginx(apps=["children", "plain"], server=SERVER)
+
+
+def ask(site, what):
+    response = site.get(f"/children/{what}")
+    assert response.status == 200, response
+    return response.text
+
+
+def test_every_child_reports_its_own_exit_status(site):
+    assert ask(site, "codes") == "60 of 60"
+
+
+def test_the_output_of_a_child_is_read(site):
+    assert ask(site, "output") == "hello"
+
+
+def test_terminate_ends_a_child(site):
+    assert ask(site, "terminate") == str(-signal.SIGTERM)
+
+
+def test_a_child_is_killed_at_its_timeout(site):
+    assert ask(site, "timeout") == "TimeoutExpired"
+
+
+def test_a_child_starts_with_no_signal_blocked(site):
+    assert re.fullmatch(r"SigBlk:\s*0+", ask(site, "signals"))
+
+
+def test_sys_executable_is_a_python_that_starts(site):
+    assert ask(site, "executable") == "True"
+
+
+def test_a_multiprocessing_pool_works(site):
+    assert ask(site, "pooled") == "[1, 2, 3]"
+
+
+def of_nginx(descriptors):
+    return [
+        target for target in descriptors
+        if re.search(r"socket:|eventpoll|eventfd|anon_inode", target)
+    ]
+
+
+def test_a_child_inherits_no_descriptor_of_nginx(site):
+    with site.connect() as client:  # A connection of somebody else, open meanwhile.
+        client.send(http.build("GET", "/plain", close=False))
+        client.read_response()
+        child = int(ask(site, "keep"))
+        try:
+            assert procs.alive(child)
+            assert of_nginx(procs.fds(child).values()) == []
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_that_stays_does_not_hold_the_port(site):
+    child = int(ask(site, "keep"))
+    try:
+        site.quit()
+        with pytest.raises(ConnectionRefusedError):
+            site.connect()
+        site.spawn()
+        assert site.get("/plain").body == b"plain"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_os_system_inherits_no_descriptor_of_nginx(site):
+    lines = ask(site, "system").split("\n")
+    assert of_nginx(lines) == []
+
+
+def test_a_child_that_leaves_with_2_keeps_its_status(site):
+    assert ask(site, "forked_exit") == "2"
+
+
+def test_a_forked_child_can_work_and_leave(site):
+    assert ask(site, "forked_work") == "from the child"
+
+
+@pytest.mark.parametrize("how", ["forked_return", "forked_raise"])
+def test_a_forked_child_that_comes_back_leaves_and_answers_nobody(site, how):
+    with site.connect() as client:
+        client.send(http.build("GET", f"/children/{how}", close=False))
+        response = client.read_response()
+        assert response.text == "child left with 70"
+        assert response.rest == b""
+        client.send(http.build("GET", "/plain", close=False))
+        assert client.read_response().body == b"plain"
+    assert len(site.workers()) == 1
+
+
+def test_a_forked_child_that_comes_back_amid_a_response_adds_nothing(site, proto):
+    response = proto(site, "GET", "/streaming_fork")
+    assert response.body == b"first child left with 70"
+    assert response.complete
+
+
+def test_after_a_fork_the_port_is_free_once_nginx_has_stopped(site):
+    ask(site, "forked_return")
+    worker = site.worker()
+    site.stop()
+    assert not procs.alive(worker)
+    with pytest.raises(ConnectionRefusedError):
+        site.connect()
+
+
+def test_nginx_is_not_confused_by_the_children(site):
+    worker = site.worker()
+    for what in ("codes", "forked_exit", "terminate"):
+        ask(site, what)
+    assert site.worker() == worker
+    site.reload(gone=True)
+    assert ask(site, "codes") == "60 of 60"
+
+
+def test_no_zombie_is_left_behind(site):
+    for what in ("codes", "terminate", "forked_return", "output"):
+        ask(site, what)
+    worker = site.worker()
+
+    def zombies():
+        found = [procs.stat(pid) for pid in procs.pids()]
+        return [f for f in found if f and int(f[1]) == worker and f[0] == "Z"]
+
+    until(lambda: not zombies(), what="no zombie")

@@ -1,0 +1,273 @@
+"""nginx -t refuses what is wrong, names the directive, and says where."""
+
+import os
+import re
+import sys
+
+import pytest
+
+PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+HTTP_ONLY = {
+    "wsgi_python_home": "@DIR@/venv", "wsgi_python_path": "@DIR@/site",
+    "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
+    "wsgi_shutdown_timeout": "5s",
+}
+EVERYWHERE = {
+    "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
+    "wsgi_buffer_size": "8k", "wsgi_read_timeout": "5s",
+}
+ALL = HTTP_ONLY | EVERYWHERE | {"wsgi_app": "mod:app"}
+REPEATABLE = {"wsgi_python_path", "wsgi_env", "wsgi_param"}
+
+
+def check(make_nginx, http="", server="", location="", main="", events="", limit="", when=""):
+    """nginx -t with a snippet put where it belongs."""
+    blocks = location
+    if when:
+        blocks += f"\nif ($arg_a) {{ {when} }}"
+    if limit:
+        blocks += f"\nlimit_except GET {{ {limit} }}"
+    if blocks:
+        server += f"\nlocation /tested {{\n{blocks}\n}}"
+    site = make_nginx(main=main, events=events, http=http, server=server)
+    os.makedirs(f"{site.dir}/venv/lib/{PYTHON}/site-packages")
+    os.mkdir(f"{site.dir}/venv/bin")
+    site.write("venv/pyvenv.cfg", "home = /usr/bin\n")
+    for path in ("site/app.py", "plain_file"):
+        site.write(path, "")
+    os.mkdir(f"{site.dir}/empty")
+    status, said = site.test_config()
+    return site, status, said
+
+
+def refused(make_nginx, directive, text="", **where):
+    """Refused with one [emerg] that says text (or the directive's name), and the line of it."""
+    site, status, said = check(make_nginx, **where)
+    assert status == 1, said
+    lines = [line for line in said.split("\n") if "[emerg]" in line]
+    assert len(lines) == 1, said
+    found = re.search(r" in (\S+):(\d+)$", lines[0])
+    assert found, f"no place: {lines[0]}"
+    assert found.group(1) == site.conf
+    with open(site.conf) as file:
+        assert directive in file.read().split("\n")[int(found.group(2)) - 1], lines[0]
+    assert re.search(text or directive, lines[0]), lines[0]
+
+
+def accepted(make_nginx, **where):
+    _, status, said = check(make_nginx, **where)
+    assert status == 0, said
+    assert "[warn]" not in said and "[emerg]" not in said
+
+
+BAD_HTTP = [
+    ("wsgi_python_home", "@DIR@/nowhere", "/nowhere"),
+    ("wsgi_python_home", "nowhere", "nowhere"),
+    ("wsgi_python_home", "@DIR@/plain_file", "plain_file"),
+    ("wsgi_python_home", "@DIR@/empty", r"/empty"),
+    ("wsgi_python_home", '""', ""),
+    ("wsgi_python_path", '""', ""),
+    ("wsgi_chdir", "@DIR@/nowhere", "/nowhere"),
+    ("wsgi_chdir", "@DIR@/plain_file", "plain_file"),
+    ("wsgi_chdir", '""', ""),
+    ("wsgi_env", '"" value', ""),
+    ("wsgi_env", "A=B value", "A=B"),
+    ("wsgi_switch_interval", "soon", "invalid value"),
+    ("wsgi_switch_interval", "-1", "invalid value"),
+    ("wsgi_switch_interval", "0", ""),
+    ("wsgi_shutdown_timeout", "soon", "invalid value"),
+    ("wsgi_shutdown_timeout", "-5s", "invalid value"),
+]
+BAD_ANYWHERE = [
+    ("wsgi_thread_pool", "unknown", 'unknown thread pool "unknown"|unknown'),
+    ("wsgi_thread_pool", '""', ""),
+    ("wsgi_queue", "many", "invalid"),
+    ("wsgi_queue", "-1", "invalid"),
+    ("wsgi_queue", "5x", "invalid"),
+    ("wsgi_queue", "5 timeout=soon", "invalid"),
+    ("wsgi_queue", "5 timeout=", "invalid"),
+    ("wsgi_queue", "5 timout=1s", "invalid"),
+    ("wsgi_queue", "5 1s", "invalid"),
+    ("wsgi_param", '"" value', ""),
+    ("wsgi_param", "A b sometimes", "sometimes"),
+    ("wsgi_mount", '""', ""),
+    ("wsgi_mount", "app", "app"),
+    ("wsgi_mount", "/app/", "/app/"),
+    ("wsgi_mount", "/", ""),
+    ("wsgi_buffer_size", "much", "invalid value"),
+    ("wsgi_buffer_size", "-1", "invalid value"),
+    ("wsgi_buffer_size", "0", ""),
+    ("wsgi_read_timeout", "soon", "invalid value"),
+    ("wsgi_read_timeout", "-1s", "invalid value"),
+]
+BAD_APP = [
+    '""', "1x:app", "a..b", ".a:app", "a.:app", "mod:", "mod:f(", "mod:f)", "mod:f(x)", "mod:()",
+    "$var:app", "mod:$app", ":app", "mod:a-b", "mod:app:x", "mod:1x", "mod:a.", '"mod: app"',
+    "a-b:app", "@DIR@/site/app.py:1x", "@DIR@/site/app.py:", "@DIR@/site/app.py:f(",
+    "@DIR@/site/nowhere.py", "site/nowhere.py", "@DIR@/site", "@DIR@/site/$x.py",
+]
+
+
+@pytest.mark.parametrize("directive, value, text", BAD_HTTP)
+def test_a_bad_value_of_the_interpreter_is_refused(make_nginx, directive, value, text):
+    refused(make_nginx, directive, text, http=f"{directive} {value};")
+
+
+@pytest.mark.parametrize("place", ["http", "server", "location"])
+@pytest.mark.parametrize("directive, value, text", BAD_ANYWHERE)
+def test_a_bad_value_of_an_application_is_refused(make_nginx, directive, value, text, place):
+    refused(make_nginx, directive, text, **{place: f"{directive} {value};"})
+
+
+@pytest.mark.parametrize("value", BAD_APP)
+def test_a_bad_wsgi_app_is_refused(make_nginx, value):
+    refused(make_nginx, "wsgi_app", location=f"wsgi_app {value};")
+
+
+@pytest.mark.parametrize("directive", sorted(set(ALL) - REPEATABLE))
+def test_a_duplicate_is_refused(make_nginx, directive):
+    place = "http" if directive in HTTP_ONLY else "location"
+    twice = f"{directive} {ALL[directive]};\n" * 2
+    refused(make_nginx, directive, f'"{directive}" directive is duplicate', **{place: twice})
+
+
+@pytest.mark.parametrize("directive", sorted(REPEATABLE))
+def test_what_may_be_repeated_is_accepted(make_nginx, directive):
+    second = {"wsgi_python_path": "@DIR@", "wsgi_env": "B c", "wsgi_param": "B c"}[directive]
+    accepted(make_nginx, http=f"{directive} {ALL[directive]};\n{directive} {second};\n")
+
+
+def test_the_same_variable_twice_is_refused(make_nginx):
+    refused(make_nginx, "wsgi_env", http="wsgi_env A b;\nwsgi_env A c;\n")
+
+
+def test_an_unknown_variable_is_refused(make_nginx):
+    # nginx knows only at the end which variables there are, and names no line.
+    _, status, said = check(make_nginx, location="wsgi_param A $no_such_variable;")
+    assert status == 1
+    assert '[emerg]' in said and 'unknown "no_such_variable" variable' in said
+
+
+WRONG_PLACES = (
+    [(name, place) for name in HTTP_ONLY for place in ("main", "server", "location", "when")]
+    + [(name, place) for name in EVERYWHERE for place in ("main", "limit")]
+    + [(name, "when") for name in EVERYWHERE if name != "wsgi_param"]
+    + [("wsgi_app", place) for place in ("main", "http", "server")]
+)
+
+
+@pytest.mark.parametrize("directive, place", WRONG_PLACES)
+def test_a_directive_in_a_wrong_place_is_refused(make_nginx, directive, place):
+    text = f'"{directive}" directive is not allowed here'
+    refused(make_nginx, directive, text, **{place: f"{directive} {ALL[directive]};"})
+
+
+@pytest.mark.parametrize("directive", sorted(ALL))
+def test_a_directive_without_arguments_is_refused(make_nginx, directive):
+    place = "http" if directive in HTTP_ONLY else "location"
+    text = f'invalid number of arguments in "{directive}" directive'
+    refused(make_nginx, directive, text, **{place: f"{directive};"})
+
+
+@pytest.mark.parametrize(
+    "directive, value",
+    [(name, f"{value} one two three") for name, value in ALL.items()
+     if name != "wsgi_python_path"] + [("wsgi_env", "A"), ("wsgi_param", "A")],
+)
+def test_a_directive_with_a_wrong_number_of_arguments_is_refused(make_nginx, directive, value):
+    place = "http" if directive in HTTP_ONLY else "location"
+    text = f'invalid number of arguments in "{directive}" directive'
+    refused(make_nginx, directive, text, **{place: f"{directive} {value};"})
+
+
+def test_the_default_pool_need_not_be_declared(make_nginx):
+    accepted(make_nginx, location="wsgi_app mod:app; wsgi_thread_pool default;")
+
+
+def test_a_declared_pool_is_accepted(make_nginx):
+    accepted(make_nginx, main="thread_pool wsgi threads=2;",
+             location="wsgi_app mod:app; wsgi_thread_pool wsgi;")
+
+
+@pytest.mark.parametrize("aio", ["aio threads;", "aio threads=default;"])
+def test_a_pool_shared_with_aio_threads_is_refused(make_nginx, aio):
+    _, status, said = check(
+        make_nginx, server=f"location /files {{ {aio} }}", location="wsgi_app mod:app;"
+    )
+    assert status == 1
+    assert re.search(r'\[emerg\].*(pool|aio).*"?default.* in \S+:\d+', said), said
+
+
+def test_a_named_pool_shared_with_aio_threads_is_refused(make_nginx):
+    _, status, said = check(
+        make_nginx, main="thread_pool both threads=2;", http="aio threads=both;",
+        location="wsgi_app mod:app; wsgi_thread_pool both;",
+    )
+    assert status == 1
+    assert re.search(r"\[emerg\].*both.* in \S+:\d+", said), said
+
+
+def test_aio_threads_with_a_pool_of_its_own_is_accepted(make_nginx):
+    accepted(make_nginx, main="thread_pool files threads=2;", http="aio threads=files;",
+             location="wsgi_app mod:app;")
+
+
+def test_a_pool_without_a_queue_is_refused(make_nginx):
+    _, status, said = check(
+        make_nginx, main="thread_pool none threads=2 max_queue=0;",
+        location="wsgi_app mod:app; wsgi_thread_pool none;",
+    )
+    assert status == 1
+    assert re.search(r"\[emerg\].*(none|max_queue).* in \S+:\d+", said), said
+
+
+@pytest.mark.parametrize("method", ["poll", "select"])
+def test_an_event_method_that_threads_cannot_wake_is_refused(make_nginx, method):
+    # Debian builds nginx without these two, and then nginx itself refuses them.
+    _, status, said = check(make_nginx, events=f"use {method};", location="wsgi_app mod:app;")
+    assert status == 1
+    assert re.search(rf"\[emerg\].*{method}.* in \S+:\d+", said), said
+
+
+GOOD_APPS = ["mod", "mod:app", "a.b.c", "a.b.c:app", "mod:make()", "_m1:_a1",
+             "@DIR@/site/app.py", "@DIR@/site/app.py:app", "@DIR@/site/app.py:make()",
+             "site/app.py", "site/app.py:app"]
+
+
+@pytest.mark.parametrize("value", GOOD_APPS)
+@pytest.mark.parametrize("place", ["location", "when", "limit"])
+def test_a_good_wsgi_app_is_accepted(make_nginx, value, place):
+    accepted(make_nginx, **{place: f"wsgi_app {value};"})
+
+
+def test_every_directive_with_a_good_value_is_accepted(make_nginx):
+    accepted(
+        make_nginx,
+        main="thread_pool wsgi threads=3;",
+        http="".join(f"{name} {value};\n" for name, value in HTTP_ONLY.items()),
+        location="wsgi_app mod:app; wsgi_thread_pool wsgi; wsgi_queue 100 timeout=10s;"
+        " wsgi_param A $uri if_not_empty; wsgi_param B b; wsgi_mount /tested;"
+        " wsgi_buffer_size 16k; wsgi_read_timeout 90;",
+        when="wsgi_param A c;",
+    )
+
+
+def test_a_pool_declared_after_its_use_is_accepted(make_nginx):
+    site = make_nginx(server="location / { wsgi_app mod:app; wsgi_thread_pool later; }")
+    site.write_config()
+    with open(site.conf, "a") as file:
+        file.write("thread_pool later threads=2;\n")
+    status, said = site.test_config(write=False)
+    assert status == 0, said
+
+
+def test_testing_a_configuration_imports_nothing(make_nginx):
+    site = make_nginx(apps=["leaving"])
+    status, said = site.test_config()
+    assert status == 0, said
+    assert site.events() == []
+
+
+def test_a_directive_of_the_server_replaces_that_of_http(make_nginx):
+    accepted(make_nginx, http="wsgi_queue 1; wsgi_read_timeout 1s; wsgi_buffer_size 1k;",
+             server="wsgi_queue 2; wsgi_read_timeout 2s; wsgi_buffer_size 2k;")

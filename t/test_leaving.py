@@ -1,0 +1,143 @@
+"""A worker that is asked to leave while Python is stuck: bounded, quiet, and it says where."""
+
+import pytest
+from lib import http, procs
+from lib.poll import until
+
+HTTP = "wsgi_shutdown_timeout 1s;"
+SERVER = """
+    location /stuck/ { wsgi_app stuck:application; }
+    location /thread { wsgi_app stuck:thread; }
+    location /midway/ { wsgi_app held:midway; }
+"""
+KINDS = ["stuck_in_sleep", "stuck_in_lock", "stuck_with_gil", "stuck_in_loop"]
+
+
+@pytest.fixture
+def start(nginx):
+    return lambda **options: nginx(**{"http": HTTP, "server": SERVER, "apps": ["plain"]} | options)
+
+
+def make_stuck(site, kind):
+    """A thread is stuck and its client has left."""
+    client = site.connect()
+    client.send(http.build("GET", f"/stuck/{kind}"))
+    site.wait_event(f"stuck {kind}")
+    return client
+
+
+def leave(site, how, worker):
+    """Ask the worker to leave; the CPU time it used until it had gone."""
+    used = [procs.cpu_seconds(worker)] * 2
+    site.signal({"quit": "QUIT", "stop": "TERM", "reload": "HUP"}[how])
+
+    def is_gone():
+        site.process.poll()
+        now = procs.cpu_seconds(worker)
+        used[1] = max(used[1], now or 0)
+        return not procs.alive(worker)
+
+    # The longest: the shutdown timeout of 1 s, 2 s for stop, and time for a busy machine.
+    until(is_gone, 6, f"the worker's end after {how}")
+    return used[1] - used[0]
+
+
+@pytest.mark.parametrize("how", ["quit", "stop", "reload"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stuck_thread_does_not_keep_a_worker_from_leaving(start, how, kind):
+    site = start()
+    worker = site.worker()
+    make_stuck(site, kind).close()
+    cpu = leave(site, how, worker)
+    # The loop itself burns a core until the worker is gone; the leaving adds nothing.
+    assert cpu < (4 if kind == "stuck_in_loop" else 0.5)
+    site.log.wait_for(rf"worker process {worker} exited with code 0$")
+    site.log.wait_for(r"\[error\].*python did not stop within \d+ ?ms")
+    stack = site.log.wait_for(rf'File ".*stuck\.py", line \d+ in {kind}')
+    assert "[error]" in stack[0]
+    if how == "reload":
+        until(lambda: [p for p in site.workers() if p != worker], what="a new worker")
+        assert site.get("/plain").body == b"plain"
+    else:
+        until(lambda: site.process.poll() is not None, 3, "the master's end")
+
+
+def test_a_stuck_thread_leaves_the_rest_of_the_pool_at_work(nginx):
+    site = nginx(http=HTTP, server=SERVER, apps=["plain"],
+                 main="thread_pool default threads=4;")
+    for kind in ("stuck_in_sleep", "stuck_in_lock", "stuck_in_sleep"):
+        make_stuck(site, kind)
+    for _ in range(20):
+        assert site.get("/plain").body == b"plain"
+    assert site.get("/static").body == b"static"
+
+
+@pytest.mark.parametrize("how", ["quit", "stop"])
+def test_a_thread_of_the_application_does_not_keep_a_worker_from_leaving(start, how):
+    site = start()
+    assert site.get("/thread?daemon").body == b"started"
+    worker = site.worker()
+    leave(site, how, worker)
+    site.log.wait_for(rf"worker process {worker} exited with code 0$")
+
+
+def test_worker_shutdown_timeout_cuts_a_request_that_does_not_end(start):
+    site = start(main="worker_shutdown_timeout 500ms;")
+    worker = site.worker()
+    client = make_stuck(site, "stuck_in_sleep")
+    leave(site, "quit", worker)
+    assert client.read_response().end in ("nothing", "reset")
+    site.log.wait_for(rf"worker process {worker} exited with code 0$")
+
+
+def test_worker_shutdown_timeout_cuts_a_stream(start):
+    site = start(main="worker_shutdown_timeout 500ms;")
+    site.gate("a")
+    client = site.connect()
+    client.send(http.build("GET", "/midway/a"))
+    site.wait_event("waiting a")
+    worker = site.worker()
+    leave(site, "quit", worker)
+    response = client.read_response()
+    assert response.body == b"first"
+    assert not response.complete
+
+
+def test_the_time_counts_from_the_end_of_the_last_request(start):
+    """A request that takes longer than the timeout is still answered after a quit."""
+    site = start(server="location /chatty { wsgi_app chatty:application; }",
+                 http="wsgi_shutdown_timeout 300ms;")
+    client = site.connect()
+    client.send(http.build("GET", "/chatty"))
+    client.read_head()
+    site.signal("QUIT")
+    body = b"".join(iter(client.read_chunk, b""))
+    assert body == b"chunk " * 10
+    until(lambda: site.process.poll() is not None, 5, "nginx's end")
+    assert site.log.matching("did not stop") == []
+
+
+def test_nginx_leaves_at_once_when_nothing_is_stuck(start):
+    site = start(http="wsgi_shutdown_timeout 50s;")
+    assert site.get("/plain").body == b"plain"
+    site.quit(timeout=3)
+
+
+@pytest.mark.parametrize("how", ["quit", "stop", "reload"])
+def test_an_import_that_hangs_does_not_keep_a_worker_from_leaving(make_nginx, how):
+    site = make_nginx(http=HTTP, apps=["gated_import"])
+    gate = site.gate("import")
+    worker = site.start().worker()
+    site.wait_event("waiting import")
+    leave(site, how, worker)
+    site.log.wait_for(rf"worker process {worker} exited with code 0$")
+    gate.open()
+
+
+def test_a_keep_alive_connection_does_not_delay_the_end(start):
+    site = start()
+    client = site.connect()
+    client.send(http.build("GET", "/plain", close=False))
+    client.read_response()
+    site.quit(timeout=3)
+    assert client.at_eof()

@@ -1,0 +1,181 @@
+"""What an application says goes to the error log: line by line, with the request's context."""
+
+import re
+import threading
+from urllib.parse import quote
+
+import pytest
+from lib import http
+from lib.errorlog import context, message
+
+LIMIT = 1024
+
+
+@pytest.fixture
+def site(nginx):
+    return nginx(apps=["talk", "plain", "tidy"], app_directives="wsgi_read_timeout 20s;")
+
+
+def say(site, how, expression, status=200):
+    """Make the application say it; the records that came of it."""
+    mark = site.log.mark()
+    path = f"/talk/{how}?{quote(expression, safe='')}"
+    assert site.get(path).status == status
+    # Lines travel to the log beside the answer: a last one shows that all have arrived.
+    site.get(f"/talk/write?{quote(repr('THE END' + chr(10)))}")
+    site.log.wait_for("THE END", start=mark)
+    lines = site.log.matching(r"\[error\]", mark)
+    return [line for line in lines if "THE END" not in line]
+
+
+def texts(lines):
+    return [message(line) for line in lines]
+
+
+WAYS = [("write", "\n"), ("writelines", "\n"), ("printed", ""), ("to_stderr", ""), ("buffered", "")]
+
+
+@pytest.mark.parametrize("how, end", WAYS)
+def test_a_line_is_a_record_with_the_context_of_its_request(site, how, end):
+    lines = say(site, how, repr("hello there" + end))
+    assert texts(lines) == ["hello there"] * (2 if how == "writelines" else 1)
+    for line in lines:
+        assert re.search(
+            rf', client: 127\.0\.0\.1, server: localhost, request: "GET /talk/{how}\?.*'
+            r' HTTP/1\.1", host: "localhost"$', line,
+        )
+
+
+@pytest.mark.parametrize(
+    "how, found", [("warned", "UserWarning: hello"), ("logged", "ERROR hello")]
+)
+def test_warnings_and_logging_arrive(site, how, found):
+    lines = say(site, how, "'hello'")
+    assert found in texts(lines)[0]
+    assert context(lines[0])
+
+
+@pytest.mark.parametrize("how", ["write", "printed", "to_stderr", "logged"])
+def test_each_line_of_a_text_is_a_record(site, how):
+    lines = say(site, how, repr("one\ntwo\n\nthree\n"))
+    found = [text.removeprefix("ERROR ") for text in texts(lines)]
+    assert [text for text in found if text] == ["one", "two", "three"]
+    assert all(context(line) for line in lines)
+
+
+@pytest.mark.parametrize("how", ["raised", "chained"])
+def test_each_line_of_a_traceback_is_a_record_with_context(site, how):
+    lines = say(site, how, "'wrong'", status=500)
+    found = texts(lines)
+    assert "Traceback (most recent call last):" in found
+    assert any(text.startswith("ValueError: wrong") for text in found)
+    assert any(re.search(r'File ".*talk\.py", line \d+, in application', text) for text in found)
+    assert ("KeyError: 'first'" in found) == (how == "chained")
+    assert all(context(line) for line in lines)
+
+
+@pytest.mark.parametrize("how, status", [("write", 200), ("printed", 200), ("raised", 500)])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_no_line_can_be_forged(site, how, status, newline):
+    forged = "2026/01/01 00:00:00 [alert] 1#1: forged"
+    say(site, how, repr(f"x{newline}{forged}\n"), status)
+    assert site.log.matching(r"forged")
+    for line in site.log.lines():
+        assert re.match(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?!alert)\w+\] \d+#\d+: ", line), line
+        assert "\r" not in line
+    site.allow_alert("forged")
+
+
+@pytest.mark.parametrize(
+    "character, shown",
+    [("\x1b", r"\x1b"), ("\0", r"\x00"), ("\x07", r"\x07"), ("\x7f", r"\x7f"), ("\t", "\t"),
+     ("\udc80", r"\udc80"), ("\ud800", r"\ud800")],
+    ids=ascii,
+)
+@pytest.mark.parametrize("how, status", [("write", 200), ("printed", 200), ("raised", 500)])
+def test_control_characters_and_surrogates_are_escaped(site, how, status, character, shown):
+    lines = say(site, how, ascii(f"a{character}b\n"), status)
+    assert [text for text in texts(lines) if f"a{shown}b" in text], texts(lines)
+
+
+def test_other_text_is_utf_8(site):
+    (line,) = say(site, "write", ascii("grün €\n"))
+    assert message(line).encode("latin-1").decode("utf-8") == "grün €"
+
+
+@pytest.mark.parametrize("how", ["write", "printed"])
+def test_a_line_of_100_kilobytes_arrives_in_pieces(site, how):
+    lines = say(site, how, "''.join('%09d,' % n for n in range(10000))")
+    found = texts(lines)
+    assert "".join(found) == "".join("%09d," % n for n in range(10000))
+    assert max(map(len, found)) <= LIMIT
+    assert all(context(line) for line in lines)
+
+
+def test_a_long_line_is_not_cut_within_a_character(site):
+    lines = say(site, "write", "'€' * 5000 + chr(10)")
+    found = [message(line).encode("latin-1").decode("utf-8") for line in lines]
+    assert "".join(found) == "€" * 5000
+
+
+def test_pieces_of_a_line_become_one_record(site):
+    assert texts(say(site, "in_pieces", "'slowly'")) == ["slowly|end"]
+
+
+def test_a_line_without_an_end_comes_with_the_end_of_the_request(site):
+    (line,) = say(site, "write", "'unfinished'")
+    assert message(line) == "unfinished"
+    assert context(line)
+
+
+def test_saying_nothing_writes_nothing(site):
+    assert say(site, "nothing", "''") == []
+
+
+def test_requests_at_once_keep_their_lines_and_context_apart(site):
+    gate = site.gate("many")
+    clients = [site.connect() for _ in range(8)]
+    for number, client in enumerate(clients):
+        client.send(http.build("GET", f"/talk/many?'req{number}'"))
+    site.wait_event("waiting many", count=8)
+    gate.open()
+    for client in clients:
+        assert client.read_response().body == b"said"
+    lines = site.log.wait_for(r"req\d line \d+ \.{100}", count=400)
+    assert len(lines) == 400
+    for line in lines:
+        number = re.search(r": (?:\*\d+ )?req(\d) line \d+ \.{100},", line).group(1)
+        assert f"/talk/many?'req{number}'" in context(line)
+
+
+def test_a_thread_of_the_application_writes_without_a_context(site):
+    say(site, "threads", "'own'")
+    lines = site.log.wait_for(r"own \d", count=10)
+    assert sorted(texts(lines)) == [f"own {n}" for n in range(10)]
+    assert not any(context(line) for line in lines)
+
+
+def test_errors_of_an_ended_request_can_still_be_written_to(site):
+    say(site, "keep", "''")
+    say(site, "late", "'late words'")
+    (line,) = site.log.wait_for("late words")
+    assert "/talk/keep" not in line
+
+
+def test_words_at_import_have_no_context(make_nginx):
+    site = make_nginx(server="location / { wsgi_app @DIR@/site/noisy.py; }")
+    site.write("site/noisy.py", "print('importing')\ndef application(e, s): pass\n")
+    site.start()
+    (line,) = site.log.wait_for("importing$")
+    assert "[error]" in line
+
+
+def test_much_output_blocks_neither_application_nor_nginx(site):
+    done = []
+    path = "/talk/write?" + quote("'line of text\\n' * 10000")
+    thread = threading.Thread(target=lambda: done.append(site.get(path).status))
+    thread.start()
+    assert site.get("/static").body == b"static"
+    thread.join(30)
+    assert done == [200]
+    site.log.wait_for("line of text", count=10_000, timeout=30)

@@ -1,0 +1,221 @@
+"""environ as the configuration shapes it: wsgi_param, wsgi_mount, TLS, realip, auth_basic."""
+
+import base64
+import json
+import subprocess
+
+import pytest
+
+PARAMS = """
+    wsgi_param LEVEL server;
+    location /inherits { wsgi_app environ:bare; }
+    location /own { wsgi_app environ:bare; wsgi_param OTHER location; }
+    location /variables { wsgi_app environ:bare; wsgi_param HTTP_X_ID "<$arg_id>"; }
+    location /empty {
+        wsgi_app environ:bare;
+        wsgi_param EMPTY "";
+        wsgi_param ABSENT $arg_none if_not_empty;
+        wsgi_param PRESENT $arg_id if_not_empty;
+    }
+    location /builtin { wsgi_app environ:bare; wsgi_param SERVER_NAME shop.example; }
+    location /forwarded {
+        wsgi_app environ:bare;
+        wsgi_param HTTPS $http_x_https if_not_empty;
+    }
+    location /conditional {
+        wsgi_app environ:bare;
+        wsgi_param WHEN always;
+        if ($arg_id) { wsgi_param WHEN asked; }
+    }
+"""
+MOUNTS = """
+    location /app { wsgi_app environ:bare; wsgi_mount /app; }
+    location /deep/ { wsgi_app environ:bare; wsgi_mount /deep/er; }
+    location ~ /re/x$ { wsgi_app environ:bare; wsgi_mount /re; }
+    location /http { wsgi_app environ:bare; }
+"""
+
+
+def environ(response):
+    assert response.status == 200, response
+    return json.loads(response.body)["values"]
+
+
+@pytest.fixture(scope="module")
+def site(shared_nginx):
+    return shared_nginx(server=PARAMS + MOUNTS)
+
+
+def test_params_of_the_server_are_inherited(site):
+    assert environ(site.get("/inherits"))["LEVEL"] == "server"
+
+
+def test_params_of_a_location_replace_those_of_the_server(site):
+    found = environ(site.get("/own"))
+    assert found["OTHER"] == "location"
+    assert "LEVEL" not in found
+    assert found["REQUEST_METHOD"] == "GET"
+
+
+def test_a_param_named_http_replaces_the_header_of_the_client(site):
+    found = environ(site.get("/variables?id=7", headers={"X-Id": "forged"}))
+    assert found["HTTP_X_ID"] == "<7>"
+
+
+def test_an_empty_param_is_there_unless_if_not_empty(site):
+    found = environ(site.get("/empty?id=7"))
+    assert found["EMPTY"] == ""
+    assert "ABSENT" not in found
+    assert found["PRESENT"] == "7"
+
+
+def test_a_param_replaces_a_built_in_variable(site):
+    assert environ(site.get("/builtin"))["SERVER_NAME"] == "shop.example"
+
+
+@pytest.mark.parametrize(
+    "value, scheme",
+    [("on", "https"), ("1", "https"), ("https", "https"), ("true", "https"), ("off", "http")],
+)
+def test_a_param_https_decides_the_url_scheme(site, value, scheme):
+    found = environ(site.get("/forwarded", headers={"X-Https": value}))
+    assert found["wsgi.url_scheme"] == scheme
+
+
+def test_without_the_param_the_scheme_is_that_of_the_connection(site):
+    found = environ(site.get("/forwarded"))
+    assert found["wsgi.url_scheme"] == "http"
+    assert "HTTPS" not in found
+
+
+def test_a_param_in_an_if_block_counts_when_the_condition_holds(site):
+    assert environ(site.get("/conditional"))["WHEN"] == "always"
+    assert environ(site.get("/conditional?id=1"))["WHEN"] == "asked"
+
+
+@pytest.mark.parametrize(
+    "uri, script_name, path_info",
+    [
+        ("/app", "/app", ""),
+        ("/app/", "/app", "/"),
+        ("/app/x", "/app", "/x"),
+        ("/%61pp/%C3%A9", "/app", "/\xc3\xa9"),
+        ("/deep/er/x", "/deep/er", "/x"),
+        ("/re/x", "/re", "/x"),
+        ("/http/x", "", "/http/x"),
+    ],
+)
+def test_the_mount_goes_to_script_name_and_the_rest_to_path_info(
+    site, uri, script_name, path_info
+):
+    found = environ(site.get(uri))
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == (script_name, path_info)
+
+
+@pytest.mark.parametrize("uri", ["/application", "/app.x", "/deep/other", "/deep/error"])
+def test_a_uri_outside_the_mount_is_404_without_the_application(site, uri):
+    before = len(site.events("called"))
+    assert site.get(uri).status == 404
+    assert len(site.events("called")) == before
+
+
+@pytest.mark.parametrize("threads, multithread", [(1, False), (2, True)])
+@pytest.mark.parametrize("workers, multiprocess", [(1, False), (2, True)])
+def test_multithread_and_multiprocess_say_what_is_configured(
+    nginx, threads, multithread, workers, multiprocess
+):
+    server = nginx(
+        main=f"thread_pool wsgi threads={threads};", workers=workers, apps=["environ"],
+        app_directives="wsgi_thread_pool wsgi;",
+    )
+    found = environ(server.get("/environ"))
+    assert found["wsgi.multithread"] is multithread
+    assert found["wsgi.multiprocess"] is multiprocess
+
+
+def test_the_default_pool_is_multithreaded(site):
+    assert environ(site.get("/http"))["wsgi.multithread"] is True
+
+
+def test_tls_is_seen_by_the_application(make_nginx):
+    server = make_nginx(
+        server="""
+            listen 127.0.0.1:@PORT2@ ssl;
+            ssl_certificate @DIR@/cert.pem;
+            ssl_certificate_key @DIR@/key.pem;
+        """,
+        apps=["environ"],
+    )
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-keyout", f"{server.dir}/key.pem",
+         "-out", f"{server.dir}/cert.pem"],
+        check=True, capture_output=True, timeout=30,
+    )
+    server.start()
+    found = environ(server.get("/environ", port=server.ports["PORT2"], tls=True))
+    assert found["wsgi.url_scheme"] == "https"
+    assert found["HTTPS"] == "on"
+    assert found["REQUEST_SCHEME"] == "https"
+    assert found["SERVER_PORT"] == str(server.ports["PORT2"])
+
+
+def test_the_remote_address_is_changed_by_realip_only(nginx):
+    server = nginx(
+        server="""
+            location /real {
+                set_real_ip_from 127.0.0.1;
+                real_ip_header X-Real-IP;
+                wsgi_app environ:bare;
+            }
+            location /forged { wsgi_app environ:bare; }
+        """
+    )
+    headers = {"X-Real-IP": "192.0.2.7", "X-Forwarded-For": "192.0.2.8",
+               "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil"}
+    assert environ(server.get("/real", headers=headers))["REMOTE_ADDR"] == "192.0.2.7"
+    found = environ(server.get("/forged", headers=headers))
+    assert found["REMOTE_ADDR"] == "127.0.0.1"
+    assert found["wsgi.url_scheme"] == "http"
+    assert found["HTTP_HOST"] == "localhost"
+
+
+def basic(user):
+    return {"Authorization": "Basic " + base64.b64encode(user + b":secret").decode()}
+
+
+@pytest.fixture
+def guarded(make_nginx):
+    server = make_nginx(
+        server="""
+            location /guarded {
+                auth_basic realm;
+                auth_basic_user_file @DIR@/users;
+                wsgi_app environ:bare;
+            }
+            location /open { wsgi_app environ:bare; }
+        """
+    )
+    server.write("users", b"ann:{PLAIN}secret\n\xff\xfe:{PLAIN}secret\n")
+    return server.start()
+
+
+def test_remote_user_is_the_user_that_auth_basic_verified(guarded):
+    found = environ(guarded.get("/guarded", headers=basic(b"ann")))
+    assert found["REMOTE_USER"] == "ann"
+    assert found["HTTP_AUTHORIZATION"].startswith("Basic ")
+
+
+def test_a_user_name_that_is_not_utf_8_arrives(guarded):
+    found = environ(guarded.get("/guarded", headers=basic(b"\xff\xfe")))
+    assert found["REMOTE_USER"] == "\xff\xfe"
+
+
+def test_a_wrong_user_does_not_reach_the_application(guarded):
+    assert guarded.get("/guarded", headers=basic(b"eve")).status == 401
+    assert guarded.events("called") == []
+
+
+def test_an_unverified_authorization_header_gives_no_remote_user(guarded):
+    found = environ(guarded.get("/open", headers=basic(b"ann")))
+    assert "REMOTE_USER" not in found

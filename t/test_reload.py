@@ -1,0 +1,286 @@
+"""reload, reopen, upgrade, and the modes in which nginx runs."""
+
+import os
+import re
+import subprocess
+
+import pytest
+from lib import http, procs
+from lib.config import BINARY
+from lib.load import Load
+from lib.poll import until
+
+HELLO = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
+HELD = "location /held/ { wsgi_app held:application; }"
+
+
+def ask(site, path):
+    client = site.connect()
+    client.send(http.build("GET", path))
+    return client
+
+
+def test_no_request_is_lost_when_nginx_reloads_under_load(nginx):
+    site = nginx(apps=["slow_import"], http="wsgi_env IMPORT_TAKES 0.5;", workers=2)
+    site.wait_event("imported", count=2)
+    with Load(site.port, "/slow_import") as load:
+        for number in range(3):
+            site.reload(gone=True)
+            answered = len(load.answers)
+            until(lambda n=answered: len(load.answers) > n + 50, 20, "answers after the reload")
+            assert len(site.events("imported")) == 2 * (number + 2)
+    assert load.failures() == []
+
+
+def test_a_reload_every_moment_loses_nothing(nginx):
+    site = nginx(apps=["plain"])
+    with Load(site.port, "/plain", clients=2) as load:
+        for _ in range(10):
+            site.reload()
+    assert load.failures() == []
+    until(lambda: len(site.workers(shutting_down=True)) == 1, 15, "all old workers have left")
+
+
+def test_static_files_answer_while_the_new_worker_imports(make_nginx):
+    site = make_nginx(apps=["gated_import"])
+    site.start()
+    assert site.get("/gated_import").status == 200
+    gate = site.gate("import")
+    site.reload()
+    site.wait_event("waiting import")
+    for _ in range(10):
+        site.barrier()
+    client = ask(site, "/gated_import")
+    site.barrier()
+    gate.open()
+    assert client.read_response().body == b"imported at last"
+
+
+def test_a_running_request_survives_a_reload(nginx):
+    site = nginx(server=HELD)
+    gate = site.gate("a")
+    client = ask(site, "/held/a?old")
+    site.wait_event("waiting a")
+    (old,) = site.reload()
+    assert site.get("/held/free?new").text == "new"
+    assert procs.alive(old)
+    gate.open()
+    assert client.read_response().text == "old"
+    until(lambda: not procs.alive(old), what="the old worker has left")
+
+
+def test_queued_requests_survive_a_reload(nginx):
+    site = nginx(server=HELD, main="thread_pool one threads=1;", http="wsgi_thread_pool one;")
+    gate = site.gate("a")
+    clients = [ask(site, f"/held/a?{number}") for number in range(10)]
+    site.wait_event("waiting a")
+    site.barrier()
+    site.reload()
+    gate.open()
+    assert [client.read_response().text for client in clients] == list("0123456789")
+
+
+def test_requests_that_wait_for_the_import_survive_a_reload(make_nginx):
+    site = make_nginx(apps=["gated_import"])
+    gate = site.gate("import")
+    site.start()
+    client = ask(site, "/gated_import")
+    site.wait_event("waiting import")
+    site.barrier()
+    site.signal("HUP")
+    site.wait_event("waiting import", count=2)
+    gate.open()
+    assert client.read_response().body == b"imported at last"
+    until(lambda: len(site.workers(shutting_down=True)) == 1, what="the old worker has left")
+
+
+def test_a_running_request_is_finished_at_quit(nginx):
+    site = nginx(server=HELD)
+    gate = site.gate("a")
+    client = ask(site, "/held/a?last")
+    site.wait_event("waiting a")
+    site.signal("QUIT")
+    until(lambda: "shutting down" in procs.cmdline(procs.children(site.pid)[0]), what="shutdown")
+    gate.open()
+    assert client.read_response().text == "last"
+    until(lambda: site.process.poll() is not None, 10, "nginx's end")
+
+
+def test_a_reload_with_a_broken_application_breaks_only_that_one(make_nginx):
+    site = make_nginx(apps=["plain"], http="wsgi_chdir @DIR@/site;",
+                      server="location /shop { wsgi_app shop; }")
+    site.write("site/shop.py", HELLO.format("open"))
+    site.start()
+    assert site.get("/shop").body == b"open"
+    site.write("site/shop.py", "raise ValueError('burnt down')\n")
+    site.reload(gone=True)
+    site.log.wait_for(r"\[error\].*ValueError: burnt down")
+    assert site.get("/shop").status == 500
+    assert site.get("/plain").body == b"plain"
+    assert site.get("/static").body == b"static"
+    site.write("site/shop.py", HELLO.format("rebuilt"))
+    site.reload(gone=True)
+    assert site.get("/shop").body == b"rebuilt"
+
+
+def test_a_reload_with_a_wrong_configuration_changes_nothing(nginx):
+    site = nginx(apps=["plain"])
+    worker = site.worker()
+    site.expect_alert(r"\[emerg\].*wsgi_queue")
+    site.write_config(server="wsgi_queue many;")
+    site.signal("HUP")
+    site.log.wait_for(r"\[emerg\].*wsgi_queue")
+    assert site.get("/plain").body == b"plain"
+    assert site.worker() == worker
+    site.reload(gone=True, server="")
+    assert site.get("/plain").body == b"plain"
+
+
+def test_a_reload_takes_up_changed_directives(nginx):
+    site = nginx(apps=["environ"], http="wsgi_env STEP one;", server="wsgi_param STEP one;")
+    assert b'"STEP": "one"' in site.get("/environ").body
+    site.reload(gone=True, server="wsgi_param STEP two;")
+    assert b'"STEP": "two"' in site.get("/environ").body
+
+
+def test_the_module_can_be_removed_and_added_again_by_reload(nginx):
+    site = nginx(apps=["plain"])
+    for _ in range(3):
+        assert site.get("/plain").body == b"plain"
+        apps, site.apps, site.wsgi = site.apps, (), False
+        site.reload(gone=True)
+        assert site.get("/static").body == b"static"
+        assert site.get("/plain").status == 404
+        site.apps, site.wsgi = apps, True
+        site.reload(gone=True)
+    assert site.get("/plain").body == b"plain"
+
+
+def other_modules():
+    """Dynamic modules installed beside nginx: Debian's libnginx-mod-* packages bring them."""
+    said = subprocess.run([BINARY, "-V"], capture_output=True, timeout=10).stderr.decode()
+    found = re.search(r"--modules-path=(\S+)", said)
+    folder = found.group(1) if found else ""
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    # One that depends on no other module and needs no directive.
+    return [f"{folder}/{n}" for n in names if re.search("echo|stream_module|geoip2?_module", n)]
+
+
+@pytest.mark.skipif(
+    not other_modules(),
+    reason="needs a second dynamic module: apt-get install libnginx-mod-http-echo"
+)
+def test_the_module_comes_back_after_another_one_took_its_place(nginx):
+    """The other module gets the index that this one had; a kept image would share it."""
+    site = nginx(apps=["plain"])
+    other = f"load_module {other_modules()[0]};"
+    for _ in range(2):
+        apps, site.apps, site.wsgi = site.apps, (), False
+        site.reload(gone=True)
+        site.reload(gone=True, main=other)
+        assert site.get("/static").body == b"static"
+        site.apps, site.wsgi = apps, True
+        site.reload(gone=True)
+        assert site.get("/plain").body == b"plain"
+        site.reload(gone=True, main="")
+    assert site.get("/plain").body == b"plain"
+
+
+def test_reopen_moves_the_lines_of_the_application_to_the_new_log(nginx):
+    site = nginx(apps=["talk"])
+    site.get("/talk/write?'before%5Cn'")
+    site.log.wait_for("before")
+    os.rename(f"{site.dir}/error.log", f"{site.dir}/error.log.old")
+    site.reopen()
+    until(lambda: os.path.exists(f"{site.dir}/error.log"), what="the new log")
+
+    def arrived():
+        # The worker opens its files a little after the master.
+        site.get("/talk/write?'after%5Cn'")
+        return site.log.matching(r"\[error\].*: (\*\d+ )?after,")
+
+    until(arrived, what="a line of the application in the new log")
+
+
+def test_an_upgrade_of_the_binary_loses_no_request(nginx):
+    site = nginx(apps=["plain"])
+    old = site.pid
+    with Load(site.port, "/plain", clients=2) as load:
+        site.signal("USR2")
+        until(lambda: site.read_pid() not in (0, old), what="the new master's pid")
+        new = site.read_pid()
+        site.sessions.add(procs.session(new))
+        until(lambda: site.workers(of=new), what="a worker of the new master")
+        site.signal("WINCH", old)
+        until(lambda: not site.workers(shutting_down=True, of=old), what="the old workers' end")
+        answered = len(load.answers)
+        until(lambda: len(load.answers) > answered + 20, what="answers of the new master")
+        site.signal("QUIT", old)
+        until(lambda: site.process.poll() is not None, what="the old master's end")
+        answered = len(load.answers)
+        until(lambda: len(load.answers) > answered + 20, what="answers after the upgrade")
+    assert load.failures() == []
+    site.pid = new
+
+
+def test_an_upgrade_can_be_taken_back(nginx):
+    site = nginx(apps=["plain"])
+    old = site.pid
+    site.signal("USR2")
+    until(lambda: site.read_pid() not in (0, old), what="the new master's pid")
+    new = site.read_pid()
+    until(lambda: site.workers(of=new), what="a worker of the new master")
+    site.signal("WINCH", old)
+    until(lambda: not site.workers(shutting_down=True, of=old), what="the old workers' end")
+    site.signal("HUP", old)
+    until(lambda: site.workers(of=old), what="workers of the old master again")
+    site.signal("QUIT", new)
+    until(lambda: not procs.alive(new), what="the new master's end")
+    assert site.get("/plain").body == b"plain"
+
+
+def test_a_single_process_serves_applications(nginx):
+    site = nginx(apps=["plain", "leaving"], master=False)
+    for _ in range(10):
+        assert site.get("/plain").body == b"plain"
+    pid = site.pid
+    assert site.quit() == 0
+    assert site.events("atexit") == [f"atexit {pid}"]
+
+
+def test_a_single_process_refuses_to_reload_and_goes_on(nginx):
+    site = nginx(apps=["plain"], master=False)
+    site.allow_alert("wsgi|reload|master_process")
+    assert site.get("/plain").body == b"plain"
+    mark = site.log.mark()
+    site.signal("HUP")
+    site.log.wait_for(r"\[(alert|emerg|error)\].*(wsgi|[Pp]ython).*(reload|restart)", start=mark)
+    assert site.get("/plain").body == b"plain"
+    assert site.get("/static").body == b"static"
+
+
+def test_a_single_process_stops(nginx):
+    site = nginx(apps=["leaving"], master=False)
+    site.wait_event("imported")
+    site.stop(timeout=5)
+    assert len(site.events("atexit")) == 1
+
+
+def test_a_daemon_serves_applications_and_logs_what_they_print(nginx):
+    site = nginx(apps=["plain", "talk", "leaving"], daemon=True)
+    assert site.get("/plain").body == b"plain"
+    assert site.get("/talk/printed?'from%20a%20daemon'").status == 200
+    site.log.wait_for(r"\[error\].*: (\*\d+ )?from a daemon,")
+    site.reload(gone=True)
+    assert site.get("/plain").body == b"plain"
+    site.stop()
+    assert len(site.events("atexit")) == 2
+
+
+def test_several_workers_serve_and_leave(nginx):
+    site = nginx(apps=["leaving"], workers=4)
+    site.wait_event("imported", count=4)
+    assert site.get("/leaving").status == 200
+    site.reload(gone=True)
+    site.quit()
+    assert len(site.events("atexit")) == 8
