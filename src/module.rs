@@ -141,8 +141,9 @@ pub static ngx_module_order: Exported<3, c_char> =
 
 /// The HTTP module, whose indexes nginx sets while it reads its configuration.
 pub fn http_module() -> &'static ngx_module_t {
+    let module = &raw const ngx_http_wsgi_module;
     // SAFETY: written by nginx's main thread while it loads modules, only read afterwards.
-    unsafe { &*(&raw const ngx_http_wsgi_module) }
+    unsafe { &*module }
 }
 
 /// Starts Python in a worker. Never fails: a worker that cannot start again and again would take
@@ -182,8 +183,7 @@ unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> 
     }
     // SAFETY: the core module's configuration exists in every cycle.
     let multiprocess = unsafe {
-        let core = &*(&raw const ngx_core_module);
-        let ccf: *mut ngx_core_conf_t = (*(*cycle).conf_ctx.add(core.index)).cast();
+        let ccf: *mut ngx_core_conf_t = (*(*cycle).conf_ctx.add(ngx_core_module.index)).cast();
         (*ccf).master != 0 && (*ccf).worker_processes > 1
     };
     // SAFETY: nginx calls init_process of HTTP modules after that of its thread pools.

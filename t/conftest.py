@@ -42,32 +42,33 @@ def nginx(make_nginx):
     return lambda **options: make_nginx(**options).start()
 
 
+_shared = []
+
+
 @pytest.fixture(scope="module")
 def shared_nginx():
     """Nginx(...).start() for the tests of a file; each test is checked by no_alerts."""
-    made = []
 
     def start(**options):
-        made.append(Nginx(**options))
-        return made[-1].start()
+        _shared.append(Nginx(**options))
+        return _shared[-1].start()
 
-    start.made = made
     yield start
-    _finish(made)
+    started = _shared[:]
+    _shared.clear()
+    _finish(started)
 
 
 @pytest.fixture(autouse=True)
-def no_alerts(request):
+def no_alerts():
     """An alarming log line of a shared nginx fails the test that caused it."""
     yield
-    if "site" not in request.fixturenames:
-        return
-    site = request.getfixturevalue("site")
-    alerts = site.log.alerts()
-    for line in alerts:
-        site.allow_alert("^" + re.escape(line) + "$")
+    alerts = [(nginx, line) for nginx in _shared for line in nginx.log.alerts()]
+    for nginx, line in alerts:
+        nginx.allow_alert("^" + re.escape(line) + "$")
     if alerts:
-        pytest.fail("in the error log:\n" + "\n".join(alerts), pytrace=False)
+        lines = "\n".join(line for _, line in alerts)
+        pytest.fail(f"in the error log:\n{lines}", pytrace=False)
 
 
 class Protocol:

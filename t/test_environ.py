@@ -270,9 +270,9 @@ def test_a_long_header_name_arrives(site, length):
 
 
 def test_many_headers_arrive(site):
-    headers = [(f"X-{number}", str(number)) for number in range(1000)]
+    headers = [(f"X-{number}", str(number)) for number in range(900)]
     found = environ(site.get("/", headers=headers, port=odd_server(site)))
-    assert all(found[f"HTTP_X_{number}"] == str(number) for number in range(1000))
+    assert all(found[f"HTTP_X_{number}"] == str(number) for number in range(900))
 
 
 @pytest.mark.parametrize("method", ["get", "PROPFIND", "X" * 1000, "OPTIONS"])

@@ -28,6 +28,7 @@ def make_stuck(site, kind):
 
 def leave(site, how, worker):
     """Ask the worker to leave; the CPU time it used until it had gone."""
+    site.allow_alert("python did not stop")
     used = [procs.cpu_seconds(worker)] * 2
     site.signal({"quit": "QUIT", "stop": "TERM", "reload": "HUP"}[how])
 
@@ -67,6 +68,7 @@ def test_a_stuck_thread_leaves_the_rest_of_the_pool_at_work(nginx):
                  main="thread_pool default threads=4;")
     for kind in ("stuck_in_sleep", "stuck_in_lock", "stuck_in_sleep"):
         make_stuck(site, kind)
+    site.allow_alert("python did not stop")
     for _ in range(20):
         assert site.get("/plain").body == b"plain"
     assert site.get("/static").body == b"static"

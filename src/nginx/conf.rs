@@ -14,10 +14,10 @@ use std::time::Duration;
 use ngx::core::Pool;
 use ngx::ffi::{
     NGX_LOG_EMERG, ngx_conf_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_str_t,
-    ngx_thread_pool_add, ngx_thread_pool_t, ngx_uint_t,
+    ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_str_t, ngx_thread_pool_add,
+    ngx_thread_pool_t, ngx_uint_t,
 };
-use ngx::http::HttpModuleConfExt;
+use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
 use super::handler::ngx_http_wsgi_handler;
@@ -188,15 +188,14 @@ pub unsafe extern "C" fn ngx_http_wsgi_merge_loc_conf(
     // `cf` is that of the block being merged.
     let (prev, conf, main, clcf) = unsafe {
         let ctx = &*(*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        let core = &*(&raw const ngx_http_core_module);
         let Some(mut main) = ctx.http_main_conf_unchecked::<MainConf>(http_module()) else {
             return ngx::core::NGX_CONF_ERROR.cast();
         };
-        let Some(mut clcf) = ctx.http_location_conf_unchecked::<ngx_http_core_loc_conf_t>(core)
-        else {
+        let Some(mut clcf) = ctx.http_location_conf_unchecked(NgxHttpCoreModule::module()) else {
             return ngx::core::NGX_CONF_ERROR.cast();
         };
-        (&*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>(), main.as_mut(), clcf.as_mut())
+        let clcf: &mut ngx_http_core_loc_conf_t = clcf.as_mut();
+        (&*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>(), main.as_mut(), clcf)
     };
     inherit(prev, conf);
     note_aio_pool(main, clcf);

@@ -15,10 +15,10 @@ use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
     NGX_ERROR, NGX_LOG_EMERG, NGX_OK, ngx_command_t, ngx_conf_full_name, ngx_conf_t,
     ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
-    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_int_t, ngx_parse_size,
-    ngx_parse_time, ngx_str_t, ngx_thread_pool_add,
+    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_int_t, ngx_parse_size, ngx_parse_time,
+    ngx_str_t, ngx_thread_pool_add,
 };
-use ngx::http::HttpModuleConfExt;
+use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
 use super::conf::{LocConf, MainConf, Param, Place, Queue};
@@ -241,12 +241,10 @@ handler!(cmd_wsgi_app, LocConf, |args, conf| {
     // SAFETY: nginx is reading a location; the core module's configuration of it is made first.
     unsafe {
         let ctx = &*(*args.cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        let core = &*(&raw const ngx_http_core_module);
-        let Some(mut clcf) = ctx.http_location_conf_unchecked::<ngx_http_core_loc_conf_t>(core)
-        else {
+        let Some(mut clcf) = ctx.http_location_conf_unchecked(NgxHttpCoreModule::module()) else {
             return Err(Text(String::from("no location")));
         };
-        let clcf = clcf.as_mut();
+        let clcf: &mut ngx_http_core_loc_conf_t = clcf.as_mut();
         clcf.handler = Some(ngx_http_wsgi_handler);
         if clcf.name.as_bytes().last() == Some(&b'/') {
             clcf.set_auto_redirect(1);

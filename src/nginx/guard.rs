@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     NGX_OK, NGX_PROCESS_SINGLE, ngx_cycle_t, ngx_delete_pidfile, ngx_int_t, ngx_list_part_t,
-    ngx_open_file_t, ngx_process, ngx_terminate, ngx_uint_t,
+    ngx_open_file_t, ngx_process, ngx_terminate, ngx_time_update, ngx_uint_t,
 };
 
 use super::dispatch::{self, Worker};
@@ -97,6 +97,8 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
 unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, waited: Duration) -> ! {
     // SAFETY: the cycle of this process is live until the end of it; after `_exit` nothing runs.
     unsafe {
+        // The event loop, which keeps nginx's clock, has ended.
+        ngx_time_update();
         let log = (*cycle).log;
         let alive = worker.runners.alive();
         log::write(

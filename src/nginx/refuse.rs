@@ -86,12 +86,11 @@ unsafe fn event_method(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), S
     // SAFETY: the events block is read before any init_conf: its context is an array of the
     // event modules' configurations, and `use` the index of the chosen one.
     let (method, notify) = unsafe {
-        let events = *(*cycle).conf_ctx.add((*(&raw const ngx_events_module)).index);
+        let events = *(*cycle).conf_ctx.add(ngx_events_module.index);
         if events.is_null() {
             return Ok(());
         }
-        let ecf: *mut ngx_event_conf_t =
-            (*(*events).add((*(&raw const ngx_event_core_module)).ctx_index)).cast();
+        let ecf: *mut ngx_event_conf_t = (*(*events).add(ngx_event_core_module.ctx_index)).cast();
         let modules = std::slice::from_raw_parts((*cycle).modules, (*cycle).modules_n);
         let method = modules.iter().copied().find(|module| {
             (**module).type_ == NGX_EVENT_MODULE as ngx_uint_t

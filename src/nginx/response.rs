@@ -14,11 +14,11 @@ use ngx::core::Status;
 use ngx::ffi::{
     NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT, NGX_OK, ngx_add_timer,
     ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_del_timer,
-    ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_core_module,
-    ngx_http_finalize_request, ngx_http_output_filter, ngx_http_request_t, ngx_http_send_header,
-    ngx_int_t, ngx_list_push, ngx_parse_http_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t,
-    ngx_uint_t,
+    ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
+    ngx_http_output_filter, ngx_http_request_t, ngx_http_send_header, ngx_int_t, ngx_list_push,
+    ngx_parse_http_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
+use ngx::http::{HttpModule, NgxHttpCoreModule};
 
 use super::context::Context;
 use super::guard::protect;
@@ -168,9 +168,8 @@ unsafe fn wait_for_client(context: &mut Context) {
             // A subrequest that is not active yet: nginx calls the write handler when it is.
             return;
         }
-        let core = &*(&raw const ngx_http_core_module);
         let clcf: *mut ngx_http_core_loc_conf_t =
-            (*(*(*r).main).loc_conf.add(core.ctx_index)).cast();
+            (*(*(*r).main).loc_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
         if (*(*c).write).delayed() == 0 {
             ngx_add_timer((*c).write, (*clcf).send_timeout);
         }

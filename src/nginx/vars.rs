@@ -5,10 +5,11 @@
 //! Runs on: event loop.
 
 use ngx::ffi::{
-    NGX_OK, ngx_connection_local_sockaddr, ngx_http_complex_value, ngx_http_core_module,
-    ngx_http_core_srv_conf_t, ngx_http_get_indexed_variable, ngx_http_request_t, ngx_inet_get_port,
-    ngx_int_t, ngx_list_part_t, ngx_str_t, ngx_table_elt_t,
+    NGX_OK, ngx_connection_local_sockaddr, ngx_http_complex_value, ngx_http_core_srv_conf_t,
+    ngx_http_get_indexed_variable, ngx_http_request_t, ngx_inet_get_port, ngx_int_t,
+    ngx_list_part_t, ngx_str_t, ngx_table_elt_t,
 };
+use ngx::http::{HttpModule, NgxHttpCoreModule};
 
 use super::conf::{LocConf, MainConf, Param};
 use crate::wsgi::error::VarsError;
@@ -159,8 +160,8 @@ unsafe fn put_peers(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<()
             (port, _) => port,
         };
         w.put(b"SERVER_PORT", &port(server_port))?;
-        let core = &*(&raw const ngx_http_core_module);
-        let cscf: *mut ngx_http_core_srv_conf_t = (*(*r).srv_conf.add(core.ctx_index)).cast();
+        let cscf: *mut ngx_http_core_srv_conf_t =
+            (*(*r).srv_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
         let names = [(*cscf).server_name.as_bytes(), (*r).headers_in.server.as_bytes()];
         let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or(b"localhost");
         w.put(b"SERVER_NAME", name)

@@ -77,13 +77,27 @@ _OURS = {
 }
 
 
+def join_threads():
+    """Wait for the threads that are not daemons, also for those that they start."""
+    stay = {threading.main_thread(), threading.current_thread()}
+    while threads := [t for t in threading.enumerate() if not t.daemon and t not in stay]:
+        for thread in threads:
+            thread.join()
+
+
+def _join_threads():
+    """threading._shutdown, on a thread that is not the main one, which never ends here."""
+    lock = getattr(threading.main_thread(), "_tstate_lock", None)
+    # Up to Python 3.12 it would wait for this lock for ever.
+    getattr(threading, "_shutdown_locks", set()).discard(lock)
+    getattr(threading, "_shutdown", int)()
+
+
 def leave():
     """What the end of an interpreter does for the application; yields what went wrong."""
     flush = (lambda: sys.stdout.flush(), lambda: sys.stderr.flush())
-    shutdown = getattr(threading, "_shutdown", None)
-    for step in (shutdown, atexit._run_exitfuncs, *flush):
+    for step in (_join_threads, atexit._run_exitfuncs, *flush):
         try:
-            if step is not None:
-                step()
+            step()
         except BaseException as exc:
             yield exc

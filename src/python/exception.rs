@@ -33,7 +33,8 @@ pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr
 }
 
 fn format(py: Python<'_>, err: &PyErr) -> PyResult<String> {
-    let exc = err.value(py);
+    // Before CPython 3.12 only this attaches the traceback to the exception.
+    let exc = err.clone_ref(py).into_value(py);
     let text = interpreter::bootstrap(py)?
         .call_method1(pyo3::intern!(py, "format_exception"), (exc, err.traceback(py)))?;
     Ok(readable(text.cast::<PyString>()?)?.into_owned())

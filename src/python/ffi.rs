@@ -46,3 +46,13 @@ pub fn write_to_stderr(bytes: &[u8]) {
     // A short or failed write is lost: there is no other place to tell of it.
     let _ = unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };
 }
+
+/// What the server does for a worker.
+#[cfg(test)]
+pub fn mark_forked_children() {
+    extern "C" fn mark() {
+        crate::wsgi::fork::mark_child();
+    }
+    // SAFETY: the handler lives as long as the process and does one atomic store.
+    unsafe { libc::pthread_atfork(None, None, Some(mark)) };
+}

@@ -74,7 +74,7 @@ fn initialize(layout: &Layout) -> Result<(), String> {
             cpython::PyWideStringList_Append(&raw mut (*conf).argv, [0].as_ptr()),
         ]
         .into_iter()
-        .try_for_each(|status| check(status))
+        .try_for_each(check)
         .and_then(|()| check(cpython::Py_InitializeFromConfig(conf)));
         cpython::PyConfig_Clear(conf);
         status

@@ -43,8 +43,8 @@ def too_late(environ, start_response):
     yield b"never"
 
 
-def keyword(environ, start_response):
-    write = start_response("200 OK", [], exc_info=None)
+def positional(environ, start_response):
+    write = start_response("200 OK", [], None)
     assert callable(write)
     return [b"first"]
 

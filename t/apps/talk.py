@@ -44,7 +44,6 @@ def buffered(environ, text):
 def in_pieces(environ, text):
     for letter in text:
         environ["wsgi.errors"].write(letter)
-    environ["wsgi.errors"].flush()
     environ["wsgi.errors"].write("|end\n")
 
 

@@ -8,7 +8,7 @@ from .poll import until
 ALARMS = re.compile(
     r"\[alert\]|\[emerg\]|\[crit\]|open socket|zero size buf|panicked at"
     r"|(?:Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer|runtime error:"
-    r"|exited with code [1-9]|exited with fatal code|exited on signal"
+    r"|python did not stop|exited with code [1-9]|exited with fatal code|exited on signal"
 )
 
 

@@ -100,7 +100,7 @@ fn what_an_import_prints_is_logged() {
 #[test]
 fn the_interpreter_is_isolated_and_speaks_utf8() {
     let dir = worker().dir.display();
-    get(&format!("import faulthandler, locale, os, signal, sys, threading
+    get(&format!("import faulthandler, locale, os, sys, threading
 def application(e, s):
     ok(s)
     assert sys.flags.utf8_mode == 1 and sys.flags.ignore_environment == 1 and sys.flags.no_user_site
@@ -108,7 +108,7 @@ def application(e, s):
     assert sys.argv == [''] and sys.executable.endswith('bin/python%d.%d' % sys.version_info[:2])
     assert sys.path[:3] == ['{dir}', '{dir}/extra', '{dir}/from_pth'], sys.path
     assert '' not in sys.path and all(os.path.isabs(p) for p in sys.path)
-    assert faulthandler.is_enabled() and signal.getsignal(signal.SIGINT) != signal.default_int_handler
+    assert faulthandler.is_enabled() and abs(sys.getswitchinterval() - 0.007) < 1e-6
     assert threading.main_thread() is not threading.current_thread()
     return []"))
     .is_clean();
@@ -131,6 +131,68 @@ def application(e, s):
     assert status(pretend) == 70
     return []");
     got.is_clean();
+}
+
+#[test]
+fn a_forked_child_never_answers() {
+    let got = get("import os
+def application(e, s):
+    ok(s); r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(w, 2); print('from the child'); e['wsgi.errors'].write('too\\n')
+        return [b'child']
+    os.close(w)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 70
+    return [os.read(r, 99)]");
+    got.is_clean();
+    assert_eq!(got.body(), "from the child\ntoo\n");
+}
+
+#[test]
+fn all_stacks_are_written_when_the_signal_is_raised() {
+    // In a child, where nothing moves: faulthandler reads frames without the GIL, and may crash on
+    // those of a thread that runs.
+    get("import os, signal
+def application(e, s):
+    ok(s); pid = os.fork()
+    if pid == 0: signal.raise_signal(signal.SIGUSR2); os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    return []")
+    .is_clean();
+    let stacks = std::fs::read_to_string(&worker().stacks).unwrap();
+    assert!(stacks.contains("Current thread") && stacks.contains("in application"), "{stacks}");
+}
+
+#[test]
+fn the_end_runs_the_exit_functions() {
+    // The end of an interpreter is not for a process that has other tests to run.
+    let test = "python::tests::load::end_in_a_process_of_its_own";
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--quiet", "--ignored", "--exact", test])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+#[ignore = "started by the_end_runs_the_exit_functions"]
+fn end_in_a_process_of_its_own() {
+    app("import atexit, sys, threading
+go = threading.Event()
+# A thread of a pool thread is a daemon unless it says otherwise.
+threading.Thread(target=lambda: (go.wait(), print('thread joined')), daemon=False).start()
+threading._register_atexit(go.set)
+@atexit.register
+def last(): print('the end', end='')
+@atexit.register
+def bad(): raise SystemExit('bad function')
+def application(e, s): pass");
+    worker().attached(|| worker().host.exit());
+    let log = worker().log(None);
+    let at = |part: &str| log.iter().position(|(_, line)| line.contains(part));
+    let [joined, bad, last] = ["thread joined", "bad function", "the end"].map(at);
+    assert!(joined.is_some() && joined < bad && bad < last, "{log:?}");
 }
 
 #[test]

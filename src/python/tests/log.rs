@@ -1,7 +1,12 @@
 //! wsgi.errors, print() and the other ways to the log. PEP 3333, "Input and Error Streams".
 
-use super::{get, worker};
+use std::thread;
+
+use super::{WINDOW, app, get, open, worker};
+use crate::wsgi::application::Application;
+use crate::wsgi::exchange::Progress;
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::request::Request;
 
 #[test]
 fn every_way_to_write_ends_in_the_request_s_log() {
@@ -82,4 +87,21 @@ def application(e, s):
     print('from this one'); return []");
     assert_eq!(got.lines(), ["from this one"]);
     assert!(worker().log(None).iter().any(|(_, line)| line == "from another thread"));
+}
+
+#[test]
+fn a_flood_waits_for_the_log_and_loses_nothing() {
+    let app = app("def application(e, s):
+    ok(s)
+    for n in range(4000): print('x' * 1000)
+    return []");
+    let (exchange, sender) = open(WINDOW);
+    thread::scope(|scope| {
+        scope.spawn(|| worker().attached(|| app.call(Request::default(), sender)));
+        while exchange.progress() != Progress::Ended {
+            worker().log(None);
+            thread::yield_now();
+        }
+    });
+    assert_eq!(worker().log(Some(exchange.id())).len(), 4000);
 }

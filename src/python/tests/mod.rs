@@ -11,13 +11,15 @@ mod load;
 mod log;
 mod response;
 
+use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use super::app::PythonApplication;
-use super::start;
+use super::{ffi, start};
 use crate::wsgi::application::Application;
 use crate::wsgi::body::{RequestBody, Segment};
 use crate::wsgi::exchange::{Batch, End, Exchange, ResponseSender};
@@ -33,6 +35,7 @@ struct Worker {
     mailbox: Arc<Mailbox>,
     records: Mutex<Vec<LogRecord>>,
     dir: PathBuf,
+    stacks: PathBuf,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -41,16 +44,35 @@ fn next() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// A directory for this process; those of processes that are gone are removed.
+fn own_dir() -> PathBuf {
+    const PREFIX: &str = "wsgi-python-";
+    let temp = std::env::temp_dir();
+    for entry in temp.read_dir().unwrap().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        if pid.is_some_and(|pid| !PathBuf::from("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    temp.join(format!("{PREFIX}{}", std::process::id()))
+}
+
 fn worker() -> &'static Worker {
     static WORKER: OnceLock<Worker> = OnceLock::new();
     WORKER.get_or_init(|| {
-        let dir = std::env::temp_dir().join(format!("wsgi-python-{}", std::process::id()));
+        let dir = own_dir();
         std::fs::create_dir_all(dir.join("extra")).unwrap();
         std::fs::write(dir.join("extra/more.pth"), "../from_pth\n").unwrap();
         std::fs::create_dir_all(dir.join("from_pth")).unwrap();
+        let stacks = dir.join("stacks");
+        let fd = std::fs::File::create(&stacks).unwrap().into_raw_fd();
+        ffi::mark_forked_children();
         let settings = Settings {
             chdir: Some(dir.clone()),
             path: vec![dir.join("extra")],
+            switch_interval: Some(Duration::from_millis(7)),
+            stack_dump: Some((libc::SIGUSR2, fd)),
             ..Settings::default()
         };
         let mailbox = Arc::new(Mailbox::new(|| ()));
@@ -64,7 +86,7 @@ fn worker() -> &'static Worker {
             }
         });
         let host = told.recv().unwrap().unwrap();
-        Worker { host, mailbox, records: Mutex::default(), dir }
+        Worker { host, mailbox, records: Mutex::default(), dir, stacks }
     })
 }
 
