@@ -203,7 +203,8 @@ def test_reopen_moves_the_lines_of_the_application_to_the_new_log(nginx):
 
 
 def test_an_upgrade_of_the_binary_loses_no_request(nginx):
-    site = nginx(apps=["plain"])
+    # A daemon, because nginx ignores USR2 as long as the process that started it is its parent.
+    site = nginx(apps=["plain"], daemon=True)
     old = site.pid
     with Load(site.port, "/plain", clients=2) as load:
         site.signal("USR2")
@@ -216,7 +217,7 @@ def test_an_upgrade_of_the_binary_loses_no_request(nginx):
         answered = len(load.answers)
         until(lambda: len(load.answers) > answered + 20, what="answers of the new master")
         site.signal("QUIT", old)
-        until(lambda: site.process.poll() is not None, what="the old master's end")
+        until(lambda: not procs.alive(old), what="the old master's end")
         answered = len(load.answers)
         until(lambda: len(load.answers) > answered + 20, what="answers after the upgrade")
     assert load.failures() == []
@@ -224,7 +225,7 @@ def test_an_upgrade_of_the_binary_loses_no_request(nginx):
 
 
 def test_an_upgrade_can_be_taken_back(nginx):
-    site = nginx(apps=["plain"])
+    site = nginx(apps=["plain"], daemon=True)
     old = site.pid
     site.signal("USR2")
     until(lambda: site.read_pid() not in (0, old), what="the new master's pid")

@@ -269,7 +269,7 @@ def test_stop_of_an_idle_nginx_is_clean(nginx):
 
 
 def test_memory_and_descriptors_do_not_grow_with_requests(nginx):
-    site = nginx(apps=["plain", "fatal"])
+    site = nginx(apps=["plain", "fatal"], http="keepalive_requests 10000;")
 
     def work(count):
         with site.connect() as client:

@@ -23,6 +23,9 @@ use crate::wsgi::mailbox::Level;
 /// The master kills a worker about 3 seconds after it told it to terminate.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The stacks are written in milliseconds.
+const DUMP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Calls `body`; a panic becomes an `[alert]` and `otherwise`.
 pub fn protect<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -124,9 +127,9 @@ fn stacks(worker: &Worker) -> Vec<String> {
     let Some((signal, file)) = &worker.stack_dump else {
         return Vec::new();
     };
-    // SAFETY: the handler of this signal, Python's faulthandler, has been installed when the
-    // worker started; it needs no GIL and is done when raise() returns.
-    unsafe { libc::raise(*signal) };
+    // The handler, Python's faulthandler, needs no GIL, but it walks frames that running threads
+    // would change under it.
+    process::raise_in_child(*signal, DUMP_TIMEOUT);
     let mut text = Vec::new();
     let read = file.try_clone().map(File::from).and_then(|mut file| {
         file.rewind()?;

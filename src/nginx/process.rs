@@ -11,6 +11,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::time::Duration;
 
 use ngx::ffi::{ngx_connection_t, ngx_cycle_t, ngx_http_init_connection, ngx_listening_t};
 
@@ -99,6 +100,35 @@ pub fn memory_file() -> io::Result<OwnedFd> {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),
         }
+    }
+}
+
+/// Raises a signal in a forked child and waits for its end, at most `timeout`. What its handler
+/// reads is a snapshot that no thread changes meanwhile, and a crash hurts nobody.
+pub fn raise_in_child(signal: i32, timeout: Duration) {
+    let mut ends = [-1; 2];
+    // SAFETY: the child only raises the signal and leaves. The parent reads the end of the pipe
+    // as the end of the child, and reaps it.
+    unsafe {
+        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) == -1 {
+            return;
+        }
+        let [read, write] = ends;
+        let child = libc::fork();
+        if child == 0 {
+            libc::raise(signal);
+            libc::_exit(0);
+        }
+        libc::close(write);
+        if child != -1 {
+            let mut poll = libc::pollfd { fd: read, events: libc::POLLIN, revents: 0 };
+            let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+            if libc::poll(&mut poll, 1, timeout) != 1 {
+                libc::kill(child, libc::SIGKILL);
+            }
+            libc::waitpid(child, ptr::null_mut(), 0);
+        }
+        libc::close(read);
     }
 }
 

@@ -77,14 +77,6 @@ _OURS = {
 }
 
 
-def join_threads():
-    """Wait for the threads that are not daemons, also for those that they start."""
-    stay = {threading.main_thread(), threading.current_thread()}
-    while threads := [t for t in threading.enumerate() if not t.daemon and t not in stay]:
-        for thread in threads:
-            thread.join()
-
-
 def _join_threads():
     """threading._shutdown, on a thread that is not the main one, which never ends here."""
     lock = getattr(threading.main_thread(), "_tstate_lock", None)

@@ -163,9 +163,8 @@ impl Host for Interpreter {
         Python::attach(|_py| run());
     }
 
-    fn detach(&self, wait: &mut dyn FnMut()) {
-        let wait = OnThisThread(wait);
-        Python::attach(|py| py.detach(|| wait.call()));
+    fn detach(&self, wait: &mut (dyn FnMut() + Send)) {
+        Python::attach(|py| py.detach(wait));
     }
 
     fn exit(&self) {
@@ -186,17 +185,4 @@ fn leave(py: Python<'_>) -> PyResult<()> {
         exception::log(py, None, "at exit:", &PyErr::from_value(failed?));
     }
     Ok(())
-}
-
-/// `Python::detach` asks for Send as a stand-in for "holds nothing of Python".
-struct OnThisThread<'a>(&'a mut dyn FnMut());
-
-// SAFETY: the closure is called on the thread that made it; nothing is sent anywhere. It comes
-// from `src/wsgi`, which does not know Python, so it can hold nothing that needs to be attached.
-unsafe impl Send for OnThisThread<'_> {}
-
-impl OnThisThread<'_> {
-    fn call(self) {
-        (self.0)();
-    }
 }

@@ -40,6 +40,9 @@ impl Layout {
         let mark = home.join("pyvenv.cfg");
         if fs::exists(&mark).map_err(|err| failed(&mark, &err))? {
             fs::File::open(&mark).map_err(|err| failed(&mark, &err))?;
+            // site.py would skip it without a word.
+            let packages = home.join("lib").join(python()).join("site-packages");
+            fs::read_dir(&packages).map_err(|err| failed(&packages, &err))?;
             check_library(&base)?;
             return Ok(Self { home: base, executable: virtualenv_executable(home) });
         }

@@ -33,7 +33,7 @@ pub trait Host: Send + Sync {
     fn attach(&self, run: &mut dyn FnMut());
 
     /// Calls `wait` detached; only from within [`Self::attach`].
-    fn detach(&self, wait: &mut dyn FnMut());
+    fn detach(&self, wait: &mut (dyn FnMut() + Send));
 
     /// Called attached, once, by the last runner that leaves: joins the application's threads and
     /// runs its atexit functions.

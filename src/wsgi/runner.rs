@@ -142,7 +142,7 @@ mod tests {
         fn attach(&self, run: &mut dyn FnMut()) {
             run();
         }
-        fn detach(&self, wait: &mut dyn FnMut()) {
+        fn detach(&self, wait: &mut (dyn FnMut() + Send)) {
             wait();
         }
         fn exit(&self) {

@@ -101,8 +101,7 @@ class Nginx(Config):
 
     def reload(self, gone=False, timeout=15, **changes):
         """HUP, then wait for new workers and, if gone, until the old ones have left."""
-        if changes:
-            self.write_config(**changes)
+        self.write_config(**changes)
         old = set(self.workers(shutting_down=True))
         self.signal("HUP")
         until(
