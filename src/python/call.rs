@@ -62,7 +62,7 @@ struct Call<'py> {
     start: Bound<'py, StartResponse>,
     input: Bound<'py, Input>,
     errors: Bound<'py, LogStream>,
-    _context: Context<'py>,
+    context: Context<'py>,
 }
 
 impl<'py> Call<'py> {
@@ -78,7 +78,7 @@ impl<'py> Call<'py> {
         let errors = Bound::new(py, LogStream::of_request(id))?;
         let environ = maker.make(py, &vars, flags, &input, &errors)?.into_any();
         let start = Bound::new(py, StartResponse::new(Response::new(sender, flags.head)))?;
-        Ok(Self { py, id, environ, start, input, errors, _context: Context::enter(py, Some(id)) })
+        Ok(Self { py, id, environ, start, input, errors, context: Context::enter(py, Some(id)) })
     }
 
     fn run(&self, app: &Bound<'py, PyAny>) {
@@ -161,8 +161,11 @@ impl<'py> Call<'py> {
         Ok(act(start.response().map_err(raised)?))
     }
 
-    /// Logs what is wrong, then ends the exchange.
+    /// Logs what is wrong, then ends the exchange. What the application has begun to print goes
+    /// first: after the end there is no request whose context its lines could have.
     fn finish(&self, outcome: Result<(), Broken>) {
+        self.errors.get().flush(self.py);
+        self.context.flush();
         let end = match outcome {
             Ok(()) => {
                 if let Ok(Err(Failure::Protocol)) = self.response(Response::complete) {
@@ -195,6 +198,13 @@ impl<'py> Call<'py> {
         }
     }
 
+    /// Method and URI, as far as the application has left them in the environ.
+    fn name(&self) -> PyResult<String> {
+        let method = self.environ.get_item(intern!(self.py, "REQUEST_METHOD"))?;
+        let uri = self.environ.get_item(intern!(self.py, "REQUEST_URI"))?;
+        Ok(format!("\"{method} {uri}\""))
+    }
+
     fn say(&self, level: Level, line: &str) {
         log::text(self.py, Some(self.id), level, line);
     }
@@ -212,7 +222,12 @@ impl<'py> Call<'py> {
             .and_then(|close| close.map_or(Ok(()), |close| close.call0().map(drop)));
         returned();
         if let Err(err) = closed {
-            exception::log(self.py, Some(self.id), "close() of the application's result:", &err);
+            // The request is gone, and with it the log's context.
+            let what = format!(
+                "close() of the application's result for {}:",
+                self.name().unwrap_or_default()
+            );
+            exception::log(self.py, Some(self.id), &what, &err);
         }
     }
 }

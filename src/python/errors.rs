@@ -35,12 +35,19 @@ impl<'py> Context<'py> {
     }
 }
 
-impl Drop for Context<'_> {
-    fn drop(&mut self) {
+impl Context<'_> {
+    /// Logs what has been begun on this thread.
+    pub fn flush(&self) {
         for std in [Std::Out, Std::Err] {
             let lines = BEGUN.with_borrow_mut(|begun| begun[std as usize].flush());
             emit(self.0, self.1, lines);
         }
+    }
+}
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        self.flush();
         CURRENT.set(None);
     }
 }

@@ -55,7 +55,8 @@ struct State {
     posted: usize,
     /// Runners asleep in `wait`.
     idle: usize,
-    /// Runners busy with a job.
+    /// Runners busy with a request. An import is not counted: it does not make requests wait for
+    /// a thread, but for itself.
     busy: usize,
     /// One runner is on its way from `wait` to `pop`.
     standby: bool,
@@ -67,6 +68,10 @@ struct State {
 impl State {
     fn next(&self) -> Option<usize> {
         self.jobs.iter().position(Job::is_runnable)
+    }
+
+    fn waiting(&self) -> usize {
+        self.jobs.iter().filter(|job| job.id().is_some()).count()
     }
 }
 
@@ -93,11 +98,13 @@ impl RequestQueue {
         self.threads
     }
 
-    /// Queues a job. `limit`: how many may wait beside those that a free thread can take at once.
+    /// Queues a job. `limit`: how many requests may wait beside those that a free thread can take
+    /// at once.
     pub fn push(&self, job: Job, limit: usize) -> Pushed {
         let mut state = self.lock();
-        let free = self.threads.saturating_sub(state.busy);
-        if state.stopping || state.jobs.len() >= limit.saturating_add(free) {
+        let most = limit.saturating_add(self.threads.saturating_sub(state.busy));
+        // Imports are few, so the length says enough most of the time.
+        if state.stopping || (state.jobs.len() >= most && state.waiting() >= most) {
             return Pushed::Full;
         }
         state.jobs.push_back(job);
@@ -177,14 +184,14 @@ impl RequestQueue {
             return None;
         }
         let job = state.next().and_then(|at| state.jobs.remove(at));
-        if job.is_some() {
-            state.busy += 1;
+        if let Some(job) = &job {
+            state.busy += usize::from(job.id().is_some());
             self.summon_by_mail(&mut state);
         }
         job
     }
 
-    /// The job of the last [`Self::pop`] is done.
+    /// The request of the last [`Self::pop`] is done.
     pub fn done(&self) {
         self.lock().busy -= 1;
     }
@@ -304,6 +311,19 @@ mod tests {
         assert_eq!(f.push(1), Pushed::Full);
         f.queue.done();
         assert_ne!(f.push(1), Pushed::Full);
+    }
+
+    #[test]
+    fn an_import_takes_no_place_in_the_queue() {
+        let mut f = Fixture::new(1);
+        let import = Job::Load(Arc::clone(&f.app));
+        assert_eq!(f.queue.push(import, usize::MAX), Pushed::PostRunner);
+        let import = Job::Load(Arc::clone(&f.app));
+        f.queue.push(import, usize::MAX);
+        f.queue.begin();
+        assert!(matches!(f.queue.pop(true), Some(Job::Load(_))));
+        assert_ne!(f.push(0), Pushed::Full);
+        assert_eq!(f.push(0), Pushed::Full);
     }
 
     #[test]

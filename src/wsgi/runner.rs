@@ -81,8 +81,11 @@ impl Runners {
             while arrived {
                 while let Some(job) = queue.pop(arrived) {
                     arrived = false;
+                    let request = matches!(job, Job::Call { .. });
                     self.work(job);
-                    queue.done();
+                    if request {
+                        queue.done();
+                    }
                 }
                 self.host.detach(&mut || arrived = queue.wait());
             }

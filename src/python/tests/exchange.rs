@@ -107,7 +107,7 @@ fn a_failing_close_is_only_logged() {
             "class R(list):\n    def close(self): raise {raised}\ndef application(e, s):\n    ok(s); return R([b'a'])"
         ));
         assert_eq!((got.body().as_str(), got.end), ("a", Some(Ok(()))));
-        assert_eq!(got.lines()[0], "close() of the application's result:");
+        assert!(got.lines()[0].starts_with("close() of the application's result for "));
     }
 }
 
