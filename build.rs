@@ -4,7 +4,6 @@
 
 use std::env;
 use std::error::Error;
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -14,20 +13,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     python()
 }
 
-/// `ngx_multi_headers`: repeated headers are linked through `ngx_table_elt_t.next`.
+/// `ngx_feature`: what nginx was configured with, as far as structures and modules depend on it.
 fn nginx_capabilities() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rustc-check-cfg=cfg(ngx_multi_headers)");
-    let include = env::var_os("DEP_NGINX_INCLUDE").ok_or("nginx-sys gave no include path")?;
-    let hash_h = env::split_paths(&include)
-        .map(|dir| dir.join("ngx_hash.h"))
-        .find(|path| path.is_file())
-        .ok_or("ngx_hash.h is not in nginx's include path")?;
-    println!("cargo::rerun-if-changed={}", hash_h.display());
-    let text = fs::read_to_string(hash_h)?;
-    let element = text.find("ngx_table_elt_s").map_or("", |at| &text[at..]);
-    let element = element.split('}').next().unwrap_or_default();
-    if element.contains("*next;") {
-        println!("cargo::rustc-cfg=ngx_multi_headers");
+    let known = env::var("DEP_NGINX_FEATURES_CHECK")?;
+    println!("cargo::rustc-check-cfg=cfg(ngx_feature, values({known}))");
+    let features = env::var("DEP_NGINX_FEATURES")?;
+    for feature in features.split(',').map(str::trim) {
+        println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
+    }
+    for needed in ["http", "threads"] {
+        if !features.split(',').any(|feature| feature.trim() == needed) {
+            return Err(format!("nginx is configured without {needed}").into());
+        }
     }
     Ok(())
 }

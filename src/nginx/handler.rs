@@ -9,9 +9,9 @@ use std::time::Instant;
 use ngx::core::Status;
 use ngx::ffi::{
     NGX_DONE, NGX_HTTP_BAD_REQUEST, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
-    NGX_HTTP_NOT_FOUND, NGX_HTTP_SERVICE_UNAVAILABLE, NGX_HTTP_SPECIAL_RESPONSE, ngx_event_t,
-    ngx_http_finalize_request, ngx_http_read_client_request_body, ngx_http_request_t,
-    ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t, ngx_uint_t,
+    NGX_HTTP_NOT_FOUND, NGX_HTTP_SERVICE_UNAVAILABLE, NGX_HTTP_SPECIAL_RESPONSE,
+    NGX_HTTP_VERSION_20, ngx_event_t, ngx_http_finalize_request, ngx_http_read_client_request_body,
+    ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t, ngx_uint_t,
 };
 
 use super::body::request_body;
@@ -155,7 +155,7 @@ unsafe fn watch_client(r: *mut ngx_http_request_t) {
         (*r).read_event_handler = Some(ngx_http_test_reading);
         // Its end may have been seen while the body was read; there is no second event for it.
         let read = (*(*r).connection).read;
-        if (*r).stream.is_null() && (*read).pending_eof() != 0 {
+        if (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t && (*read).pending_eof() != 0 {
             ngx_http_test_reading(r);
         }
     }

@@ -12,9 +12,9 @@ use std::slice;
 use bytes::Bytes;
 use ngx::core::Status;
 use ngx::ffi::{
-    NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT, NGX_OK, ngx_add_timer,
-    ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_del_timer,
-    ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
+    NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT, NGX_HTTP_VERSION_20,
+    NGX_OK, ngx_add_timer, ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains,
+    ngx_del_timer, ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
     ngx_http_output_filter, ngx_http_request_t, ngx_http_send_header, ngx_int_t, ngx_list_push,
     ngx_parse_http_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
@@ -104,8 +104,9 @@ unsafe fn abort(context: &mut Context) {
             let (_, level) = log::failure(failure);
             log::write_request(r, level, format_args!("{failure}, response is cut"));
         }
-        let until_close =
-            (*r).stream.is_null() && (*r).chunked() == 0 && (*r).headers_out.content_length_n == -1;
+        let until_close = (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t
+            && (*r).chunked() == 0
+            && (*r).headers_out.content_length_n == -1;
         if r == (*r).main && until_close {
             // The body ends with the connection: only a reset tells the client that it is cut.
             let linger = libc::linger { l_onoff: 1, l_linger: 0 };

@@ -5,9 +5,9 @@
 //! Runs on: event loop.
 
 use ngx::ffi::{
-    NGX_OK, ngx_connection_local_sockaddr, ngx_http_complex_value, ngx_http_core_srv_conf_t,
-    ngx_http_get_indexed_variable, ngx_http_request_t, ngx_inet_get_port, ngx_int_t,
-    ngx_list_part_t, ngx_str_t, ngx_table_elt_t,
+    NGX_OK, ngx_connection_local_sockaddr, ngx_connection_t, ngx_http_complex_value,
+    ngx_http_core_srv_conf_t, ngx_http_get_indexed_variable, ngx_http_request_t, ngx_inet_get_port,
+    ngx_int_t, ngx_list_part_t, ngx_str_t, ngx_table_elt_t,
 };
 use ngx::http::{HttpModule, NgxHttpCoreModule};
 
@@ -141,7 +141,7 @@ unsafe fn put_peers(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<()
     // SAFETY: a live request has a connection, and a server configuration of the core module.
     unsafe {
         let c = (*r).connection;
-        let https = !(*c).ssl.is_null();
+        let https = is_tls(c);
         if https {
             w.put(b"HTTPS", b"on")?;
         }
@@ -166,6 +166,17 @@ unsafe fn put_peers(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<()
         let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or(b"localhost");
         w.put(b"SERVER_NAME", name)
     }
+}
+
+#[cfg(any(ngx_feature = "ssl", ngx_feature = "compat"))]
+unsafe fn is_tls(c: *mut ngx_connection_t) -> bool {
+    // SAFETY: the connection of a live request.
+    unsafe { !(*c).ssl.is_null() }
+}
+
+#[cfg(not(any(ngx_feature = "ssl", ngx_feature = "compat")))]
+unsafe fn is_tls(_c: *mut ngx_connection_t) -> bool {
+    false
 }
 
 fn port(port: u16) -> Vec<u8> {
