@@ -85,11 +85,6 @@ class Protocol:
             nginx.port, method, path, headers=headers, body=body, version=version, close=False
         )
 
-    @property
-    def shows_abort(self):
-        """HTTP/1.0 without Content-Length cannot tell an abort from an end."""
-        return self.name != "http/1.0"
-
 
 @pytest.fixture(params=["http/1.0", "http/1.1", "h2"])
 def proto(request):

@@ -66,6 +66,7 @@ def test_a_child_inherits_no_descriptor_of_nginx(site):
         client.read_response()
         child = int(ask(site, "keep"))
         try:
+            assert of_nginx(procs.fds(site.worker()).values())
             assert procs.alive(child)
             assert of_nginx(procs.fds(child).values()) == []
         finally:

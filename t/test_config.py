@@ -261,13 +261,6 @@ def test_a_pool_declared_after_its_use_is_accepted(make_nginx):
     assert status == 0, said
 
 
-def test_testing_a_configuration_imports_nothing(make_nginx):
-    site = make_nginx(apps=["leaving"])
-    status, said = site.test_config()
-    assert status == 0, said
-    assert site.events() == []
-
-
 def test_a_directive_of_the_server_replaces_that_of_http(make_nginx):
     accepted(make_nginx, http="wsgi_queue 1; wsgi_read_timeout 1s; wsgi_buffer_size 1k;",
              server="wsgi_queue 2; wsgi_read_timeout 2s; wsgi_buffer_size 2k;")

@@ -1,14 +1,18 @@
 """The rest of nginx around an application: filters, subrequests, redirects, logs."""
 
 import gzip
+import hashlib
+import threading
 
 import pytest
 from lib import h2client, http
+from lib.load import at_once
 from lib.poll import until
 
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
     location / { wsgi_app pages:application; }
+    location = /trailing { wsgi_app stream:trailing; }
     location = /part { wsgi_app pages:application; }
     location /gzip/ { gzip on; gzip_min_length 1; gzip_types *; wsgi_app pages:application; }
     location /sub/ { sub_filter hello goodbye; sub_filter_once off; wsgi_app pages:application; }
@@ -25,7 +29,9 @@ SERVER = """
         wsgi_app pages:application;
     }
     location = /auth { internal; wsgi_app pages:application; }
-    location /guarded_static { auth_request /auth; alias @DIR@/html/static.html; }
+    location /consistent/ { auth_request /lengths; wsgi_app upload:application; }
+    location = /lengths { internal; wsgi_app consistent:application; }
+    location /guarded_static { auth_request /auth; alias @DIR@/html/guarded.html; }
     location /limited/ {
         wsgi_app pages:application;
         limit_except GET { deny all; }
@@ -56,11 +62,9 @@ TEXT = b"<html><head></head><body>hello, a page of some length</body></html>\n" 
 
 @pytest.fixture(scope="module")
 def site(shared_nginx):
-    site = shared_nginx(
+    return shared_nginx(
         server=SERVER + "access_log @DIR@/short.log short;", http=HTTP, apps=["respond"]
     )
-    site.write("html/static.html", '<!--# include virtual="/part?n=3" -->')
-    return site
 
 
 @pytest.mark.parametrize("path", ["/gzip/page", "/gzip/stream", "/gzip/sized"])
@@ -94,7 +98,21 @@ def test_an_application_answers_to_ssi_in_an_application(site, proto):
 
 
 def test_an_application_answers_to_ssi_in_a_file(site):
+    site.write("html/static.html", '<!--# include virtual="/part?n=3" -->')
     assert site.get("/static.html").body == b"[part n=3 GET]"
+
+
+def test_an_ssi_part_may_end_after_its_last_chunk(site, proto):
+    site.write("html/static.html", '<!--# include virtual="/trailing" --> two')
+    before = len(site.events("waiting end"))
+    gate = site.gate("end")
+    opener = threading.Thread(
+        target=lambda: (site.wait_event("waiting end", count=before + 1), gate.open())
+    )
+    opener.start()
+    response = proto(site, "GET", "/static.html")
+    opener.join()
+    assert (response.body, response.complete) == (b"one two", True)
 
 
 def test_if_modified_since_gives_304(site):
@@ -137,6 +155,7 @@ def test_a_rewritten_request_reaches_the_application(site):
 @pytest.mark.parametrize("path", ["/guarded/page", "/guarded_static"])
 @pytest.mark.parametrize("user, status", [("ann", 200), (None, 401), ("eve", 403), ("broken", 500)])
 def test_auth_request_asks_the_application(site, path, user, status):
+    site.write("html/guarded.html", "guarded")
     response = site.get(path, headers={"X-User": user} if user else {})
     assert response.status == status
     if status == 401:
@@ -146,6 +165,13 @@ def test_auth_request_asks_the_application(site, path, user, status):
 def test_auth_request_with_a_body_leaves_the_body_to_the_guarded_application(site):
     response = site.post("/guarded/page", body=b"x" * 50_000, headers={"X-User": "ann"})
     assert response.body == TEXT
+
+
+@pytest.mark.parametrize("size", [10, 50_000])
+def test_a_subrequest_sees_a_length_that_fits_its_input(site, size):
+    body = b"x" * size
+    response = site.post("/consistent/x", body=body)
+    assert response.text == f"{size} {hashlib.sha256(body).hexdigest()}"
 
 
 def test_limit_except_denies_other_methods(site):
@@ -239,3 +265,20 @@ def test_the_access_log_has_status_and_size(site):
         return all(any(line.startswith(start) for line in lines) for start in wanted)
 
     until(logged, what=f"{wanted} in the access log")
+
+
+def test_files_sent_by_threads_and_applications_do_not_disturb_each_other(nginx):
+    """Both wake the event loop from threads; nginx's own way of it has one global handler."""
+    site = nginx(
+        main="thread_pool files threads=4;", apps=["plain"],
+        server="location /files/ { alias @DIR@/html/; aio threads=files; }",
+    )
+    body = bytes(range(256)) * 4000
+    site.write("html/file", body)
+
+    def ask(number):
+        if number % 2:
+            return site.get("/plain").body == b"plain"
+        return site.get("/files/file").body == body
+
+    assert all(at_once(ask, range(400), threads=8))

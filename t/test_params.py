@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import pytest
+from lib.respond import Expr, respond
 
 PARAMS = """
     wsgi_param LEVEL server;
@@ -144,7 +145,7 @@ def test_tls_is_seen_by_the_application(make_nginx):
             ssl_certificate @DIR@/cert.pem;
             ssl_certificate_key @DIR@/key.pem;
         """,
-        apps=["environ"],
+        apps=["environ", "respond"],
     )
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
@@ -158,6 +159,9 @@ def test_tls_is_seen_by_the_application(make_nginx):
     assert found["HTTPS"] == "on"
     assert found["REQUEST_SCHEME"] == "https"
     assert found["SERVER_PORT"] == str(server.ports["PORT2"])
+    path = respond(body=Expr("[b'x' * 100_000] * 50"), kind="generator")
+    response = server.get(path, port=server.ports["PORT2"], tls=True)
+    assert (response.end, len(response.body)) == ("chunked", 5_000_000)
 
 
 def test_the_remote_address_is_changed_by_realip_only(nginx):

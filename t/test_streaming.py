@@ -1,8 +1,10 @@
 """Each chunk goes out as it comes, and no further than the client follows."""
 
+import zlib
+
 import pytest
 from lib import h2client, http, procs
-from lib.poll import elapse, until, until_stable
+from lib.poll import elapse, until_stable
 
 CHUNK = 65536
 SERVER = """
@@ -14,6 +16,8 @@ SERVER = """
     location = /fast { wsgi_app stream:fast; }
     location = /small { wsgi_app stream:fast; wsgi_buffer_size 4k; }
     location = /fast_writes { wsgi_app stream:fast_writes; }
+    location = /zipped { gzip on; gzip_types *; wsgi_app stream:parts; }
+    location = /limited { limit_rate 200k; wsgi_app stream:fast; }
     location = /impatient { wsgi_app stream:fast; wsgi_read_timeout 500ms; }
 """
 
@@ -69,6 +73,20 @@ def test_the_head_waits_for_the_first_chunk_that_is_not_empty(site):
         assert client.read_response().body == b"two"
 
 
+def test_gzip_does_not_hold_a_chunk_back(site):
+    two, three = site.gate("two"), site.gate("three")
+    unzip = zlib.decompressobj(wbits=31)
+    with site.connect() as client:
+        client.send(http.build("GET", "/zipped", headers={"Accept-Encoding": "gzip"}, close=False))
+        assert client.read_head().header("Content-Encoding") == "gzip"
+        for gate, part in ((two, b"one"), (three, b"two"), (three, b"three")):
+            found = b""
+            while len(found) < len(part):
+                found += unzip.decompress(client.read_chunk())
+            assert found == part
+            gate.open()
+
+
 def test_twenty_ticks_come_one_by_one(site):
     gates = [site.gate(f"tick{number}") for number in range(20)]
     with site.connect() as client:
@@ -118,6 +136,12 @@ def test_a_smaller_buffer_lets_the_application_run_less_far_ahead(site):
         client.wait(stream, lambda response: len(response.body) >= 1000)
         # One chunk under way, one in the window of 4 KiB, one at the door.
         assert until_stable(lambda: produced(site)) <= 3 * CHUNK
+
+
+def test_a_limited_rate_delays_and_loses_nothing(site):
+    response = site.get("/limited?2")
+    assert response.end == "chunked"
+    assert len(response.body) == 2 * CHUNK
 
 
 def test_a_write_waits_for_a_slow_client_too(site):

@@ -136,7 +136,10 @@ fn stacks(worker: &Worker) -> Vec<String> {
         file.read_to_end(&mut text)
     });
     match read {
-        Ok(_) => String::from_utf8_lossy(&text).lines().map(str::to_owned).collect(),
+        Ok(_) => {
+            let text = String::from_utf8_lossy(&text);
+            text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        }
         Err(err) => vec![format!("the stacks cannot be read: {err}")],
     }
 }

@@ -6,7 +6,6 @@
 
 use std::time::Instant;
 
-use ngx::core::Status;
 use ngx::ffi::{
     NGX_DONE, NGX_HTTP_BAD_REQUEST, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
     NGX_HTTP_NOT_FOUND, NGX_HTTP_SERVICE_UNAVAILABLE, NGX_HTTP_SPECIAL_RESPONSE,
@@ -211,9 +210,10 @@ unsafe fn timed_out(context: &mut Context) {
                 let time = context.read_timeout;
                 let text = format_args!("application was silent for {time:?}");
                 log::write_request(r, Level::Error, text);
-                let sent = (*r).header_sent() != 0;
-                let rc = if sent { Status::NGX_ERROR.into() } else { log::TIMED_OUT };
-                response::finish(context, rc);
+                match (*r).header_sent() {
+                    0 => response::finish(context, log::TIMED_OUT),
+                    _ => response::abort(context),
+                }
             }
             left => context.arm(left.unwrap_or(context.read_timeout)),
         }

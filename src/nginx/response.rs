@@ -95,8 +95,12 @@ unsafe fn settle(context: &mut Context, rc: ngx_int_t) {
     }
 }
 
-/// The application failed after its head was sent.
-unsafe fn abort(context: &mut Context) {
+/// Cuts a response whose head has been sent: the application failed, or was silent too long.
+///
+/// # Safety
+///
+/// As [`advance`].
+pub unsafe fn abort(context: &mut Context) {
     let r = context.request;
     // SAFETY: as `advance`.
     unsafe {
@@ -209,8 +213,10 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Bytes>, last: bool) -> 
                     return NGX_ERROR as ngx_int_t;
                 }
                 context.chunks.push_back(Bytes::new());
+                // Only the end of a main request may be empty and nothing else.
+                (*b).set_sync(u32::from(!ends_response(r)));
             }
-            (*b).set_last_buf(u32::from(r == (*r).main));
+            (*b).set_last_buf(u32::from(ends_response(r)));
             (*b).set_last_in_chain(1);
         } else if !b.is_null() {
             (*b).set_flush(1);
@@ -219,6 +225,12 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Bytes>, last: bool) -> 
         release(context, out);
         rc
     }
+}
+
+/// The last buffer of this request is that of the response: not so in a subrequest.
+unsafe fn ends_response(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: as `advance`.
+    unsafe { r == (*r).main && (*r).post_action() == 0 }
 }
 
 /// Appends an empty buffer to the chain at `tail`; null without memory.

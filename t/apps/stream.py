@@ -60,3 +60,10 @@ def ticks(environ, start_response):
     for number in range(20):
         gate.wait(f"tick{number}")
         yield b"tick %d\n" % number
+
+
+def trailing(environ, start_response):
+    """The end comes a while after the last chunk."""
+    start_response("200 OK", [("Content-Type", "text/html")])
+    yield b"one"
+    gate.wait("end")

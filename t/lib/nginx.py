@@ -192,6 +192,7 @@ class Nginx(Config):
         for connection in self.connections:
             connection.close()
         if self.pid and procs.alive(self.pid):
+            faults += self.open_bodies()
             try:
                 self.quit()
             except AssertionError as error:
@@ -206,6 +207,19 @@ class Nginx(Config):
         else:
             print(f"left in place: {self.dir}")
         return faults
+
+    def open_bodies(self):
+        """Temporary files of request bodies that a worker still has open."""
+
+        def found():
+            files = [target for pid in self.workers() for target in procs.fds(pid).values()]
+            return [target for target in files if target.startswith(f"{self.dir}/body/")]
+
+        try:
+            until(lambda: not found(), 2)
+        except AssertionError:
+            return [f"leaked descriptor: {target}" for target in found()]
+        return []
 
     def kill_left(self):
         # A process that was just waited for may need a moment to leave /proc.
