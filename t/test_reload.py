@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 
-import pytest
 from lib import http, procs
 from lib.config import BINARY
 from lib.load import Load
