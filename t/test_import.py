@@ -43,6 +43,22 @@ def test_many_requests_wait_for_the_import_and_all_are_answered(make_nginx):
     assert len(site.events("importing")) == 1
 
 
+def test_an_import_holds_up_no_application_of_another_pool(make_nginx):
+    site = make_nginx(
+        main="thread_pool one threads=1; thread_pool two threads=1;",
+        server="""
+            location = /gated { wsgi_app gated_import; wsgi_thread_pool one; }
+            location = /other { wsgi_app plain; wsgi_thread_pool two; }
+        """,
+    )
+    gate = site.gate("import")
+    site.start()
+    site.wait_event("waiting import")
+    assert site.get("/other").body == b"plain"
+    gate.open()
+    assert site.get("/gated").body == b"imported at last"
+
+
 BROKEN = {
     "syntax error": ("def application(:\n", "SyntaxError"),
     "import error": ("import no_such_module_at_all\n", "ModuleNotFoundError.*no_such_module"),

@@ -78,8 +78,8 @@ pub struct MainConf {
     pub env: Vec<(OsString, OsString)>,
     pub switch_interval: Option<Duration>,
     pub shutdown_timeout: Option<Duration>,
-    /// Every application named in the configuration, once.
-    pub apps: Vec<Target>,
+    /// Every application named in the configuration, once, with a pool it runs on.
+    pub apps: Vec<(Target, usize)>,
     /// Every pool an application runs on, once.
     pub pools: Vec<PoolUse>,
     /// Pools of `aio threads`.
@@ -254,13 +254,13 @@ unsafe fn resolve(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) 
     if pool.is_null() {
         return None;
     }
-    let app = main.apps.iter().position(|known| *known == target).unwrap_or_else(|| {
-        main.apps.push(target);
-        main.apps.len() - 1
-    });
     let pool = main.pools.iter().position(|known| known.pool == pool).unwrap_or_else(|| {
         main.pools.push(PoolUse { pool, name, place });
         main.pools.len() - 1
+    });
+    let app = main.apps.iter().position(|(known, _)| *known == target).unwrap_or_else(|| {
+        main.apps.push((target, pool));
+        main.apps.len() - 1
     });
     conf.endpoint = Some(Endpoint { app, pool });
     Some(())

@@ -18,7 +18,7 @@ use ngx::ffi::{
 };
 
 use crate::module::http_module;
-use crate::wsgi::exchange::{End, Exchange};
+use crate::wsgi::exchange::{End, Exchange, HeldBack};
 use crate::wsgi::queue::RequestQueue;
 
 /// The state of one request. Chunks are in the order of the buffers in `busy`.
@@ -36,6 +36,10 @@ pub struct Context {
     pub free: *mut ngx_chain_t,
     /// The application has ended; what it sent before may still be on its way.
     pub end: Option<End>,
+    /// nginx has been given the head; its filters may still hold it back.
+    pub head_taken: bool,
+    /// What of `chunks` the application need not wait for.
+    pub held_back: HeldBack,
     /// Out of the worker's table: nginx finishes the request alone.
     detached: bool,
 }
@@ -78,6 +82,8 @@ impl Context {
                 busy: ptr::null_mut(),
                 free: ptr::null_mut(),
                 end: None,
+                head_taken: false,
+                held_back: HeldBack::default(),
                 detached: false,
             }));
             (*context).timer.data = context.cast();

@@ -103,7 +103,7 @@ pub unsafe fn start(
     let apps = main
         .apps
         .iter()
-        .map(|target| Arc::new(Hosted::new(target.to_string(), host.application(target))));
+        .map(|(target, _)| Arc::new(Hosted::new(target.to_string(), host.application(target))));
     let apps: Vec<_> = apps.collect();
     let queues = main.pools.iter().enumerate().map(|(index, pool)| {
         // SAFETY: nginx has resolved its pools.
@@ -125,8 +125,8 @@ pub unsafe fn start(
         spare: Cell::default(),
     }));
     WORKER.set(Some(worker));
-    for app in &worker.apps {
-        worker.push(0, Job::Load(Arc::clone(app)), usize::MAX);
+    for (app, (_, pool)) in worker.apps.iter().zip(&main.apps) {
+        worker.push(*pool, Job::Load(Arc::clone(app)), usize::MAX);
     }
     Ok(())
 }
@@ -224,7 +224,7 @@ impl Worker {
         unsafe {
             let c = (*(*context).request).connection;
             log::set_log_request((*c).log, (*context).request);
-            response::advance(&mut *context);
+            response::advance(context);
             ngx_http_run_posted_requests(c);
         }
     }

@@ -11,8 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
-    NGX_OK, NGX_PROCESS_SINGLE, ngx_cycle_t, ngx_delete_pidfile, ngx_int_t, ngx_list_part_t,
-    ngx_open_file_t, ngx_process, ngx_terminate, ngx_time_update, ngx_uint_t,
+    NGX_OK, NGX_PROCESS_SINGLE, ngx_close_listening_sockets, ngx_cycle_t, ngx_delete_pidfile,
+    ngx_int_t, ngx_list_part_t, ngx_open_file_t, ngx_process, ngx_terminate, ngx_time_update,
+    ngx_uint_t,
 };
 
 use super::dispatch::{self, Worker};
@@ -85,6 +86,7 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
         // SAFETY: the event loop has ended, this is its thread; `cycle` is live.
         unsafe { worker.drain_log(cycle) };
         if worker.runners.alive() == 0 {
+            skip_exit_handlers();
             return;
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -94,6 +96,19 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
         }
         worker.wakeup.wait(left);
     }
+}
+
+/// nginx ends a process with exit(), whose handlers take down what daemon threads of the
+/// application may still use (OpenSSL's among them). The handler registered last runs first.
+fn skip_exit_handlers() {
+    // SAFETY: the handler is a function of this image, which is pinned.
+    unsafe { libc::atexit(ngx_http_wsgi_exit) };
+}
+
+/// nginx has done all it does at exit. A worker, and a single process, end with 0.
+extern "C" fn ngx_http_wsgi_exit() {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(0) }
 }
 
 /// The worker's last words when Python does not stop.
@@ -115,6 +130,7 @@ unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, waited: Duration) -> !
         worker.drain_log(cycle);
         flush_files(cycle);
         if ngx_process == NGX_PROCESS_SINGLE as ngx_uint_t {
+            ngx_close_listening_sockets(cycle);
             ngx_delete_pidfile(cycle);
         }
         // Status 0: with 2 the master would never start a worker again.

@@ -18,7 +18,7 @@ use super::conf::{self, LocConf};
 use super::context::{Context, Waiting};
 use super::dispatch::{self, Worker};
 use super::guard::protect;
-use super::{log, response, vars};
+use super::{headers, log, response, vars};
 use crate::wsgi::application::Admission;
 use crate::wsgi::exchange::{Exchange, Progress, time_left};
 use crate::wsgi::mailbox::Level;
@@ -151,6 +151,10 @@ unsafe fn request(
 unsafe fn watch_client(r: *mut ngx_http_request_t) {
     // SAFETY: a live request that waits for its application.
     unsafe {
+        if (*r).post_action() != 0 {
+            // It runs when the client has its response, and may be gone.
+            return;
+        }
         (*r).read_event_handler = Some(ngx_http_test_reading);
         // Its end may have been seen while the body was read; there is no second event for it.
         let read = (*(*r).connection).read;
@@ -165,7 +169,7 @@ unsafe fn unavailable(r: *mut ngx_http_request_t, seconds: u64) -> ngx_int_t {
     // SAFETY: the caller's request.
     unsafe {
         let value = seconds.to_string();
-        let header = response::push_header(r, b"Retry-After", value.as_bytes());
+        let header = headers::push_header(r, b"Retry-After", value.as_bytes());
         if header.is_none() { INTERNAL_ERROR } else { UNAVAILABLE }
     }
 }
@@ -175,23 +179,23 @@ unsafe extern "C" fn ngx_http_wsgi_timeout(ev: *mut ngx_event_t) {
     protect((), || {
         // SAFETY: the event is part of its context, whose request is live while the timer is set.
         unsafe {
-            let context = &mut *(*ev).data.cast::<Context>();
-            let c = (*context.request).connection;
-            log::set_log_request((*c).log, context.request);
+            let context: *mut Context = (*ev).data.cast();
+            let c = (*(*context).request).connection;
+            log::set_log_request((*c).log, (*context).request);
             timed_out(context);
             ngx_http_run_posted_requests(c);
         }
     });
 }
 
-unsafe fn timed_out(context: &mut Context) {
+unsafe fn timed_out(context: *mut Context) {
     let now = Instant::now();
-    let r = context.request;
-    let progress = context.exchange.progress();
     // SAFETY: the context is not detached, its request is live.
     unsafe {
+        let r = (*context).request;
+        let progress = (*context).exchange.progress();
         if progress == Progress::Queued {
-            match context.queue_timeout {
+            match (*context).queue_timeout {
                 Some((deadline, waited)) if now >= deadline => {
                     let text = format_args!("request waited {waited:?} in the wsgi queue");
                     log::write_request(r, Level::Error, text);
@@ -200,22 +204,22 @@ unsafe fn timed_out(context: &mut Context) {
                 }
                 Some((deadline, _)) => {
                     let left = deadline.saturating_duration_since(now);
-                    return context.arm(left.min(context.read_timeout));
+                    return (*context).arm(left.min((*context).read_timeout));
                 }
-                None => return context.arm(context.read_timeout),
+                None => return (*context).arm((*context).read_timeout),
             }
         }
-        match time_left(progress, context.read_timeout, now) {
+        match time_left(progress, (*context).read_timeout, now) {
             Some(left) if left.is_zero() => {
-                let time = context.read_timeout;
+                let time = (*context).read_timeout;
                 let text = format_args!("application was silent for {time:?}");
                 log::write_request(r, Level::Error, text);
-                match (*r).header_sent() {
-                    0 => response::finish(context, log::TIMED_OUT),
-                    _ => response::abort(context),
+                match (*context).head_taken {
+                    false => response::finish(context, log::TIMED_OUT),
+                    true => response::abort(context),
                 }
             }
-            left => context.arm(left.unwrap_or(context.read_timeout)),
+            left => (*context).arm(left.unwrap_or((*context).read_timeout)),
         }
     }
 }

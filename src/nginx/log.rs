@@ -27,13 +27,13 @@ pub fn level(level: Level) -> ngx_uint_t {
 }
 
 /// HTTP status and log level of a failed exchange. The application's own mistakes have been
-/// logged with all details where they happened, but for a short body.
+/// logged with all details where they happened, but for a short body
+/// and a lost one.
 pub fn failure(failure: Failure) -> (ngx_int_t, Level) {
     let level = match failure {
         Failure::Application | Failure::Protocol | Failure::Import => Level::Info,
-        // Nobody else knows.
-        Failure::Underrun => Level::Error,
-        Failure::Lost => Level::Alert,
+        // Nobody else knows. A panic has its own alert.
+        Failure::Underrun | Failure::Lost => Level::Error,
     };
     (NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t, level)
 }

@@ -2,7 +2,7 @@
 //!
 //! `handler` takes a request whose body nginx has read and hands it to `dispatch`, which queues it
 //! for a pool thread; `wakeup` tells that something came back, and `response` turns it into
-//! nginx's headers and chains. `context` is what one request keeps meanwhile. `conf` is the
+//! nginx's `headers` and chains. `context` is what one request keeps meanwhile. `conf` is the
 //! configuration, `guard` the way out of a worker, `process` what a worker changes of its process.
 //! Runs on: event loop, but for `dispatch::ngx_http_wsgi_runner`.
 
@@ -13,6 +13,7 @@ pub mod directives;
 pub mod dispatch;
 pub mod guard;
 pub mod handler;
+pub mod headers;
 pub mod log;
 pub mod process;
 pub mod refuse;

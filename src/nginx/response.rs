@@ -1,4 +1,4 @@
-//! From the exchange to the client: nginx's headers_out, chains, flow control and the end.
+//! From the exchange to the client: nginx's chains, flow control and the end.
 //!
 //! Called when a pool thread has sent something, and when the client can take more. nginx does not
 //! protect the framing of a content handler, so an exchange that failed after its head never ends
@@ -7,48 +7,48 @@
 
 use std::mem;
 use std::ptr;
-use std::slice;
 
 use bytes::Bytes;
 use ngx::core::Status;
 use ngx::ffi::{
-    NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT, NGX_HTTP_VERSION_20,
-    NGX_OK, ngx_add_timer, ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains,
-    ngx_del_timer, ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
-    ngx_http_output_filter, ngx_http_request_t, ngx_http_send_header, ngx_int_t, ngx_list_push,
-    ngx_parse_http_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT,
+    NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_VERSION_20, NGX_OK, ngx_add_timer, ngx_buf_t,
+    ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_connection_t, ngx_del_timer,
+    ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
+    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, NgxHttpCoreModule};
 
 use super::context::Context;
 use super::guard::protect;
+use super::headers::send_head;
 use super::log;
 use crate::module::http_module;
-use crate::wsgi::exchange::Batch;
-use crate::wsgi::head::ResponseHead;
+use crate::wsgi::exchange::{Batch, Passed};
 use crate::wsgi::mailbox::Level;
 
 /// Takes what the application has sent and passes it on. May end the request.
 ///
 /// # Safety
 ///
-/// The context is not detached. Its request may be freed: afterwards only the connection may be
-/// looked at.
-pub unsafe fn advance(context: &mut Context) {
-    let Batch { head, chunks, end } = context.exchange.take();
-    let r = context.request;
-    if let Some(end) = end {
-        context.end = Some(end);
-    }
-    // SAFETY: the request of a context that is not detached is live.
+/// The context is not detached. It and its request may be freed: afterwards only the connection
+/// may be looked at.
+pub unsafe fn advance(context: *mut Context) {
+    // SAFETY: a context that is not detached and its request are live. `finish` is the last use.
     unsafe {
+        let Batch { head, chunks, end } = (*context).exchange.take();
+        let r = (*context).request;
+        if let Some(end) = end {
+            (*context).end = Some(end);
+        }
         if let Some(head) = head {
+            (*context).head_taken = true;
             let rc = send_head(r, &head);
             if rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || (*r).header_only() != 0 {
                 return finish(context, rc);
             }
             (*r).write_event_handler = Some(ngx_http_wsgi_write);
-        } else if let (0, Some(end)) = ((*r).header_sent(), context.end) {
+        } else if let (false, Some(end)) = ((*context).head_taken, (*context).end) {
             let rc = match end {
                 Ok(()) => NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t,
                 Err(failure) => {
@@ -59,40 +59,42 @@ pub unsafe fn advance(context: &mut Context) {
             };
             return finish(context, rc);
         }
-        let last = context.end == Some(Ok(()));
-        if !chunks.is_empty() || last {
-            let rc = send_chunks(context, chunks, last);
-            return settle(context, rc);
-        }
-        // Only an abort comes without anything to send.
-        settle(context, NGX_OK as ngx_int_t);
+        let last = (*context).end == Some(Ok(()));
+        let rc = match chunks.is_empty() && !last {
+            // Only an abort comes without anything to send.
+            true => NGX_OK as ngx_int_t,
+            false => send_chunks(&mut *context, chunks, last),
+        };
+        settle(context, rc);
     }
 }
 
 /// After output: ends the request, or waits for the client or the application.
-unsafe fn settle(context: &mut Context, rc: ngx_int_t) {
-    let r = context.request;
+unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
     // SAFETY: as `advance`.
     unsafe {
         if rc == NGX_ERROR as ngx_int_t {
             return finish(context, rc);
         }
+        let r = (*context).request;
         let c = (*r).connection;
         let buffered = (*r).buffered() != 0
             || !(*r).postponed.is_null()
-            || (r == (*r).main && (*c).buffered() != 0);
-        match context.end {
+            || (is_active(r) && (*c).buffered() != 0);
+        match (*context).end {
             // nginx sends the rest by itself.
             Some(Ok(())) => finish(context, rc),
             Some(Err(_)) if !buffered => abort(context),
-            _ if buffered => wait_for_client(context),
-            _ => {
-                if (*(*c).write).timer_set() != 0 && (*(*c).write).delayed() == 0 {
-                    ngx_del_timer((*c).write);
-                }
-            }
+            _ => watch_output(context),
         }
     }
+}
+
+/// The request whose output goes to the connection now: a main request waits for its subrequests,
+/// and a subrequest for those before it.
+unsafe fn is_active(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: the data of a connection with a request is its active request.
+    unsafe { (*(*r).connection).data == r.cast() }
 }
 
 /// Cuts a response whose head has been sent: the application failed, or was silent too long.
@@ -100,29 +102,43 @@ unsafe fn settle(context: &mut Context, rc: ngx_int_t) {
 /// # Safety
 ///
 /// As [`advance`].
-pub unsafe fn abort(context: &mut Context) {
-    let r = context.request;
+pub unsafe fn abort(context: *mut Context) {
     // SAFETY: as `advance`.
     unsafe {
-        if let Some(Err(failure)) = context.end {
+        let r = (*context).request;
+        if let Some(Err(failure)) = (*context).end {
             let (_, level) = log::failure(failure);
             log::write_request(r, level, format_args!("{failure}, response is cut"));
         }
-        let until_close = (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t
-            && (*r).chunked() == 0
-            && (*r).headers_out.content_length_n == -1;
-        if r == (*r).main && until_close {
-            // The body ends with the connection: only a reset tells the client that it is cut.
-            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-            libc::setsockopt(
-                (*(*r).connection).fd,
-                libc::SOL_SOCKET,
-                libc::SO_LINGER,
-                (&raw const linger).cast(),
-                mem::size_of::<libc::linger>() as libc::socklen_t,
-            );
+        let main = (*r).main;
+        let until_close = (*main).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t
+            && (*main).chunked() == 0
+            && (*main).headers_out.content_length_n == -1;
+        if until_close {
+            reset_at_close((*r).connection);
         }
         finish(context, Status::NGX_ERROR.into());
+    }
+}
+
+/// The body ends with the connection: only a reset tells the client that it is cut, and with TLS
+/// only the missing close_notify.
+unsafe fn reset_at_close(c: *mut ngx_connection_t) {
+    // SAFETY: a live connection.
+    unsafe {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        libc::setsockopt(
+            (*c).fd,
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            mem::size_of::<libc::linger>() as libc::socklen_t,
+        );
+        #[cfg(ngx_feature = "ssl")]
+        if !(*c).ssl.is_null() {
+            (*(*c).ssl).set_no_send_shutdown(1);
+            (*(*c).ssl).set_no_wait_shutdown(1);
+        }
     }
 }
 
@@ -131,10 +147,16 @@ pub unsafe fn abort(context: &mut Context) {
 /// # Safety
 ///
 /// As [`advance`].
-pub unsafe fn finish(context: &mut Context, rc: ngx_int_t) {
-    context.detach();
+pub unsafe fn finish(context: *mut Context, rc: ngx_int_t) {
     // SAFETY: the request is live; its body reader's reference is ours and given back here, once.
-    unsafe { ngx_http_finalize_request(context.request, rc) };
+    unsafe {
+        let r = (*context).request;
+        (*context).detach();
+        // A post_action has no response of its own, and the client's must not suffer.
+        let failed = rc >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
+        let rc = if failed && (*r).post_action() != 0 { NGX_OK as ngx_int_t } else { rc };
+        ngx_http_finalize_request(r, rc);
+    }
 }
 
 /// The client can take more, or has not for send_timeout.
@@ -146,7 +168,6 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
             if context.is_null() || (*context).is_detached() {
                 return;
             }
-            let context = &mut *context;
             let wev = (*(*r).connection).write;
             if (*wev).timedout() != 0 {
                 log::write_request(r, Level::Info, format_args!("client timed out"));
@@ -154,32 +175,37 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
                 return finish(context, NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t);
             }
             if (*wev).delayed() != 0 || (*r).aio() != 0 {
-                return wait_for_client(context);
+                return watch_output(context);
             }
             let rc = ngx_http_output_filter(r, ptr::null_mut());
-            release(context, ptr::null_mut());
+            release(&mut *context, ptr::null_mut());
             settle(context, rc);
         }
     });
 }
 
-unsafe fn wait_for_client(context: &mut Context) {
-    let r = context.request;
+/// The response goes on: be called when the client can take more, and time it if it cannot.
+unsafe fn watch_output(context: *mut Context) {
     // SAFETY: as `advance`; the core module's configuration of the main request decides, as in
     // nginx's own writer.
     unsafe {
-        let c = (*r).connection;
-        if r != (*c).data.cast() {
-            // A subrequest that is not active yet: nginx calls the write handler when it is.
+        let r = (*context).request;
+        if !is_active(r) {
+            // nginx calls the write handler when it becomes active.
             return;
         }
+        let wev = (*(*r).connection).write;
         let clcf: *mut ngx_http_core_loc_conf_t =
             (*(*(*r).main).loc_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
-        if (*(*c).write).delayed() == 0 {
-            ngx_add_timer((*c).write, (*clcf).send_timeout);
+        if ngx_handle_write_event(wev, (*clcf).send_lowat) != NGX_OK as ngx_int_t {
+            return finish(context, Status::NGX_ERROR.into());
         }
-        if ngx_handle_write_event((*c).write, (*clcf).send_lowat) != NGX_OK as ngx_int_t {
-            finish(context, Status::NGX_ERROR.into());
+        if (*wev).delayed() != 0 {
+            // limit_rate has a timer of its own.
+        } else if (*wev).active() != 0 && (*wev).ready() == 0 {
+            ngx_add_timer(wev, (*clcf).send_timeout);
+        } else if (*wev).timer_set() != 0 {
+            ngx_del_timer(wev);
         }
     }
 }
@@ -272,143 +298,24 @@ unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
             busy += 1;
             link = (*link).next;
         }
-        let mut consumed = 0;
+        let before = context.chunks.len();
+        let mut bytes = 0;
         while context.chunks.len() > busy {
-            consumed += context.chunks.pop_front().map_or(0, |chunk| chunk.len());
+            bytes += context.chunks.pop_front().map_or(0, |chunk| chunk.len());
         }
-        if consumed > 0 {
-            context.exchange.consumed(consumed);
-        }
-    }
-}
-
-/// Copies the head into headers_out and sends it through nginx's header filters.
-unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_int_t {
-    // SAFETY: as `advance`; the head has been checked, all strings are copied into r's pool.
-    unsafe {
-        let out = &raw mut (*r).headers_out;
-        (*out).status = ngx_uint_t::from(head.code());
-        // With a status line, nginx's filter does not know that these have no body.
-        if head.allows_body() && head.status().len() > 4 {
-            match copy(r, head.status()) {
-                Some(line) => (*out).status_line = line,
-                None => return NGX_ERROR as ngx_int_t,
-            }
-        }
-        (*out).content_length_n = match (head.code(), head.content_length()) {
-            (204, _) => -1,
-            (205, _) => 0,
-            (_, Some(length)) => length as i64,
-            (_, None) => -1,
-        };
-        for (name, value) in head.fields() {
-            if !set_header(r, name, value) {
-                return NGX_ERROR as ngx_int_t;
-            }
-        }
-        ngx_http_send_header(r)
-    }
-}
-
-unsafe fn copy(r: *mut ngx_http_request_t, bytes: &[u8]) -> Option<ngx_str_t> {
-    // SAFETY: one byte more for the zero that some of nginx's parsers rely on.
-    unsafe {
-        let data: *mut u8 = ngx_pnalloc((*r).pool, bytes.len() + 1).cast();
-        if data.is_null() {
-            return None;
-        }
-        ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
-        *data.add(bytes.len()) = 0;
-        Some(ngx_str_t { len: bytes.len(), data })
-    }
-}
-
-/// Appends a header to the response.
-///
-/// # Safety
-///
-/// `r` is a live request whose head has not been sent.
-pub unsafe fn push_header(
-    r: *mut ngx_http_request_t,
-    name: &[u8],
-    value: &[u8],
-) -> Option<*mut ngx_table_elt_t> {
-    // SAFETY: the caller's request.
-    unsafe {
-        let header: *mut ngx_table_elt_t = ngx_list_push(&mut (*r).headers_out.headers).cast();
-        if header.is_null() {
-            return None;
-        }
-        // Until both strings are there, nginx shall skip it.
-        ptr::write_bytes(header, 0, 1);
-        (*header).key = copy(r, name)?;
-        (*header).value = copy(r, value)?;
-        (*header).hash = 1;
-        Some(header)
-    }
-}
-
-/// One header, with what nginx's filters want to know of it; false without memory.
-unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> bool {
-    // SAFETY: as `send_head`.
-    unsafe {
-        let out = &raw mut (*r).headers_out;
-        let lower = name.to_ascii_lowercase();
-        if lower == b"content-type" {
-            let Some(value) = copy(r, value) else {
-                return false;
+        let mut passed = Passed { chunks: before - context.chunks.len(), bytes };
+        // What is held back by a subrequest does not hold the application: the subrequest may
+        // need its very thread. It is kept in memory.
+        passed = context.held_back.settle(passed);
+        if !is_active(context.request) {
+            let held = Passed {
+                chunks: context.chunks.len(),
+                bytes: context.chunks.iter().map(Bytes::len).sum(),
             };
-            return set_content_type(r, value);
+            passed = passed.plus(context.held_back.raise_to(held));
         }
-        let Some(header) = push_header(r, name, value) else {
-            return false;
-        };
-        match &lower[..] {
-            b"server" => (*out).server = header,
-            b"date" => (*out).date = header,
-            b"last-modified" => {
-                (*out).last_modified = header;
-                (*out).last_modified_time = ngx_parse_http_time((*header).value.data, value.len());
-            }
-            b"etag" => (*out).etag = header,
-            b"expires" => (*out).expires = header,
-            b"accept-ranges" => (*out).accept_ranges = header,
-            b"content-range" => (*out).content_range = header,
-            b"content-encoding" => (*out).content_encoding = header,
-            b"www-authenticate" => (*out).www_authenticate = header,
-            // Not Location: nginx would make a relative one absolute.
-            _ => (),
+        if passed.chunks > 0 {
+            context.exchange.consumed(passed);
         }
-        true
-    }
-}
-
-/// As nginx's upstream does: the charset is known apart from the type.
-unsafe fn set_content_type(r: *mut ngx_http_request_t, value: ngx_str_t) -> bool {
-    // SAFETY: `value` is in the request's pool.
-    unsafe {
-        let out = &raw mut (*r).headers_out;
-        (*out).content_type = value;
-        (*out).content_type_len = value.len;
-        (*out).content_type_lowcase = ptr::null_mut();
-        let text = slice::from_raw_parts(value.data, value.len);
-        let mut start = 0;
-        while let Some(semicolon) = text[start..].iter().position(|b| *b == b';') {
-            let semicolon = start + semicolon;
-            let spaces = text[semicolon + 1..].iter().take_while(|b| **b == b' ').count();
-            start = semicolon + 1 + spaces;
-            let Some((key, charset)) = text[start..].split_at_checked(b"charset=".len()) else {
-                continue;
-            };
-            if key.eq_ignore_ascii_case(b"charset=") {
-                let charset = charset.strip_prefix(b"\"").unwrap_or(charset);
-                let charset = charset.strip_suffix(b"\"").unwrap_or(charset);
-                (*out).content_type_len = semicolon;
-                (*out).charset =
-                    ngx_str_t { len: charset.len(), data: charset.as_ptr().cast_mut() };
-                break;
-            }
-        }
-        true
     }
 }

@@ -6,7 +6,7 @@
 
 use ngx::ffi::{
     NGX_OK, ngx_connection_local_sockaddr, ngx_connection_t, ngx_http_complex_value,
-    ngx_http_core_srv_conf_t, ngx_http_get_indexed_variable, ngx_http_request_t, ngx_inet_get_port,
+    ngx_http_core_srv_conf_t, ngx_http_get_flushed_variable, ngx_http_request_t, ngx_inet_get_port,
     ngx_int_t, ngx_list_part_t, ngx_str_t, ngx_table_elt_t,
 };
 use ngx::http::{HttpModule, NgxHttpCoreModule};
@@ -101,7 +101,7 @@ unsafe fn put_request(
         let protocol = (*r).http_protocol.as_bytes();
         let protocol = if protocol.is_empty() { b"HTTP/0.9" } else { protocol };
         w.put(b"SERVER_PROTOCOL", protocol)?;
-        let root = ngx_http_get_indexed_variable(r, main.document_root as usize);
+        let root = ngx_http_get_flushed_variable(r, main.document_root as usize);
         if !root.is_null() && (*root).not_found() == 0 {
             w.put(b"DOCUMENT_ROOT", (*root).as_bytes())?;
         }

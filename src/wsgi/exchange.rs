@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::error::{Cancelled, Failure};
+use super::fork;
 use super::head::ResponseHead;
 use super::mailbox::{ExchangeId, Mail, Mailbox};
 
@@ -47,11 +48,54 @@ pub struct Batch {
     pub end: Option<End>,
 }
 
+/// Chunks that nginx has passed on, or that are on their way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub chunks: usize,
+    pub bytes: usize,
+}
+
+impl Passed {
+    pub fn plus(self, other: Self) -> Self {
+        Self { chunks: self.chunks + other.chunks, bytes: self.bytes + other.bytes }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            chunks: self.chunks.saturating_sub(other.chunks),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
+/// Chunks that count as consumed before nginx has passed them on, the oldest first. Event loop.
+#[derive(Debug, Default)]
+pub struct HeldBack(Passed);
+
+impl HeldBack {
+    /// nginx has passed on `passed`; returns what of it is still to be consumed.
+    pub fn settle(&mut self, passed: Passed) -> Passed {
+        let rest = passed.minus(self.0);
+        self.0 = self.0.minus(passed);
+        rest
+    }
+
+    /// All of `held` counts as consumed; returns what of it is new.
+    pub fn raise_to(&mut self, held: Passed) -> Passed {
+        let new = held.minus(self.0);
+        self.0 = held;
+        new
+    }
+}
+
+/// Chunks that may be on their way at a time, however small: nginx walks their chain.
+const MAX_CHUNKS: usize = 256;
+
 struct State {
     progress: Progress,
     batch: Batch,
-    /// Bytes sent and not yet consumed.
-    ahead: usize,
+    /// Sent and not yet consumed.
+    ahead: Passed,
     /// [`Mail::Response`] is on its way.
     announced: bool,
 }
@@ -76,7 +120,7 @@ impl Exchange {
         let state = State {
             progress: Progress::Queued,
             batch: Batch::default(),
-            ahead: 0,
+            ahead: Passed::default(),
             announced: false,
         };
         let exchange = Arc::new(Self {
@@ -106,13 +150,17 @@ impl Exchange {
         mem::take(&mut state.batch)
     }
 
-    /// nginx has passed on `n` bytes. Event loop.
-    pub fn consumed(&self, n: usize) {
+    /// nginx has passed on chunks. Event loop.
+    pub fn consumed(&self, passed: Passed) {
         let mut state = self.lock();
-        state.ahead = state.ahead.saturating_sub(n);
-        if state.progress == Progress::Blocked && state.ahead <= self.window / 2 {
+        state.ahead = state.ahead.minus(passed);
+        if state.progress == Progress::Blocked && self.is_half_free(state.ahead) {
             self.room.notify_one();
         }
+    }
+
+    fn is_half_free(&self, ahead: Passed) -> bool {
+        ahead.bytes <= self.window / 2 && ahead.chunks <= MAX_CHUNKS / 2
     }
 
     /// Nobody reads any more: the next send fails, what is queued is dropped. Event loop.
@@ -161,8 +209,9 @@ impl ResponseSender {
         Ok(())
     }
 
+    /// Also true in a forked child, whose event loop is not there to read anything.
     pub fn is_cancelled(&self) -> bool {
-        self.exchange.is_cancelled()
+        fork::is_child() || self.exchange.is_cancelled()
     }
 
     /// Bytes an application may run ahead; longer chunks are better sent in pieces of this size.
@@ -183,9 +232,10 @@ impl ResponseSender {
         }
         let mut state = self.exchange.lock();
         state.progress = Progress::Silent(Instant::now());
-        state.ahead += chunk.len();
+        state.ahead = state.ahead.plus(Passed { chunks: 1, bytes: chunk.len() });
         state.batch.chunks.push(chunk);
-        let room = if state.ahead < self.exchange.window { Room::Free } else { Room::Full };
+        let full = state.ahead.bytes >= self.exchange.window || state.ahead.chunks >= MAX_CHUNKS;
+        let room = if full { Room::Full } else { Room::Free };
         if !more || room == Room::Full {
             self.exchange.announce(&mut state);
         }
@@ -196,7 +246,7 @@ impl ResponseSender {
     pub fn wait_for_room(&self) -> Result<(), Cancelled> {
         let mut state = self.exchange.lock();
         state.progress = Progress::Blocked;
-        while state.ahead > self.exchange.window / 2 && !self.is_cancelled() {
+        while !self.exchange.is_half_free(state.ahead) && !self.is_cancelled() {
             state = self.exchange.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.progress = Progress::Silent(Instant::now());
@@ -205,7 +255,7 @@ impl ResponseSender {
 
     /// The response is complete, or will never be. Only the first call counts.
     pub fn finish(&mut self, end: End) {
-        if mem::replace(&mut self.ended, true) {
+        if mem::replace(&mut self.ended, true) || fork::is_child() {
             return;
         }
         let mut state = self.exchange.lock();
@@ -281,11 +331,34 @@ mod tests {
         while exchange.progress() != Progress::Blocked {
             thread::yield_now();
         }
-        exchange.consumed(1);
-        exchange.consumed(2);
+        exchange.consumed(Passed { chunks: 0, bytes: 1 });
+        exchange.consumed(Passed { chunks: 1, bytes: 2 });
         let mut sender = waiting.join().unwrap();
         assert!(matches!(exchange.progress(), Progress::Silent(_)));
         assert_eq!(sender.send(Bytes::from_static(b"f"), false), Ok(Room::Free));
+    }
+
+    #[test]
+    fn many_small_chunks_fill_the_window_too() {
+        let (_mailbox, exchange, mut sender) = exchange(1 << 20);
+        for _ in 1..MAX_CHUNKS {
+            assert_eq!(sender.send(Bytes::from_static(b"x"), false), Ok(Room::Free));
+        }
+        assert_eq!(sender.send(Bytes::from_static(b"x"), false), Ok(Room::Full));
+        exchange.consumed(Passed { chunks: MAX_CHUNKS / 2, bytes: MAX_CHUNKS / 2 });
+        assert_eq!(sender.wait_for_room(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_held_back_is_consumed_once() {
+        let of = |chunks, bytes| Passed { chunks, bytes };
+        let mut held = HeldBack::default();
+        assert_eq!(held.settle(of(1, 10)), of(1, 10));
+        assert_eq!(held.raise_to(of(2, 30)), of(2, 30));
+        assert_eq!(held.raise_to(of(3, 35)), of(1, 5));
+        assert_eq!(held.settle(of(2, 30)), of(0, 0));
+        assert_eq!(held.settle(of(2, 9)), of(1, 4));
+        assert_eq!(held.settle(of(1, 1)), of(1, 1));
     }
 
     #[test]

@@ -60,7 +60,10 @@ class Connection:
             context.verify_mode = ssl.CERT_NONE
             if alpn:
                 context.set_alpn_protocols(alpn)
-            self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
+            # Without a close_notify the end is not a clean one.
+            self.sock = context.wrap_socket(
+                self.sock, server_hostname="localhost", suppress_ragged_eofs=False
+            )
         self.buffer = b""
 
     def __enter__(self):
@@ -83,7 +86,7 @@ class Connection:
     def _more(self):
         try:
             data = self.sock.recv(1 << 18)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
             raise Closed("reset") from None
         except TimeoutError:
             raise AssertionError(f"silence; so far: {self.buffer[-200:]!r}") from None

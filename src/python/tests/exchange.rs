@@ -5,7 +5,7 @@ use std::thread;
 use super::{Outcome, WINDOW, app, get, open, request, worker};
 use crate::wsgi::application::Application;
 use crate::wsgi::error::Failure;
-use crate::wsgi::exchange::Progress;
+use crate::wsgi::exchange::{Passed, Progress};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 
@@ -155,7 +155,7 @@ fn big_chunks_go_out_in_pieces_as_the_client_takes_them() {
             let taken: usize = batch.chunks.iter().map(bytes::Bytes::len).sum();
             assert!(batch.chunks.iter().all(|chunk| chunk.len() <= 10) && taken <= 20);
             body.extend(batch.chunks.concat());
-            exchange.consumed(taken);
+            exchange.consumed(Passed { chunks: batch.chunks.len(), bytes: taken });
             end = batch.end;
             thread::yield_now();
         }

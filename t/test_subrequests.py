@@ -1,0 +1,93 @@
+"""Subrequests of an application, and applications as subrequests: order, windows, threads."""
+
+import zlib
+
+import pytest
+from lib import http
+from lib.poll import until
+
+MAIN = "thread_pool one threads=1;"
+SERVER = """
+    listen 127.0.0.1:@PORT2@ http2;
+    location = /page { ssi on; wsgi_app nested:page; wsgi_thread_pool one; }
+    location = /before {
+        add_before_body /part;
+        addition_types *;
+        wsgi_app stream:fast;
+        wsgi_thread_pool one;
+    }
+    location = /part { wsgi_app nested:part; wsgi_thread_pool one; }
+    location = /big { wsgi_app nested:big; }
+    location = /cut { wsgi_app nested:cut; }
+    location = /includes.html { ssi on; root @DIR@/html; default_type text/html; }
+    location = /after { post_action /hit; wsgi_app nested:part; }
+    location = /after_static { post_action /hit; return 200 static; }
+    location = /after_broken { post_action /broken; wsgi_app nested:part; }
+    location = /hit { wsgi_app nested:hit; }
+    location = /broken { wsgi_app nested:broken; }
+"""
+
+
+@pytest.fixture(scope="module")
+def site(shared_nginx):
+    return shared_nginx(main=MAIN, server=SERVER, apps=["plain"])
+
+
+def test_a_page_does_not_wait_for_the_thread_that_its_own_part_needs(site, proto):
+    """The page fills its window behind the part, and the pool has one thread."""
+    response = proto(site, "GET", "/page")
+    assert response.complete
+    assert response.body == b"part" + b"x" * 400_000
+
+
+def test_a_body_added_in_front_does_not_wait_for_the_thread_of_the_page(site, proto):
+    response = proto(site, "GET", "/before?8")
+    assert response.complete
+    assert response.body[:4] == b"part"
+    assert len(response.body) == 4 + 8 * 65536
+
+
+@pytest.mark.parametrize("rcvbuf", [None, 4096])
+def test_a_large_part_reaches_the_client_whole(site, rcvbuf):
+    """More than socket and window hold: the part has to go on when the client has read."""
+    site.write("html/includes.html", 'head <!--# include virtual="/big?200" --> tail')
+    expected = zlib.crc32(b"".join(b"%07d\n" % n * 8192 for n in range(200)))
+    with http.Connection(site.port, rcvbuf=rcvbuf) as client:
+        client.send(http.build("GET", "/includes.html"))
+        response = client.read_response()
+    assert response.complete
+    head, body, tail = response.body[:5], response.body[5:-5], response.body[-5:]
+    assert (head, zlib.crc32(body), tail) == (b"head ", expected, b" tail")
+
+
+def test_a_part_that_fails_in_the_middle_cuts_the_page(site, proto):
+    site.write("html/includes.html", 'head <!--# include virtual="/cut" --> tail')
+    response = proto(site, "GET", "/includes.html")
+    assert not response.complete
+    assert b"tail" not in response.body
+
+
+@pytest.mark.parametrize("path", ["/after", "/after_static"])
+def test_post_action_runs_when_the_client_has_gone(site, path):
+    began, done = len(site.events("began")), len(site.events("done"))
+    gate = site.gate("hit")
+    for _ in range(5):
+        with site.connect() as client:
+            client.send(http.build("GET", path))
+            assert client.read_head().status == 200
+    site.wait_event("began", count=began + 5)
+    gate.open()
+    until(lambda: len(site.events("done")) == done + 5, what="every post_action")
+
+
+def test_a_post_action_that_fails_does_not_harm_the_response(site):
+    for version, close in (("1.0", True), ("1.1", False)):
+        broken = len(site.events("broken"))
+        with site.connect() as client:
+            client.send(http.build("GET", "/after_broken", version=version, close=close))
+            response = client.read_response()
+            assert (response.body, response.complete) == (b"part", True)
+            site.wait_event("broken", count=broken + 1)
+            if not close:
+                client.send(http.build("GET", "/plain"))
+                assert client.read_response().body == b"plain"
