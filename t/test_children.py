@@ -11,6 +11,7 @@ from lib.poll import until
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
     location = /streaming_fork { wsgi_app children:streaming_fork; }
+    location = /forks { wsgi_app children:forks; }
 """
 
 
@@ -68,19 +69,46 @@ def test_a_child_inherits_no_descriptor_of_nginx(site):
         try:
             assert of_nginx(procs.fds(site.worker()).values())
             assert procs.alive(child)
-            assert of_nginx(procs.fds(child).values()) == []
+            inherited = procs.fds(child).values()
+            assert of_nginx(inherited) == []
+            assert [target for target in inherited if "memfd:" in target] == []
         finally:
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_child_that_stays_does_not_hold_the_port(site):
-    child = int(ask(site, "keep"))
+def test_a_forked_child_that_stays_keeps_no_descriptor_of_nginx(site):
+    with site.connect() as client:
+        client.send(http.build("GET", "/plain", close=False))
+        client.read_response()
+        child = int(ask(site, "forked_keep"))
+        try:
+            until(lambda: of_nginx(procs.fds(child).values()) == [], what="all are closed")
+            assert procs.alive(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["keep", "forked_keep"])
+def test_a_child_that_stays_does_not_hold_the_port(site, how):
+    child = int(ask(site, how))
     try:
         site.quit()
         with pytest.raises(ConnectionRefusedError):
             site.connect()
         site.spawn()
         assert site.get("/plain").body == b"plain"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_forked_child_does_not_hold_a_port_that_each_worker_has_of_its_own(nginx):
+    site = nginx(apps=["children"], workers=2, server="listen 127.0.0.1:@PORT2@ reuseport;")
+    child = int(ask(site, "forked_keep"))
+    try:
+        site.quit()
+        assert procs.alive(child)
+        with pytest.raises(ConnectionRefusedError):
+            site.connect(site.ports["PORT2"])
     finally:
         os.kill(child, signal.SIGKILL)
 
@@ -114,6 +142,21 @@ def test_a_forked_child_that_comes_back_amid_a_response_adds_nothing(site, proto
     response = proto(site, "GET", "/streaming_fork")
     assert response.body == b"first child left with 70"
     assert response.complete
+
+
+@pytest.mark.parametrize("step", ["iter", "next", "close"])
+def test_a_forked_child_that_comes_back_is_asked_for_nothing_more(site, step):
+    assert site.get(f"/forks?{step}").body == b"partpart"
+    child = int(site.wait_event("forked")[0].split()[1])
+    until(lambda: not procs.alive(child), what="the child's end")
+    assert site.events(f"asked {child}") == []
+    assert site.get("/plain").body == b"plain"
+
+
+def test_a_forked_child_that_comes_back_from_an_import_leaves(nginx):
+    site = nginx(apps=["forked_import"])
+    child = int(site.get("/forked_import").text)
+    until(lambda: not procs.alive(child), what="the child's end")
 
 
 def test_after_a_fork_the_port_is_free_once_nginx_has_stopped(site):

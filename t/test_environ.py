@@ -171,7 +171,9 @@ def test_cookies_are_joined_with_a_semicolon(site):
 
 
 @pytest.mark.parametrize(
-    "name, variable", [("Content-Type", "CONTENT_TYPE"), ("Authorization", "HTTP_AUTHORIZATION")]
+    "name, variable",
+    [("Content-Type", "CONTENT_TYPE"), ("Authorization", "HTTP_AUTHORIZATION"),
+     ("Range", "HTTP_RANGE")],
 )
 def test_only_the_first_of_a_repeated_single_header_counts(site, name, variable):
     response = site.post("/environ", body=b"x", headers=[(name, "a/one"), (name, "b/two")])

@@ -59,6 +59,36 @@ def test_an_import_holds_up_no_application_of_another_pool(make_nginx):
     assert site.get("/gated").body == b"imported at last"
 
 
+def test_a_factory_is_called_once_for_all_locations_that_name_it(nginx):
+    site = nginx(server="""
+        location /one { wsgi_app factory:make(); }
+        location /two { wsgi_app factory:make(); }
+    """)
+    for path in ("/one", "/two"):
+        assert site.get(path).body == b"made by a factory"
+    assert site.events("made") == ["made"]
+
+
+def test_a_request_in_another_pool_waits_for_the_import_too(make_nginx):
+    site = make_nginx(
+        main="thread_pool one threads=1; thread_pool two threads=1;",
+        server="""
+            location = /one { wsgi_app gated_import; wsgi_thread_pool one; }
+            location = /two { wsgi_app gated_import; wsgi_thread_pool two; }
+        """,
+    )
+    gate = site.gate("import")
+    site.start()
+    site.wait_event("waiting import")
+    clients = [site.connect() for _ in range(2)]
+    for client, path in zip(clients, ["/one", "/two"]):
+        client.send(http.build("GET", path))
+    site.barrier()
+    gate.open()
+    for client in clients:
+        assert client.read_response().body == b"imported at last"
+
+
 BROKEN = {
     "syntax error": ("def application(:\n", "SyntaxError"),
     "import error": ("import no_such_module_at_all\n", "ModuleNotFoundError.*no_such_module"),
@@ -120,6 +150,7 @@ def test_a_broken_import_is_not_tried_again_by_every_request(make_nginx):
     site.wait_event("tried")
     for _ in range(100):
         assert site.get("/broken").status == 500
+    site.log.wait_for(r'is not loaded, next try in .*, request: "GET /broken ')
     # The first second belongs to the first try; a slow machine may get into the second.
     assert len(site.events("tried")) <= 3
 

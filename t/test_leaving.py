@@ -2,12 +2,13 @@
 
 import pytest
 from lib import http, procs
-from lib.poll import until
+from lib.poll import elapse, until
 
 HTTP = "wsgi_shutdown_timeout 1s;"
 SERVER = """
     location /stuck/ { wsgi_app stuck:application; }
     location /thread { wsgi_app stuck:thread; }
+    location /working { wsgi_app stuck:working; }
     location /midway/ { wsgi_app held:midway; }
 """
 KINDS = ["stuck_in_sleep", "stuck_in_lock", "stuck_with_gil", "stuck_in_loop"]
@@ -81,6 +82,31 @@ def test_a_thread_of_the_application_does_not_keep_a_worker_from_leaving(start, 
     worker = site.worker()
     leave(site, how, worker)
     site.log.wait_for(rf"worker process {worker} exited with code 0$")
+
+
+def test_a_thread_that_is_no_daemon_ends_its_work_before_the_worker_leaves(start):
+    site = start(http="wsgi_shutdown_timeout 50s;")
+    gate = site.gate("work")
+    assert site.get("/working").body == b"started"
+    site.wait_event("waiting work")
+    worker = site.worker()
+    site.signal("QUIT")
+    site.log.wait_for("exiting$")
+    elapse(0.3)
+    assert procs.alive(worker)
+    gate.open()
+    until(lambda: site.process.poll() is not None, 5, "nginx's end")
+    assert site.events("worked") == ["worked"]
+
+
+def test_stop_waits_no_longer_than_the_master_does(start):
+    """Else the master would kill the worker, and nobody would know what was stuck."""
+    site = start(http="wsgi_shutdown_timeout 50s;")
+    worker = site.worker()
+    make_stuck(site, "stuck_in_sleep").close()
+    leave(site, "stop", worker)
+    site.log.wait_for(rf"worker process {worker} exited with code 0$")
+    site.log.wait_for(r'File ".*stuck\.py", line \d+ in stuck_in_sleep')
 
 
 def test_worker_shutdown_timeout_cuts_a_request_that_does_not_end(start):

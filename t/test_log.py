@@ -1,5 +1,6 @@
 """What an application says goes to the error log: line by line, with the request's context."""
 
+import os
 import re
 import threading
 from urllib.parse import quote
@@ -7,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from lib import http
 from lib.errorlog import context, message
+from lib.poll import until_stable
 
 LIMIT = 1024
 
@@ -179,3 +181,28 @@ def test_much_output_blocks_neither_application_nor_nginx(site):
     thread.join(30)
     assert done == [200]
     site.log.wait_for("line of text", count=10_000, timeout=30)
+
+
+def test_an_application_waits_when_its_log_takes_no_more(make_nginx):
+    """Else all it says would pile up in the memory of the worker."""
+    site = make_nginx(
+        server="location /talk/ { error_log @DIR@/pipe info; wsgi_app talk:application; }"
+    )
+    os.mkfifo(f"{site.dir}/pipe")
+    pipe = os.open(f"{site.dir}/pipe", os.O_RDONLY | os.O_NONBLOCK)
+    site.start()
+    try:
+        client = site.connect()
+        client.send(http.build("GET", "/talk/much"))
+        site.wait_event("wrote")
+        # A pipe that nobody reads stops nginx too: 1 MiB is let wait for it.
+        assert until_stable(lambda: len(site.events("wrote"))) < 20
+        os.set_blocking(pipe, True)
+        reader = threading.Thread(target=lambda: all(iter(lambda: os.read(pipe, 65536), b"")))
+        reader.start()
+        assert client.read_response().body == b"said"
+        assert len(site.events("wrote")) == 40
+        site.quit()
+        reader.join()
+    finally:
+        os.close(pipe)

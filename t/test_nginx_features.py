@@ -121,6 +121,23 @@ def test_if_modified_since_gives_304(site):
     assert (response.status, response.body) == (304, b"")
 
 
+def test_if_none_match_gives_304(site):
+    assert site.get("/sized", headers={"If-None-Match": '"e"'}).status == 304
+    assert site.get("/sized", headers={"If-None-Match": '"f"'}).status == 200
+
+
+def test_gzip_takes_back_the_ranges_of_the_application(site):
+    assert site.get("/gzip/ranged").header("Accept-Ranges") == "bytes"
+    response = site.get("/gzip/ranged", headers={"Accept-Encoding": "gzip"})
+    assert response.header("Content-Encoding") == "gzip"
+    assert response.header("Accept-Ranges") is None
+
+
+def test_expires_of_the_configuration_replaces_that_of_the_application(site):
+    assert "2015" in site.get("/expired").header("Expires")
+    assert "2015" not in site.get("/added/expired").header("Expires")
+
+
 def test_headers_of_the_configuration_are_added(site):
     response = site.get("/added/page")
     assert response.header("X-Added") == "yes"
@@ -170,7 +187,7 @@ def test_auth_request_with_a_body_leaves_the_body_to_the_guarded_application(sit
 @pytest.mark.parametrize("size", [10, 50_000])
 def test_a_subrequest_sees_a_length_that_fits_its_input(site, size):
     body = b"x" * size
-    response = site.post("/consistent/x", body=body)
+    response = site.post("/consistent/x", body=body, headers={"Content-Type": "a/b"})
     assert response.text == f"{size} {hashlib.sha256(body).hexdigest()}"
 
 

@@ -12,6 +12,10 @@ PARAMS = """
     location /inherits { wsgi_app environ:bare; }
     location /own { wsgi_app environ:bare; wsgi_param OTHER location; }
     location /variables { wsgi_app environ:bare; wsgi_param HTTP_X_ID "<$arg_id>"; }
+    location /verified {
+        wsgi_app environ:bare;
+        wsgi_param HTTP_X_USER $arg_user if_not_empty;
+    }
     location /empty {
         wsgi_app environ:bare;
         wsgi_param EMPTY "";
@@ -61,6 +65,14 @@ def test_params_of_a_location_replace_those_of_the_server(site):
 def test_a_param_named_http_replaces_the_header_of_the_client(site):
     found = environ(site.get("/variables?id=7", headers={"X-Id": "forged"}))
     assert found["HTTP_X_ID"] == "<7>"
+
+
+@pytest.mark.parametrize("query, user", [("", None), ("?user=ann", "ann")])
+def test_a_param_named_http_hides_the_header_of_the_client_even_when_it_is_empty(
+    site, query, user
+):
+    found = environ(site.get(f"/verified{query}", headers={"X-User": "forged"}))
+    assert found.get("HTTP_X_USER") == user
 
 
 def test_an_empty_param_is_there_unless_if_not_empty(site):
@@ -144,6 +156,11 @@ def test_tls_is_seen_by_the_application(make_nginx):
             listen 127.0.0.1:@PORT2@ ssl;
             ssl_certificate @DIR@/cert.pem;
             ssl_certificate_key @DIR@/key.pem;
+            location = /denied {
+                wsgi_app environ:bare;
+                wsgi_param HTTPS off;
+                wsgi_param REQUEST_SCHEME http;
+            }
         """,
         apps=["environ", "respond"],
     )
@@ -159,6 +176,8 @@ def test_tls_is_seen_by_the_application(make_nginx):
     assert found["HTTPS"] == "on"
     assert found["REQUEST_SCHEME"] == "https"
     assert found["SERVER_PORT"] == str(server.ports["PORT2"])
+    found = environ(server.get("/denied", port=server.ports["PORT2"], tls=True))
+    assert found["wsgi.url_scheme"] == "http"
     path = respond(body=Expr("[b'x' * 100_000] * 50"), kind="generator")
     response = server.get(path, port=server.ports["PORT2"], tls=True)
     assert (response.end, len(response.body)) == ("chunked", 5_000_000)

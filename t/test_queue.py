@@ -181,6 +181,26 @@ def test_a_hundred_requests_whose_clients_left_never_reach_the_application(start
     assert site.events("called") == ["called a first", "called a last"]
 
 
+def test_requests_whose_clients_left_right_after_sending_never_reach_the_application(start):
+    """nginx finds request and end at once: there is no second event for the end."""
+    site = start()
+    gate = site.gate("a")
+    first = ask(site, "/held/a?first")
+    site.wait_event("waiting")
+    descriptors = site.fd_count()
+    worker = site.worker()
+    site.signal("STOP", worker)
+    for _ in range(20):
+        ask(site, "/held/a?gone").close()
+    site.signal("CONT", worker)
+    site.barrier()
+    until(lambda: site.fd_count() <= descriptors, what="the connections are closed")
+    gate.open()
+    assert first.read_response().text == "first"
+    assert site.get("/held/a?last").text == "last"
+    assert site.events("called") == ["called a first", "called a last"]
+
+
 def test_cancelled_http_2_streams_never_reach_the_application(start):
     site = start()
     gate = site.gate("a")

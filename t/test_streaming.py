@@ -18,6 +18,8 @@ SERVER = """
     location = /fast_writes { wsgi_app stream:fast_writes; }
     location = /zipped { gzip on; gzip_types *; wsgi_app stream:parts; }
     location = /limited { limit_rate 200k; wsgi_app stream:fast; }
+    location = /burst { wsgi_app stream:burst; wsgi_buffer_size 16m; }
+    location = /send_timeout { wsgi_app stream:burst; wsgi_buffer_size 16m; send_timeout 500ms; }
     location = /impatient { wsgi_app stream:fast; wsgi_read_timeout 500ms; }
 """
 
@@ -173,6 +175,39 @@ def test_waiting_for_the_client_is_not_silence_of_the_application(site):
         elapse(1.5)
         body, how = client.read_to_end()
     assert (len(body), how) == (400 * CHUNK, "closed")
+
+
+def test_what_was_sent_before_an_exception_arrives(site):
+    with site.connect(rcvbuf=16_384) as client:
+        client.send(http.build("GET", "/burst?raise"))
+        site.log.wait_for("ValueError: after the burst")
+        site.barrier()
+        response = client.read_response()
+    assert len(response.body) == 8_000_000
+    assert not response.complete
+
+
+def test_a_client_that_takes_nothing_is_cut_after_send_timeout(site):
+    site.gate("two")
+    with site.connect(rcvbuf=16_384) as client:
+        client.send(http.build("GET", "/send_timeout"))
+        site.log.wait_for(r"\[info\].*client timed out")
+        response = client.read_response()
+    assert len(response.body) < 8_000_000
+    assert not response.complete
+
+
+def test_a_client_that_has_taken_all_is_not_cut_after_send_timeout(site):
+    gate = site.gate("two")
+    with site.connect(rcvbuf=16_384) as client:
+        client.send(http.build("GET", "/send_timeout"))
+        client.read_head()
+        site.wait_event("waiting two")
+        assert len(client.read_chunk()) == 8_000_000
+        elapse(1)
+        gate.open()
+        assert client.read_chunk() == b"end"
+        assert client.read_chunk() == b""
 
 
 def test_a_write_to_a_client_that_left_raises_an_os_error(site):

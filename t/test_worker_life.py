@@ -153,3 +153,4 @@ def test_what_atexit_functions_print_is_logged(nginx, end):
     assert site.get("/background/pooled").status == 200
     getattr(site, end)()
     site.log.wait_for(r"\[error\].*last words$")
+    site.log.wait_for(r"\[error\].*and no more$")

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     NGX_OK, NGX_PROCESS_SINGLE, ngx_close_listening_sockets, ngx_cycle_t, ngx_delete_pidfile,
-    ngx_int_t, ngx_list_part_t, ngx_open_file_t, ngx_process, ngx_terminate, ngx_time_update,
-    ngx_uint_t,
+    ngx_int_t, ngx_process, ngx_terminate, ngx_time_update, ngx_uint_t,
 };
 
 use super::dispatch::{self, Worker};
@@ -128,7 +127,6 @@ unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, waited: Duration) -> !
             log::write(log, Level::Error, format_args!("{line}"));
         }
         worker.drain_log(cycle);
-        flush_files(cycle);
         if ngx_process == NGX_PROCESS_SINGLE as ngx_uint_t {
             ngx_close_listening_sockets(cycle);
             ngx_delete_pidfile(cycle);
@@ -157,23 +155,5 @@ fn stacks(worker: &Worker) -> Vec<String> {
             text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
         }
         Err(err) => vec![format!("the stacks cannot be read: {err}")],
-    }
-}
-
-/// Writes what buffered access logs hold: nginx's own exit, which does it, will not run.
-unsafe fn flush_files(cycle: *mut ngx_cycle_t) {
-    // SAFETY: open_files is a list of ngx_open_file_t's of the live cycle.
-    unsafe {
-        let mut part: *mut ngx_list_part_t = &raw mut (*cycle).open_files.part;
-        while !part.is_null() {
-            let files: *mut ngx_open_file_t = (*part).elts.cast();
-            for n in 0..(*part).nelts {
-                let file = files.add(n);
-                if let Some(flush) = (*file).flush {
-                    flush(file, (*cycle).log);
-                }
-            }
-            part = (*part).next;
-        }
     }
 }

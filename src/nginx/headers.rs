@@ -25,14 +25,13 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_
         let out = &raw mut (*r).headers_out;
         (*out).status = ngx_uint_t::from(head.code());
         // With a status line, nginx's filter does not know that these have no body.
-        if head.allows_body() && head.status().len() > 4 {
+        if !matches!(head.code(), 204 | 304) && head.status().len() > 4 {
             match copy(r, head.status()) {
                 Some(line) => (*out).status_line = line,
                 None => return NGX_ERROR as ngx_int_t,
             }
         }
         (*out).content_length_n = match (head.code(), head.content_length()) {
-            (204, _) => -1,
             (205, _) => 0,
             (_, Some(length)) => length as i64,
             (_, None) => -1,

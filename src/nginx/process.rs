@@ -132,7 +132,8 @@ pub fn raise_in_child(signal: i32, timeout: Duration) {
     }
 }
 
-fn set_cloexec(fd: RawFd) {
+/// Keeps a descriptor from children.
+pub fn set_cloexec(fd: RawFd) {
     // SAFETY: fcntl with integer arguments; a bad descriptor is an error and nothing else.
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFD);

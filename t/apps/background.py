@@ -5,6 +5,8 @@ import atexit
 from concurrent.futures import ThreadPoolExecutor
 
 executor = ThreadPoolExecutor(4)
+# Functions run in the reverse order; the last line has no end.
+atexit.register(print, "and no more", end="")
 atexit.register(print, "last words")
 
 

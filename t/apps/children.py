@@ -1,6 +1,7 @@
 """Processes that an application starts: subprocess, os.system, os.fork."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -106,6 +107,14 @@ def forked_work(environ):
         return pipe.read().decode()
 
 
+def forked_keep(environ):
+    """A forked child that stays in Python and outlives the request."""
+    pid = os.fork()
+    while pid == 0:
+        signal.pause()
+    return str(pid)
+
+
 def application(environ, start_response):
     text = globals()[environ["PATH_INFO"].rsplit("/", 1)[1]](environ)
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -122,3 +131,37 @@ def streaming_fork(environ, start_response):
     else:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         yield f"child left with {code}".encode()
+
+
+class Forks:
+    """A result that forks in one of its steps; the child comes back from it."""
+
+    def __init__(self, at):
+        self.at, self.parts = at, 2
+
+    def step(self, name):
+        record("asked", os.getpid())
+        if name == self.at:
+            self.at = None
+            pid = os.fork()
+            if pid:
+                record("forked", pid)
+
+    def __iter__(self):
+        self.step("iter")
+        return self
+
+    def __next__(self):
+        self.step("next")
+        if not self.parts:
+            raise StopIteration
+        self.parts -= 1
+        return b"part"
+
+    def close(self):
+        self.step("close")
+
+
+def forks(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return Forks(environ["QUERY_STRING"])

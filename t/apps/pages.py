@@ -42,6 +42,15 @@ def sized(environ):
     return "200 OK", headers, [TEXT]
 
 
+def ranged(environ):
+    return "200 OK", [("Content-Type", "text/html"), ("Accept-Ranges", "bytes")], [TEXT]
+
+
+def expired(environ):
+    headers = [("Content-Type", "text/html"), ("Expires", "Thu, 01 Jan 2015 00:00:00 GMT")]
+    return "200 OK", headers, [TEXT]
+
+
 def missing(environ):
     return "404 Not Found", [("Content-Type", "text/html")], [b"the application's own 404"]
 
@@ -73,4 +82,4 @@ def application(environ, start_response):
 
 
 PAGES = {function.__name__: function for function in (
-    part, auth, page, stream, encoded, sized, missing, fails, error, ssi)}
+    part, auth, page, stream, encoded, sized, ranged, expired, missing, fails, error, ssi)}

@@ -54,6 +54,16 @@ def fast_writes(environ, start_response):
     return []
 
 
+def burst(environ, start_response):
+    """8 MB at once, then an exception if asked for; or the end, after gate 'two'."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"x" * 8_000_000
+    if environ["QUERY_STRING"] == "raise":
+        raise ValueError("after the burst")
+    gate.wait("two")
+    yield b"end"
+
+
 def ticks(environ, start_response):
     """A chunk at each turn of the gate of its number: 20 gates."""
     start_response("200 OK", [("Content-Type", "text/plain")])

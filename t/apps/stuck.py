@@ -4,6 +4,7 @@ import ctypes
 import threading
 import time
 
+import gate
 from record import record
 
 
@@ -38,5 +39,17 @@ def thread(environ, start_response):
     """A thread of its own that never ends, left behind by a request that does."""
     daemon = environ["QUERY_STRING"] == "daemon"
     threading.Thread(target=stuck_in_sleep, daemon=daemon).start()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"started"]
+
+
+def work():
+    gate.wait("work")
+    record("worked")
+
+
+def working(environ, start_response):
+    """A thread, no daemon, that ends when the test lets it."""
+    threading.Thread(target=work, daemon=False).start()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"started"]

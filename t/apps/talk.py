@@ -7,6 +7,7 @@ import warnings
 from urllib.parse import unquote
 
 import gate
+from record import record
 
 logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s")
 saved = []
@@ -65,6 +66,13 @@ def many(environ, text):
         environ["wsgi.errors"].write(f"{text} line ")
         environ["wsgi.errors"].write(f"{number} ")
         environ["wsgi.errors"].write("." * 100 + "\n")
+
+
+def much(environ, text):
+    """4 MB in forty writes."""
+    for number in range(40):
+        environ["wsgi.errors"].write(("x" * 999 + "\n") * 100)
+        record("wrote", number)
 
 
 def threads(environ, text):
