@@ -12,9 +12,9 @@ use bytes::Bytes;
 use ngx::core::Status;
 use ngx::ffi::{
     NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT,
-    NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_VERSION_20, NGX_OK, ngx_add_timer, ngx_buf_t,
-    ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_connection_t, ngx_del_timer,
-    ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
+    NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_VERSION_20, NGX_HTTP_WRITE_BUFFERED, NGX_OK, ngx_add_timer,
+    ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_connection_t,
+    ngx_del_timer, ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
     ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, NgxHttpCoreModule};
@@ -204,8 +204,15 @@ unsafe fn watch_output(context: *mut Context) {
             // limit_rate has a timer of its own.
         } else if (*wev).active() != 0 && (*wev).ready() == 0 {
             ngx_add_timer(wev, (*clcf).send_timeout);
-        } else if (*wev).timer_set() != 0 {
-            ngx_del_timer(wev);
+        } else {
+            if (*wev).timer_set() != 0 {
+                ngx_del_timer(wev);
+            }
+            // Nothing is left to write, so a filter holds it back for an end that does not come.
+            let written = (*(*r).connection).buffered() & NGX_HTTP_WRITE_BUFFERED == 0;
+            if written && matches!((*context).end, Some(Err(_))) {
+                abort(context);
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::wsgi::error::Failure;
-use crate::wsgi::exchange::ResponseSender;
+use crate::wsgi::exchange::{Ender, ResponseSender};
 use crate::wsgi::fork;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Request;
@@ -62,6 +62,7 @@ struct Call<'py> {
     start: Bound<'py, StartResponse>,
     input: Bound<'py, Input>,
     errors: Bound<'py, LogStream>,
+    ender: Ender,
     context: Context<'py>,
 }
 
@@ -73,12 +74,13 @@ impl<'py> Call<'py> {
         maker: &EnvironMaker,
     ) -> PyResult<Self> {
         let Request { vars, body, flags } = request;
-        let id = sender.id();
+        let (id, ender) = (sender.id(), sender.ender());
         let input = Bound::new(py, Input::new(body))?;
         let errors = Bound::new(py, LogStream::of_request(id))?;
         let environ = maker.make(py, &vars, flags, &input, &errors)?.into_any();
         let start = Bound::new(py, StartResponse::new(Response::new(sender, flags.head)))?;
-        Ok(Self { py, id, environ, start, input, errors, context: Context::enter(py, Some(id)) })
+        let context = Context::enter(py, Some(id));
+        Ok(Self { py, id, environ, start, input, errors, ender, context })
     }
 
     fn run(&self, app: &Bound<'py, PyAny>) {
@@ -166,12 +168,12 @@ impl<'py> Call<'py> {
     fn finish(&self, outcome: Result<(), Broken>) {
         self.errors.get().flush(self.py);
         self.context.flush();
-        let end = match outcome {
-            Ok(()) => {
-                if let Ok(Err(Failure::Protocol)) = self.response(Response::complete) {
+        let end = match outcome.and_then(|()| self.response(Response::complete)) {
+            Ok(end) => {
+                if end == Err(Failure::Protocol) {
                     self.say(Level::Error, NO_HEAD);
                 }
-                return;
+                end
             }
             // The end reaches nobody.
             Err(Broken::Cancelled) => Ok(()),
@@ -184,8 +186,16 @@ impl<'py> Call<'py> {
                 Err(Failure::Application)
             }
         };
-        // If the response is borrowed for good, the end comes when the sender is dropped.
-        let _ = self.response(|response| response.finish(end));
+        self.ender.finish(end);
+        self.end_start_response();
+    }
+
+    /// From now on start_response and write() raise. While a write() runs in another thread of the
+    /// application, the end of the exchange stops it.
+    fn end_start_response(&self) {
+        if let Ok(mut start) = self.start.try_borrow_mut() {
+            drop(start.end());
+        }
     }
 
     /// A client that has gone is not the application's fault: no traceback for it.
@@ -235,9 +245,8 @@ impl<'py> Call<'py> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         // Also after a panic: an exchange without an end would keep its client waiting.
-        if let Ok(mut start) = self.start.try_borrow_mut() {
-            drop(start.end());
-        }
+        self.ender.finish(Err(Failure::Lost));
+        self.end_start_response();
         self.input.get().end();
         self.errors.get().flush(self.py);
     }

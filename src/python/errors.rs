@@ -71,7 +71,7 @@ enum Source {
 }
 
 /// The stream. A stream of a request outlives it; its lines then have no context.
-#[pyclass(frozen, module = "wsgi", name = "LogStream")]
+#[pyclass(frozen, weakref, module = "wsgi", name = "LogStream")]
 pub struct LogStream(Source);
 
 impl LogStream {
@@ -195,13 +195,22 @@ impl LogStream {
     }
 
     #[getter]
+    fn write_through(&self) -> bool {
+        false
+    }
+
+    #[getter]
     fn buffer(slf: Py<Self>) -> LogBuffer {
+        LogBuffer(slf)
+    }
+
+    fn detach(slf: Py<Self>) -> LogBuffer {
         LogBuffer(slf)
     }
 }
 
-/// The same stream for bytes.
-#[pyclass(frozen, module = "wsgi", name = "LogBuffer")]
+/// The same stream for bytes: what programs wrap in an io.TextIOWrapper of their own.
+#[pyclass(frozen, weakref, module = "wsgi", name = "LogBuffer")]
 pub struct LogBuffer(Py<LogStream>);
 
 #[pymethods]
@@ -213,12 +222,39 @@ impl LogBuffer {
         Ok(bytes.len())
     }
 
+    fn writelines(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        lines.try_iter()?.try_for_each(|line| self.write(&line?).map(drop))
+    }
+
     fn flush(&self, py: Python<'_>) {
         self.0.get().flush(py);
     }
 
+    /// The log stays open: a wrapper closes this when it is collected.
+    fn close(&self, py: Python<'_>) {
+        self.flush(py);
+    }
+
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         self.0.get().fileno(py)
+    }
+
+    fn readable(&self) -> bool {
+        false
+    }
+
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    #[getter]
+    fn name(&self) -> &'static str {
+        self.0.get().name()
+    }
+
+    #[getter]
+    fn mode(&self) -> &'static str {
+        "wb"
     }
 
     fn isatty(&self) -> bool {

@@ -62,7 +62,7 @@ impl State {
     }
 }
 
-#[pyclass(frozen, module = "wsgi", name = "InputStream")]
+#[pyclass(frozen, weakref, module = "wsgi", name = "InputStream")]
 pub struct Input(Mutex<State>);
 
 impl Input {

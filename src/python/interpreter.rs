@@ -138,6 +138,8 @@ fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     sys.setattr("stdin", py.import("io")?.call_method1("open", (null,))?)?;
     // On this thread, else threading takes the first request's thread for the main one.
     py.import("threading")?;
+    // Else _thread.interrupt_main() finds no handler to call (CPython gh-102399) and crashes.
+    py.import("signal")?;
     py.import("faulthandler")?.call_method1("enable", (2,))?;
     let code = CString::new(BOOTSTRAP)?;
     let module = PyModule::from_code(py, &code, c"<wsgi bootstrap>", c"_wsgi_bootstrap")?;

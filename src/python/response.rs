@@ -150,27 +150,22 @@ impl Response {
         Ok(())
     }
 
-    /// The application has returned everything.
+    /// The application has returned everything: sends what is held back, and says how the
+    /// exchange is to end.
     pub fn complete(&mut self) -> End {
         if !self.started {
-            return self.finish(Err(Failure::Protocol));
+            return Err(Failure::Protocol);
         }
         if self.head.as_ref().is_some_and(|head| self.lacks_body(head)) {
-            return self.finish(Err(Failure::Underrun));
+            return Err(Failure::Underrun);
         }
         self.send_head();
         let underrun = !self.bodyless && self.left.is_some_and(|left| left > 0);
-        self.finish(if underrun { Err(Failure::Underrun) } else { Ok(()) })
+        if underrun { Err(Failure::Underrun) } else { Ok(()) }
     }
 
     /// Nothing has been sent for a head that promises something.
     fn lacks_body(&self, head: &ResponseHead) -> bool {
         !self.head_only && head.allows_body() && head.content_length().is_some_and(|len| len > 0)
-    }
-
-    /// The end, of whatever kind. Only the first call counts.
-    pub fn finish(&mut self, end: End) -> End {
-        self.sender.finish(end);
-        end
     }
 }

@@ -131,7 +131,7 @@ impl Exchange {
             state: Mutex::new(state),
             room: Condvar::new(),
         });
-        let sender = ResponseSender { exchange: Arc::clone(&exchange), ended: false };
+        let sender = ResponseSender { exchange: Arc::clone(&exchange) };
         (exchange, sender)
     }
 
@@ -180,6 +180,22 @@ impl Exchange {
         self.lock().progress
     }
 
+    fn finish(&self, end: End) {
+        if fork::is_child() {
+            return;
+        }
+        let mut state = self.lock();
+        if state.progress == Progress::Ended {
+            return;
+        }
+        state.progress = Progress::Ended;
+        self.room.notify_one();
+        if !self.is_cancelled() {
+            state.batch.end = Some(end);
+            self.announce(&mut state);
+        }
+    }
+
     fn announce(&self, state: &mut State) {
         if !state.announced {
             state.announced = true;
@@ -192,7 +208,17 @@ impl Exchange {
 /// [`Failure::Lost`].
 pub struct ResponseSender {
     exchange: Arc<Exchange>,
-    ended: bool,
+}
+
+/// Ends an exchange also while another thread of the application is busy with its sender.
+pub struct Ender(Arc<Exchange>);
+
+impl Ender {
+    /// The response is complete, or will never be. Only the first call counts; what is sent later
+    /// is refused.
+    pub fn finish(&self, end: End) {
+        self.0.finish(end);
+    }
 }
 
 impl ResponseSender {
@@ -219,9 +245,16 @@ impl ResponseSender {
         self.exchange.window
     }
 
+    pub fn ender(&self) -> Ender {
+        Ender(Arc::clone(&self.exchange))
+    }
+
     /// Queues the head. The event loop is not told: a chunk or the end follows at once.
     pub fn head(&mut self, head: ResponseHead) {
-        self.exchange.lock().batch.head = Some(head);
+        let mut state = self.exchange.lock();
+        if state.progress != Progress::Ended {
+            state.batch.head = Some(head);
+        }
     }
 
     /// Queues a chunk; `more` says that another one or the end follows without the application
@@ -231,6 +264,9 @@ impl ResponseSender {
             return Err(Cancelled);
         }
         let mut state = self.exchange.lock();
+        if state.progress == Progress::Ended {
+            return Err(Cancelled);
+        }
         state.progress = Progress::Silent(Instant::now());
         state.ahead = state.ahead.plus(Passed { chunks: 1, bytes: chunk.len() });
         state.batch.chunks.push(chunk);
@@ -245,25 +281,22 @@ impl ResponseSender {
     /// Blocks until the client has taken half of the window. Never call it with the GIL.
     pub fn wait_for_room(&self) -> Result<(), Cancelled> {
         let mut state = self.exchange.lock();
-        state.progress = Progress::Blocked;
-        while !self.exchange.is_half_free(state.ahead) && !self.is_cancelled() {
+        loop {
+            if self.is_cancelled() || state.progress == Progress::Ended {
+                return Err(Cancelled);
+            }
+            if self.exchange.is_half_free(state.ahead) {
+                state.progress = Progress::Silent(Instant::now());
+                return Ok(());
+            }
+            state.progress = Progress::Blocked;
             state = self.exchange.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.progress = Progress::Silent(Instant::now());
-        if self.is_cancelled() { Err(Cancelled) } else { Ok(()) }
     }
 
     /// The response is complete, or will never be. Only the first call counts.
     pub fn finish(&mut self, end: End) {
-        if mem::replace(&mut self.ended, true) || fork::is_child() {
-            return;
-        }
-        let mut state = self.exchange.lock();
-        state.progress = Progress::Ended;
-        if !self.is_cancelled() {
-            state.batch.end = Some(end);
-            self.exchange.announce(&mut state);
-        }
+        self.exchange.finish(end);
     }
 }
 
@@ -375,6 +408,24 @@ mod tests {
         sender.finish(Ok(()));
         assert!(mailbox.collect(Vec::new()).is_empty());
         assert!(exchange.take().chunks.is_empty());
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        let (_mailbox, exchange, mut sender) = exchange(1);
+        assert_eq!(sender.send(Bytes::from_static(b"abc"), false), Ok(Room::Full));
+        let ender = sender.ender();
+        let waiting = thread::spawn(move || (sender.wait_for_room(), sender));
+        ender.finish(Err(Failure::Application));
+        let (result, mut sender) = waiting.join().unwrap();
+        assert_eq!(result, Err(Cancelled));
+        sender.head(ResponseHead::new(b"200 OK").unwrap());
+        assert_eq!(sender.send(Bytes::from_static(b"late"), false), Err(Cancelled));
+        sender.finish(Ok(()));
+        assert_eq!(exchange.progress(), Progress::Ended);
+        let batch = exchange.take();
+        assert!(batch.head.is_none() && batch.chunks.len() == 1);
+        assert_eq!(batch.end, Some(Err(Failure::Application)));
     }
 
     #[test]
