@@ -76,6 +76,17 @@ def test_a_child_inherits_no_descriptor_of_nginx(site):
             os.kill(child, signal.SIGKILL)
 
 
+def test_a_child_inherits_no_body_of_a_request(site):
+    """The body lies in a file of nginx, which the worker has open twice."""
+    response = site.post("/children/keep", body=b"x" * 100_000)
+    assert response.status == 200
+    child = int(response.body)
+    try:
+        assert [target for target in procs.fds(child).values() if "/body/" in target] == []
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_a_forked_child_that_stays_keeps_no_descriptor_of_nginx(site):
     with site.connect() as client:
         client.send(http.build("GET", "/plain", close=False))

@@ -9,6 +9,12 @@ SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
     listen unix:@DIR@/u.sock;
     location /slashes { wsgi_app environ:application; }
+    location /moved {
+        root @DIR@/other;
+        set $seen $document_root;
+        error_page 404 /environ/moved;
+        try_files /missing =404;
+    }
     location / { wsgi_app environ:bare; }
 """
 HTTP = """
@@ -56,6 +62,12 @@ def test_environ_is_a_dict_and_its_values_are_exactly_str(site):
 def test_environ_is_a_fresh_dict_for_each_request(site):
     for _ in range(3):
         assert site.get("/mutate", headers={"X-A": "1"}).body == b"[] False GET"
+
+
+def test_the_document_root_is_that_of_the_location_that_answers(site):
+    """nginx keeps the value that the first location has asked for."""
+    response = site.get("/moved")
+    assert json.loads(response.body)["values"]["DOCUMENT_ROOT"] == f"{site.dir}/html"
 
 
 def test_every_built_in_variable_is_there(site):

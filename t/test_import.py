@@ -43,20 +43,26 @@ def test_many_requests_wait_for_the_import_and_all_are_answered(make_nginx):
     assert len(site.events("importing")) == 1
 
 
-def test_an_import_holds_up_no_application_of_another_pool(make_nginx):
+def importing_in_one_pool(make_nginx, second):
+    """A site in the middle of an import for /one, another application at /two; the gate."""
     site = make_nginx(
         main="thread_pool one threads=1; thread_pool two threads=1;",
-        server="""
-            location = /gated { wsgi_app gated_import; wsgi_thread_pool one; }
-            location = /other { wsgi_app plain; wsgi_thread_pool two; }
+        server=f"""
+            location = /one {{ wsgi_app gated_import; wsgi_thread_pool one; }}
+            location = /two {{ wsgi_app {second}; wsgi_thread_pool two; }}
         """,
     )
     gate = site.gate("import")
     site.start()
     site.wait_event("waiting import")
-    assert site.get("/other").body == b"plain"
+    return site, gate
+
+
+def test_an_import_holds_up_no_application_of_another_pool(make_nginx):
+    site, gate = importing_in_one_pool(make_nginx, "plain")
+    assert site.get("/two").body == b"plain"
     gate.open()
-    assert site.get("/gated").body == b"imported at last"
+    assert site.get("/one").body == b"imported at last"
 
 
 def test_a_factory_is_called_once_for_all_locations_that_name_it(nginx):
@@ -70,16 +76,7 @@ def test_a_factory_is_called_once_for_all_locations_that_name_it(nginx):
 
 
 def test_a_request_in_another_pool_waits_for_the_import_too(make_nginx):
-    site = make_nginx(
-        main="thread_pool one threads=1; thread_pool two threads=1;",
-        server="""
-            location = /one { wsgi_app gated_import; wsgi_thread_pool one; }
-            location = /two { wsgi_app gated_import; wsgi_thread_pool two; }
-        """,
-    )
-    gate = site.gate("import")
-    site.start()
-    site.wait_event("waiting import")
+    site, gate = importing_in_one_pool(make_nginx, "gated_import")
     clients = [site.connect() for _ in range(2)]
     for client, path in zip(clients, ["/one", "/two"]):
         client.send(http.build("GET", path))

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::exchange::{End, ResponseSender, Room};
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::mailbox::{ExchangeId, Level};
+use crate::wsgi::mailbox::Level;
 
 use super::log;
 
@@ -59,10 +59,6 @@ impl Response {
             overrun: false,
             full: false,
         }
-    }
-
-    pub fn id(&self) -> ExchangeId {
-        self.sender.id()
     }
 
     pub fn is_cancelled(&self) -> bool {
