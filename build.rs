@@ -4,12 +4,14 @@
 
 use std::env;
 use std::error::Error;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     nginx_capabilities()?;
+    linked_headers()?;
     python()
 }
 
@@ -25,6 +27,22 @@ fn nginx_capabilities() -> Result<(), Box<dyn Error>> {
         if !features.split(',').any(|feature| feature.trim() == needed) {
             return Err(format!("nginx is configured without {needed}").into());
         }
+    }
+    Ok(())
+}
+
+/// `ngx_linked_headers`: headers of one name form a list (nginx 1.23 and later), not an array.
+fn linked_headers() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rustc-check-cfg=cfg(ngx_linked_headers)");
+    let include = env::var_os("DEP_NGINX_INCLUDE").ok_or("nginx-sys names no headers")?;
+    let header = env::split_paths(&include)
+        .map(|dir| dir.join("ngx_hash.h"))
+        .find(|path| path.exists())
+        .ok_or("ngx_hash.h is not among nginx's headers")?;
+    let text = fs::read_to_string(header)?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if words.windows(2).any(|pair| pair == ["ngx_table_elt_t", "*next;"]) {
+        println!("cargo::rustc-cfg=ngx_linked_headers");
     }
     Ok(())
 }

@@ -47,10 +47,15 @@ _shared = []
 
 @pytest.fixture(scope="module")
 def shared_nginx():
-    """Nginx(...).start() for the tests of a file; each test is checked by no_alerts."""
+    """Nginx(...).start() for the tests of a file; each test is checked by no_alerts.
 
-    def start(**options):
+    prepare, if given, is called with the nginx before it is started.
+    """
+
+    def start(prepare=None, **options):
         _shared.append(Nginx(**options))
+        if prepare:
+            prepare(_shared[-1])
         return _shared[-1].start()
 
     yield start

@@ -1,14 +1,10 @@
 """TLS: an answer that is cut must not look like one that has ended."""
 
-import subprocess
-
 import pytest
-from lib import http
+from lib import http, tls
 
-SERVER = """
+SERVER = tls.SERVER + """
     listen 127.0.0.1:@PORT2@ ssl;
-    ssl_certificate @DIR@/cert.pem;
-    ssl_certificate_key @DIR@/key.pem;
     location = /cut { wsgi_app nested:cut; }
     location = /part { wsgi_app nested:part; }
     location = /silent/a { wsgi_app held:midway; wsgi_read_timeout 300ms; }
@@ -18,12 +14,7 @@ SERVER = """
 @pytest.fixture
 def site(make_nginx):
     site = make_nginx(server=SERVER)
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-keyout", f"{site.dir}/key.pem",
-         "-out", f"{site.dir}/cert.pem"],
-        check=True, capture_output=True, timeout=30,
-    )
+    tls.make_certificate(site.dir)
     return site.start()
 
 

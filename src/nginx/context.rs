@@ -11,13 +11,13 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ngx::ffi::{
     ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t,
     ngx_http_cleanup_add, ngx_http_request_t, ngx_msec_t, ngx_pool_cleanup_add,
 };
 
 use crate::module::http_module;
+use crate::wsgi::body::Segment;
 use crate::wsgi::exchange::{End, Exchange, HeldBack};
 use crate::wsgi::queue::RequestQueue;
 
@@ -31,7 +31,7 @@ pub struct Context {
     pub read_timeout: Duration,
     /// Queue and read timeout. It is not cancelable, so a leaving worker waits for the request.
     pub timer: ngx_event_t,
-    pub chunks: VecDeque<Bytes>,
+    pub chunks: VecDeque<Segment>,
     pub busy: *mut ngx_chain_t,
     pub free: *mut ngx_chain_t,
     /// The application has ended; what it sent before may still be on its way.

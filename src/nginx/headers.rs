@@ -8,18 +8,22 @@ use std::ptr;
 use std::slice;
 
 use ngx::ffi::{
-    NGX_ERROR, ngx_http_request_t, ngx_http_send_header, ngx_int_t, ngx_list_push,
-    ngx_parse_http_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    NGX_ERROR, NGX_HTTP_GET, NGX_HTTP_HEAD, ngx_array_create, ngx_array_push, ngx_array_t,
+    ngx_http_request_t, ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_parse_http_time,
+    ngx_pnalloc, ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
+
+use super::accel;
 
 use crate::wsgi::head::ResponseHead;
 
-/// Copies the head into headers_out and sends it through nginx's header filters.
+/// Copies the head into headers_out and sends it through nginx's header filters. `whole`: the
+/// body follows at once and in one buffer, as multipart ranges need it.
 ///
 /// # Safety
 ///
 /// `r` is a live request whose head has not been sent.
-pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_int_t {
+pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead, whole: bool) -> ngx_int_t {
     // SAFETY: as `advance`; the head has been checked, all strings are copied into r's pool.
     unsafe {
         let out = &raw mut (*r).headers_out;
@@ -41,11 +45,43 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_
                 return NGX_ERROR as ngx_int_t;
             }
         }
+        allow_ranges(r, head, whole);
         ngx_http_send_header(r)
     }
 }
 
-unsafe fn copy(r: *mut ngx_http_request_t, bytes: &[u8]) -> Option<ngx_str_t> {
+/// nginx may send parts of what has a known length (RFC 9110 section 14): of a file unless the
+/// application forbids it, of anything else if the application says that it has ranges. Only
+/// a response with status 200 is ever cut, so an application's own 206 stays as it is.
+unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead, whole: bool) {
+    // SAFETY: as `send_head`.
+    unsafe {
+        let out = &raw mut (*r).headers_out;
+        let wanted = match (*out).accept_ranges.is_null() {
+            true => head.is_file(),
+            false => (*(*out).accept_ranges).value.as_bytes().eq_ignore_ascii_case(b"bytes"),
+        };
+        let method = (*r).method as u32;
+        if !wanted || (*out).content_length_n == -1 || method & (NGX_HTTP_GET | NGX_HTTP_HEAD) == 0
+        {
+            return;
+        }
+        (*r).set_allow_ranges(1);
+        (*r).set_single_range(u32::from(!whole));
+        if !(*out).accept_ranges.is_null() {
+            // The range filter has one of its own.
+            (*(*out).accept_ranges).hash = 0;
+            (*out).accept_ranges = ptr::null_mut();
+        }
+    }
+}
+
+/// Copies a string into the request's pool; `None` without memory.
+///
+/// # Safety
+///
+/// `r` is a live request.
+pub unsafe fn copy(r: *mut ngx_http_request_t, bytes: &[u8]) -> Option<ngx_str_t> {
     // SAFETY: one byte more for the zero that some of nginx's parsers rely on.
     unsafe {
         let data: *mut u8 = ngx_pnalloc((*r).pool, bytes.len() + 1).cast();
@@ -83,12 +119,20 @@ pub unsafe fn push_header(
     }
 }
 
-/// One header, with what nginx's filters want to know of it; false without memory.
-unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> bool {
+/// One header, with what nginx's filters want to know of it; false without memory. What is for
+/// nginx alone is obeyed and goes no further.
+///
+/// # Safety
+///
+/// `r` is a live request whose head has not been sent.
+pub unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> bool {
     // SAFETY: as `send_head`.
     unsafe {
         let out = &raw mut (*r).headers_out;
         let lower = name.to_ascii_lowercase();
+        if accel::is_accel(&lower) {
+            return accel::obey(r, &lower, value);
+        }
         if lower == b"content-type" {
             let Some(value) = copy(r, value) else {
                 return false;
@@ -107,6 +151,7 @@ unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> b
             }
             b"etag" => (*out).etag = header,
             b"expires" => (*out).expires = header,
+            b"cache-control" => return (*out).cache_control.append((*r).pool, header),
             b"accept-ranges" => (*out).accept_ranges = header,
             b"content-range" => (*out).content_range = header,
             b"content-encoding" => (*out).content_encoding = header,
@@ -115,6 +160,54 @@ unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> b
             _ => (),
         }
         true
+    }
+}
+
+/// A field of headers_out for a header that may come several times: an array before nginx 1.23,
+/// a linked list since.
+trait Several {
+    /// False without memory.
+    ///
+    /// # Safety
+    ///
+    /// The field is nginx's own, `header` is in `pool`.
+    unsafe fn append(&mut self, pool: *mut ngx_pool_t, header: *mut ngx_table_elt_t) -> bool;
+}
+
+impl Several for ngx_array_t {
+    unsafe fn append(&mut self, pool: *mut ngx_pool_t, header: *mut ngx_table_elt_t) -> bool {
+        // SAFETY: an array of pointers, zeroed before its first use.
+        unsafe {
+            if self.elts.is_null() {
+                let made = ngx_array_create(pool, 1, size_of::<*mut ngx_table_elt_t>());
+                if made.is_null() {
+                    return false;
+                }
+                *self = *made;
+            }
+            let place: *mut *mut ngx_table_elt_t = ngx_array_push(self).cast();
+            if place.is_null() {
+                return false;
+            }
+            *place = header;
+            true
+        }
+    }
+}
+
+#[cfg(ngx_linked_headers)]
+impl Several for *mut ngx_table_elt_t {
+    unsafe fn append(&mut self, _pool: *mut ngx_pool_t, header: *mut ngx_table_elt_t) -> bool {
+        // SAFETY: a list of live headers that ends with null.
+        unsafe {
+            let mut place: *mut Self = self;
+            while !(*place).is_null() {
+                place = &raw mut (**place).next;
+            }
+            *place = header;
+            (*header).next = ptr::null_mut();
+            true
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! configuration, `guard` the way out of a worker, `process` what a worker changes of its process.
 //! Runs on: event loop, but for `dispatch::ngx_http_wsgi_runner`.
 
-pub mod body;
+pub mod accel;
+mod body;
 pub mod conf;
 pub mod context;
 pub mod directives;

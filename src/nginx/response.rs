@@ -5,25 +5,30 @@
 //! cleanly here: the connection (HTTP/1) or stream (HTTP/2) is aborted.
 //! Runs on: event loop.
 
+use std::ffi::CStr;
 use std::mem;
+use std::os::fd::AsRawFd;
 use std::ptr;
 
-use bytes::Bytes;
+use libc::off_t;
 use ngx::core::Status;
 use ngx::ffi::{
     NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT,
     NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_VERSION_20, NGX_HTTP_WRITE_BUFFERED, NGX_OK, ngx_add_timer,
     ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_connection_t,
-    ngx_del_timer, ngx_handle_write_event, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
-    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_uint_t,
+    ngx_del_timer, ngx_file_t, ngx_handle_write_event, ngx_http_core_loc_conf_t,
+    ngx_http_finalize_request, ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pcalloc,
+    ngx_str_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, NgxHttpCoreModule};
 
+use super::accel;
 use super::context::Context;
 use super::guard::protect;
 use super::headers::send_head;
 use super::log;
 use crate::module::http_module;
+use crate::wsgi::body::Segment;
 use crate::wsgi::exchange::{Batch, Passed};
 use crate::wsgi::mailbox::Level;
 
@@ -43,7 +48,11 @@ pub unsafe fn advance(context: *mut Context) {
         }
         if let Some(head) = head {
             (*context).head_taken = true;
-            let rc = send_head(r, &head);
+            if accel::redirect(context, &head) {
+                return;
+            }
+            let whole = end.is_some() && chunks.len() <= 1;
+            let rc = send_head(r, &head, whole);
             if rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || (*r).header_only() != 0 {
                 return finish(context, rc);
             }
@@ -219,7 +228,7 @@ unsafe fn watch_output(context: *mut Context) {
 
 /// Passes chunks to nginx's filters; they are flushed, since nothing may hold them back
 /// (PEP 3333, "Buffering and Streaming").
-unsafe fn send_chunks(context: &mut Context, chunks: Vec<Bytes>, last: bool) -> ngx_int_t {
+unsafe fn send_chunks(context: &mut Context, chunks: Vec<Segment>, last: bool) -> ngx_int_t {
     let r = context.request;
     // SAFETY: as `advance`. The bytes behind the buffers are in `context.chunks` until nginx has
     // emptied the buffer, or the request's pool is destroyed.
@@ -229,14 +238,9 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Bytes>, last: bool) -> 
         let mut b: *mut ngx_buf_t = ptr::null_mut();
         for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
             b = next_buf(context, &mut tail);
-            if b.is_null() {
+            if b.is_null() || !fill(r, b, &chunk) {
                 return NGX_ERROR as ngx_int_t;
             }
-            (*b).pos = chunk.as_ptr().cast_mut();
-            (*b).last = (*b).pos.add(chunk.len());
-            (*b).start = (*b).pos;
-            (*b).end = (*b).last;
-            (*b).set_memory(1);
             context.chunks.push_back(chunk);
         }
         if last {
@@ -245,7 +249,7 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Bytes>, last: bool) -> 
                 if b.is_null() {
                     return NGX_ERROR as ngx_int_t;
                 }
-                context.chunks.push_back(Bytes::new());
+                context.chunks.push_back(Segment::default());
                 // Only the end of a main request may be empty and nothing else.
                 (*b).set_sync(u32::from(!ends_response(r)));
             }
@@ -259,6 +263,43 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Bytes>, last: bool) -> 
         rc
     }
 }
+
+/// Makes `b` refer to `chunk`, which outlives it; false without memory.
+unsafe fn fill(r: *mut ngx_http_request_t, b: *mut ngx_buf_t, chunk: &Segment) -> bool {
+    // SAFETY: `b` is empty and zeroed. A name must be there: nginx logs it.
+    unsafe {
+        match chunk {
+            Segment::Memory(bytes) => {
+                (*b).pos = bytes.as_ptr().cast_mut();
+                (*b).last = (*b).pos.add(bytes.len());
+                (*b).start = (*b).pos;
+                (*b).end = (*b).last;
+                (*b).set_memory(1);
+            }
+            Segment::File { file, offset, len } => {
+                let opened: *mut ngx_file_t =
+                    ngx_pcalloc((*r).pool, mem::size_of::<ngx_file_t>()).cast();
+                if opened.is_null() {
+                    return false;
+                }
+                (*opened).fd = file.as_raw_fd();
+                (*opened).log = (*(*r).connection).log;
+                (*opened).name = ngx_str_t {
+                    len: FILE_NAME.count_bytes(),
+                    data: FILE_NAME.as_ptr().cast_mut().cast(),
+                };
+                (*b).file = opened;
+                (*b).file_pos = *offset as off_t;
+                (*b).file_last = (*offset + *len) as off_t;
+                (*b).set_in_file(1);
+            }
+        }
+        true
+    }
+}
+
+/// What nginx's messages call a file of the application.
+const FILE_NAME: &CStr = c"wsgi.file_wrapper";
 
 /// The last buffer of this request is that of the response: not so in a subrequest.
 unsafe fn ends_response(r: *mut ngx_http_request_t) -> bool {
@@ -308,7 +349,7 @@ unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
         let before = context.chunks.len();
         let mut bytes = 0;
         while context.chunks.len() > busy {
-            bytes += context.chunks.pop_front().map_or(0, |chunk| chunk.len());
+            bytes += context.chunks.pop_front().map_or(0, |chunk| chunk.held());
         }
         let mut passed = Passed { chunks: before - context.chunks.len(), bytes };
         // What is held back by a subrequest does not hold the application: the subrequest may
@@ -317,7 +358,7 @@ unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
         if !is_active(context.request) {
             let held = Passed {
                 chunks: context.chunks.len(),
-                bytes: context.chunks.iter().map(Bytes::len).sum(),
+                bytes: context.chunks.iter().map(Segment::held).sum(),
             };
             passed = passed.plus(context.held_back.raise_to(held));
         }

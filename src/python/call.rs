@@ -20,6 +20,7 @@ use super::environ::EnvironMaker;
 use super::errors::{Context, LogStream};
 use super::exception;
 use super::ffi;
+use super::file_wrapper::FileWrapper;
 use super::input::Input;
 use super::log;
 use super::response::{Refused, Response, Wanted};
@@ -52,6 +53,15 @@ enum Broken {
     /// PEP 3333 is broken: what to say of it.
     Protocol(String),
     Cancelled,
+}
+
+impl From<Refused> for Broken {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Cancelled(_) => Self::Cancelled,
+            Refused::NoHead => Self::Protocol(NO_HEAD.to_owned()),
+        }
+    }
 }
 
 /// The objects of one request.
@@ -103,6 +113,12 @@ impl<'py> Call<'py> {
         if let Ok(tuple) = result.cast_exact::<PyTuple>() {
             return self.send_sequence(tuple.iter(), tuple.iter());
         }
+        if let Ok(wrapper) = result.cast_exact::<FileWrapper>()
+            && let Some((file, offset, rest)) = wrapper.get().regular_file(self.py)
+        {
+            let sent = self.response(|response| response.send_file(self.py, file, offset, rest))?;
+            return sent.map_err(Broken::from);
+        }
         if result.is_instance_of::<PyBytes>() {
             return self.send_sequence([result.clone()].into_iter(), [result.clone()].into_iter());
         }
@@ -149,11 +165,8 @@ impl<'py> Call<'py> {
         let Ok(chunk) = item.cast::<PyBytes>() else {
             return Err(Broken::Protocol(wrong_item("application yielded", item)));
         };
-        match self.response(|response| response.send(self.py, chunk.as_bytes(), more))? {
-            Ok(wanted) => Ok(wanted),
-            Err(Refused::Cancelled(_)) => Err(Broken::Cancelled),
-            Err(Refused::NoHead) => Err(Broken::Protocol(NO_HEAD.to_owned())),
-        }
+        let sent = self.response(|response| response.send(self.py, chunk.as_bytes(), more))?;
+        sent.map_err(Broken::from)
     }
 
     /// Borrows the response; fails while another thread of the application writes.

@@ -4,6 +4,10 @@
 //! the head are bytes in disguise, one character (U+0000 to U+00FF) a byte.
 //! Runs on: pool thread.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::FromRawFd;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -38,6 +42,18 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
 pub fn leave_forked_child() -> ! {
     // SAFETY: _exit takes any number, touches no memory of ours and does not return.
     unsafe { libc::_exit(70) }
+}
+
+/// A descriptor of its own for the open file behind `fd`, closed in children (close-on-exec).
+pub fn duplicate(fd: libc::c_int) -> io::Result<File> {
+    // SAFETY: fcntl takes any number and touches no memory; a descriptor that it made is owned by
+    // nobody else.
+    unsafe {
+        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) {
+            -1 => Err(io::Error::last_os_error()),
+            own => Ok(File::from_raw_fd(own)),
+        }
+    }
 }
 
 /// Writes to descriptor 2 without any lock: in a forked child a lock may be held for ever.

@@ -1,12 +1,19 @@
 //! `wsgi.file_wrapper`: iterates over a file-like object in blocks.
 //!
-//! The application calls it and returns the result; `call` iterates over that as over any other.
-//! It has no attributes of the file: middleware may return it wrapped, or not at all.
+//! The application calls it and returns the result. If `call` gets it back as it is, and what it
+//! reads from is a regular file, the file goes to nginx; anything else is iterated over. It has no
+//! attributes of the file: middleware may return it wrapped, or not at all.
 //! Runs on: pool thread. PEP 3333, "Optional Platform-Specific File Handling".
+
+use std::fs::File;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyCFunction;
+
+use super::ffi;
 
 #[pyclass(frozen, module = "wsgi", name = "FileWrapper")]
 pub struct FileWrapper {
@@ -14,6 +21,82 @@ pub struct FileWrapper {
     filelike: Py<PyAny>,
     #[pyo3(get)]
     blksize: isize,
+}
+
+impl FileWrapper {
+    /// The file behind it with the position that `read()` would start at, and the bytes from there
+    /// on; `None` if `read()` must be asked. The file has a descriptor of its own.
+    pub fn regular_file(&self, py: Python<'_>) -> Option<(File, u64, u64)> {
+        // What fails here fails again where the application sees it: in read().
+        let (fd, offset) = self.position(py).ok().flatten()?;
+        py.detach(|| {
+            let file = ffi::duplicate(fd).ok()?;
+            let meta = file.metadata().ok()?;
+            // A size of 0 says nothing: so have the files of /proc.
+            let rest = meta.len().checked_sub(offset).filter(|rest| *rest > 0)?;
+            meta.is_file().then_some((file, offset, rest))
+        })
+    }
+
+    /// Descriptor and position, if `read` is that of a readable file of module io, unbuffered or
+    /// buffered. Only then does it return the file's very bytes: a GzipFile has a fileno too.
+    fn position(&self, py: Python<'_>) -> PyResult<Option<(libc::c_int, u64)>> {
+        let filelike = self.filelike.bind(py);
+        let mut read = filelike.getattr(intern!(py, "read"))?;
+        if is_temporary(filelike)? {
+            read = read.getattr(intern!(py, "__wrapped__"))?;
+        }
+        if !read.is_exact_instance_of::<PyCFunction>()
+            || !read.getattr(intern!(py, "__name__"))?.eq(intern!(py, "read"))?
+        {
+            return Ok(None);
+        }
+        let file = read.getattr(intern!(py, "__self__"))?;
+        let types = Types::get(py)?;
+        let kind = file.get_type();
+        let raw = if kind.is(&types.raw) {
+            file.clone()
+        } else if kind.is(&types.reader) || kind.is(&types.random) {
+            file.getattr(intern!(py, "raw"))?
+        } else {
+            return Ok(None);
+        };
+        if !raw.get_type().is(&types.raw)
+            || !raw.call_method0(intern!(py, "readable"))?.is_truthy()?
+        {
+            return Ok(None);
+        }
+        let offset = file.call_method0(intern!(py, "tell"))?.extract()?;
+        Ok(Some((raw.call_method0(intern!(py, "fileno"))?.extract()?, offset)))
+    }
+}
+
+/// The types of module io.
+struct Types {
+    raw: Py<PyAny>,
+    reader: Py<PyAny>,
+    random: Py<PyAny>,
+}
+
+impl Types {
+    fn get(py: Python<'_>) -> PyResult<&'static Self> {
+        static TYPES: PyOnceLock<Types> = PyOnceLock::new();
+        TYPES.get_or_try_init(py, || {
+            let io = py.import(intern!(py, "io"))?;
+            let named = |name| io.getattr(name).map(Bound::unbind);
+            Ok(Self {
+                raw: named("FileIO")?,
+                reader: named("BufferedReader")?,
+                random: named("BufferedRandom")?,
+            })
+        })
+    }
+}
+
+/// A `tempfile.NamedTemporaryFile`: its methods are functions around those of a file.
+fn is_temporary(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let kind = filelike.get_type();
+    Ok(kind.name()? == "_TemporaryFileWrapper" && kind.module()? == "tempfile")
 }
 
 #[pymethods]

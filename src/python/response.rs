@@ -5,9 +5,12 @@
 //! what head and method allow, and waits, detached, while the client is slower.
 //! Runs on: pool thread. PEP 3333, "Buffering and Streaming", "Handling the Content-Length Header".
 
+use std::fs::File;
+
 use bytes::Bytes;
 use pyo3::prelude::*;
 
+use crate::wsgi::body::Segment;
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::exchange::{End, ResponseSender, Room};
 use crate::wsgi::head::ResponseHead;
@@ -91,6 +94,43 @@ impl Response {
         }
     }
 
+    /// Sends a file's `rest`, as far as Content-Length goes; the end follows at once. `file` has
+    /// these bytes from `offset` on.
+    pub fn send_file(
+        &mut self,
+        py: Python<'_>,
+        file: File,
+        offset: u64,
+        rest: u64,
+    ) -> Result<(), Refused> {
+        if self.sender.is_cancelled() {
+            return Err(Refused::Cancelled(Cancelled));
+        }
+        if let Some(head) = &mut self.head
+            && head.allows_body()
+        {
+            let length = head.content_length().unwrap_or(rest);
+            head.set_content_length(length);
+            if length <= rest {
+                head.set_file();
+            }
+        }
+        if !self.started {
+            return Err(Refused::NoHead);
+        }
+        self.send_head();
+        let len = self.left.map_or(rest, |left| left.min(rest));
+        if self.bodyless || len == 0 {
+            return Ok(());
+        }
+        if let Some(left) = &mut self.left {
+            *left -= len;
+        }
+        self.wait_if_full(py).map_err(Refused::Cancelled)?;
+        let sent = self.sender.send(Segment::File { file, offset, len }, true);
+        sent.map(drop).map_err(Refused::Cancelled)
+    }
+
     /// Sends a chunk; `more`: see [`ResponseSender::send`].
     pub fn send(&mut self, py: Python<'_>, chunk: &[u8], more: bool) -> Result<Wanted, Refused> {
         if self.sender.is_cancelled() {
@@ -137,13 +177,18 @@ impl Response {
     /// Pieces no larger than the window: else one chunk would make the window meaningless.
     fn send_pieces(&mut self, py: Python<'_>, chunk: &[u8], more: bool) -> Result<(), Cancelled> {
         for piece in chunk.chunks(self.sender.window().max(1)) {
-            if self.full {
-                let sender = &self.sender;
-                py.detach(|| sender.wait_for_room())?;
-            }
-            self.full = self.sender.send(Bytes::copy_from_slice(piece), more)? == Room::Full;
+            self.wait_if_full(py)?;
+            let piece = Segment::Memory(Bytes::copy_from_slice(piece));
+            self.full = self.sender.send(piece, more)? == Room::Full;
         }
         Ok(())
+    }
+
+    fn wait_if_full(&self, py: Python<'_>) -> Result<(), Cancelled> {
+        match self.full {
+            true => py.detach(|| self.sender.wait_for_room()),
+            false => Ok(()),
+        }
     }
 
     /// The application has returned everything: sends what is held back, and says how the

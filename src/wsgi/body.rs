@@ -1,8 +1,8 @@
-//! The request body as the application may read it: in memory, in nginx's temp file, or both.
+//! Pieces of bodies, and the request body made of them: in memory, in a file, or both.
 //!
-//! Built by `src/nginx/body.rs` when nginx has read the whole body, read at random positions by
-//! `src/python/input.rs`. The file is a descriptor of its own (duplicated), so it stays readable
-//! whatever nginx does with the request.
+//! A request body is built by `src/nginx/body.rs` when nginx has read it whole, and read at random
+//! positions by `src/python/input.rs`. A response body crosses as [`Segment`]s one by one. A file
+//! is a descriptor of its own (duplicated), so it stays readable whatever its first owner does.
 //! Runs on: pool thread (reads), event loop (construction).
 
 use std::fs::File;
@@ -24,11 +24,29 @@ pub enum Segment {
     },
 }
 
+impl Default for Segment {
+    fn default() -> Self {
+        Self::Memory(Bytes::new())
+    }
+}
+
 impl Segment {
-    fn len(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
             Self::File { len, .. } => *len,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::File { .. } => 0,
         }
     }
 }

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
+use super::body::Segment;
 use super::error::{Cancelled, Failure};
 use super::fork;
 use super::head::ResponseHead;
@@ -44,11 +43,11 @@ pub enum Progress {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub head: Option<ResponseHead>,
-    pub chunks: Vec<Bytes>,
+    pub chunks: Vec<Segment>,
     pub end: Option<End>,
 }
 
-/// Chunks that nginx has passed on, or that are on their way.
+/// Chunks that nginx has passed on, or that are on their way; `bytes` are those in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passed {
     pub chunks: usize,
@@ -259,7 +258,7 @@ impl ResponseSender {
 
     /// Queues a chunk; `more` says that another one or the end follows without the application
     /// being asked, so that one wake-up serves both.
-    pub fn send(&mut self, chunk: Bytes, more: bool) -> Result<Room, Cancelled> {
+    pub fn send(&mut self, chunk: Segment, more: bool) -> Result<Room, Cancelled> {
         if self.is_cancelled() {
             return Err(Cancelled);
         }
@@ -268,7 +267,7 @@ impl ResponseSender {
             return Err(Cancelled);
         }
         state.progress = Progress::Silent(Instant::now());
-        state.ahead = state.ahead.plus(Passed { chunks: 1, bytes: chunk.len() });
+        state.ahead = state.ahead.plus(Passed { chunks: 1, bytes: chunk.held() });
         state.batch.chunks.push(chunk);
         let full = state.ahead.bytes >= self.exchange.window || state.ahead.chunks >= MAX_CHUNKS;
         let room = if full { Room::Full } else { Room::Free };
@@ -320,7 +319,12 @@ pub fn time_left(progress: Progress, timeout: Duration, now: Instant) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::thread;
+
+    fn chunk(bytes: &'static [u8]) -> Segment {
+        Segment::Memory(Bytes::from_static(bytes))
+    }
 
     fn exchange(window: usize) -> (Arc<Mailbox>, Arc<Exchange>, ResponseSender) {
         let mailbox = Arc::new(Mailbox::new(|| ()));
@@ -333,14 +337,14 @@ mod tests {
         let (mailbox, exchange, mut sender) = exchange(100);
         sender.begin().unwrap();
         sender.head(ResponseHead::new(b"200 OK").unwrap());
-        assert_eq!(sender.send(Bytes::from_static(b"ab"), true), Ok(Room::Free));
+        assert_eq!(sender.send(chunk(b"ab"), true), Ok(Room::Free));
         assert!(mailbox.collect(Vec::new()).is_empty());
         sender.finish(Ok(()));
         drop(sender);
         assert_eq!(mailbox.collect(Vec::new()), [Mail::Response(7)]);
         let batch = exchange.take();
         assert_eq!(batch.head.unwrap().code(), 200);
-        assert_eq!(batch.chunks, [Bytes::from_static(b"ab")]);
+        assert!(matches!(&batch.chunks[..], [Segment::Memory(bytes)] if bytes == "ab"));
         assert_eq!(batch.end, Some(Ok(())));
         assert_eq!(exchange.progress(), Progress::Ended);
     }
@@ -355,8 +359,8 @@ mod tests {
     #[test]
     fn the_window_blocks_until_half_of_it_is_free() {
         let (_mailbox, exchange, mut sender) = exchange(4);
-        assert_eq!(sender.send(Bytes::from_static(b"abc"), false), Ok(Room::Free));
-        assert_eq!(sender.send(Bytes::from_static(b"de"), true), Ok(Room::Full));
+        assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Free));
+        assert_eq!(sender.send(chunk(b"de"), true), Ok(Room::Full));
         let waiting = thread::spawn(move || {
             sender.wait_for_room().unwrap();
             sender
@@ -368,16 +372,16 @@ mod tests {
         exchange.consumed(Passed { chunks: 1, bytes: 2 });
         let mut sender = waiting.join().unwrap();
         assert!(matches!(exchange.progress(), Progress::Silent(_)));
-        assert_eq!(sender.send(Bytes::from_static(b"f"), false), Ok(Room::Free));
+        assert_eq!(sender.send(chunk(b"f"), false), Ok(Room::Free));
     }
 
     #[test]
     fn many_small_chunks_fill_the_window_too() {
         let (_mailbox, exchange, mut sender) = exchange(1 << 20);
         for _ in 1..MAX_CHUNKS {
-            assert_eq!(sender.send(Bytes::from_static(b"x"), false), Ok(Room::Free));
+            assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Free));
         }
-        assert_eq!(sender.send(Bytes::from_static(b"x"), false), Ok(Room::Full));
+        assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Full));
         exchange.consumed(Passed { chunks: MAX_CHUNKS / 2, bytes: MAX_CHUNKS / 2 });
         assert_eq!(sender.wait_for_room(), Ok(()));
     }
@@ -397,12 +401,12 @@ mod tests {
     #[test]
     fn cancelling_wakes_a_blocked_sender_and_drops_what_is_queued() {
         let (mailbox, exchange, mut sender) = exchange(1);
-        assert_eq!(sender.send(Bytes::from_static(b"abc"), false), Ok(Room::Full));
+        assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Full));
         let waiting = thread::spawn(move || (sender.wait_for_room(), sender));
         exchange.cancel();
         let (result, mut sender) = waiting.join().unwrap();
         assert_eq!(result, Err(Cancelled));
-        assert_eq!(sender.send(Bytes::new(), false), Err(Cancelled));
+        assert_eq!(sender.send(chunk(b""), false), Err(Cancelled));
         assert_eq!(sender.begin(), Err(Cancelled));
         mailbox.collect(Vec::new());
         sender.finish(Ok(()));
@@ -413,14 +417,14 @@ mod tests {
     #[test]
     fn nothing_follows_the_end() {
         let (_mailbox, exchange, mut sender) = exchange(1);
-        assert_eq!(sender.send(Bytes::from_static(b"abc"), false), Ok(Room::Full));
+        assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Full));
         let ender = sender.ender();
         let waiting = thread::spawn(move || (sender.wait_for_room(), sender));
         ender.finish(Err(Failure::Application));
         let (result, mut sender) = waiting.join().unwrap();
         assert_eq!(result, Err(Cancelled));
         sender.head(ResponseHead::new(b"200 OK").unwrap());
-        assert_eq!(sender.send(Bytes::from_static(b"late"), false), Err(Cancelled));
+        assert_eq!(sender.send(chunk(b"late"), false), Err(Cancelled));
         sender.finish(Ok(()));
         assert_eq!(exchange.progress(), Progress::Ended);
         let batch = exchange.take();

@@ -29,6 +29,8 @@ pub struct ResponseHead {
     block: Vec<u8>,
     fields: Vec<(usize, usize)>,
     content_length: Option<u64>,
+    redirect: bool,
+    file: bool,
 }
 
 impl ResponseHead {
@@ -43,6 +45,8 @@ impl ResponseHead {
             block,
             fields: Vec::with_capacity(8),
             content_length: None,
+            redirect: false,
+            file: false,
         })
     }
 
@@ -57,6 +61,7 @@ impl ResponseHead {
             self.content_length = Some(parse_content_length(value)?);
             return Ok(());
         }
+        self.redirect |= name.eq_ignore_ascii_case(b"x-accel-redirect");
         self.block.extend_from_slice(name);
         self.block.extend_from_slice(value);
         self.fields.push((name.len(), value.len()));
@@ -66,6 +71,15 @@ impl ResponseHead {
     /// The length the server found out by itself.
     pub fn set_content_length(&mut self, length: u64) {
         self.content_length = Some(length);
+    }
+
+    /// The body is a file, so that the server can send any part of it.
+    pub fn set_file(&mut self) {
+        self.file = true;
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.file
     }
 
     /// Three digits, 200 to 599.
@@ -94,9 +108,10 @@ impl ResponseHead {
         self.content_length
     }
 
-    /// False for the codes that never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
+    /// False for the codes that never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5), and
+    /// with X-Accel-Redirect: the body comes from where nginx is sent to.
     pub fn allows_body(&self) -> bool {
-        !matches!(self.code, 204 | 205 | 304)
+        !self.redirect && !matches!(self.code, 204 | 205 | 304)
     }
 }
 

@@ -186,7 +186,7 @@ def application_headers(response, case):
             types.append(text)
         elif low in ("connection", "transfer-encoding", "content-length", "x-seen"):
             continue
-        elif low in own or low not in ("date", "server"):
+        elif low in own or low not in ("accept-ranges", "date", "server"):
             rest.append((name, text))
     return types, rest
 

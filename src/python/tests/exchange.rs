@@ -2,8 +2,9 @@
 
 use std::thread;
 
-use super::{Outcome, WINDOW, app, get, open, request, worker};
+use super::{Outcome, WINDOW, app, content, get, open, request, worker};
 use crate::wsgi::application::Application;
+use crate::wsgi::body::Segment;
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{Passed, Progress};
 use crate::wsgi::mailbox::Level;
@@ -152,10 +153,10 @@ fn big_chunks_go_out_in_pieces_as_the_client_takes_them() {
         scope.spawn(|| worker().attached(|| app.call(Request::default(), sender)));
         while end.is_none() {
             let batch = exchange.take();
-            let taken: usize = batch.chunks.iter().map(bytes::Bytes::len).sum();
-            assert!(batch.chunks.iter().all(|chunk| chunk.len() <= 10) && taken <= 20);
-            body.extend(batch.chunks.concat());
+            let taken: usize = batch.chunks.iter().map(Segment::held).sum();
+            assert!(batch.chunks.iter().all(|chunk| chunk.held() <= 10) && taken <= 20);
             exchange.consumed(Passed { chunks: batch.chunks.len(), bytes: taken });
+            body.extend(batch.chunks.into_iter().flat_map(content));
             end = batch.end;
             thread::yield_now();
         }

@@ -133,6 +133,14 @@ fn app(code: &str) -> PythonApplication {
     load(path.to_str().unwrap()).unwrap()
 }
 
+/// The bytes of a chunk.
+fn content(chunk: Segment) -> Vec<u8> {
+    let body = RequestBody::new(vec![chunk]);
+    let mut bytes = vec![0; body.len() as usize];
+    assert_eq!(body.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    bytes
+}
+
 /// What became of a request.
 struct Outcome {
     head: Option<ResponseHead>,
@@ -143,7 +151,7 @@ struct Outcome {
 
 impl Outcome {
     fn new(id: ExchangeId, batch: Batch) -> Self {
-        let chunks = batch.chunks.iter().map(|chunk| chunk.to_vec()).collect();
+        let chunks = batch.chunks.into_iter().map(content).collect();
         let log = worker().log(Some(id));
         Self { head: batch.head, chunks, end: batch.end, log }
     }

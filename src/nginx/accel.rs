@@ -1,0 +1,124 @@
+//! What the application tells nginx in X-Accel-* headers, as to an upstream.
+//!
+//! None of them goes to the client. X-Accel-Expires is for caches and X-Accel-Buffering for
+//! spooling; there is neither here, so that both change nothing.
+//! Called by `response` and `headers`. Runs on: event loop.
+
+use std::ptr;
+
+use ngx::core::Status;
+use ngx::ffi::{
+    NGX_DONE, NGX_ERROR, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
+    NGX_HTTP_LOG_UNSAFE, NGX_HTTP_NOT_FOUND, NGX_OK, ngx_atoi, ngx_http_core_get_method,
+    ngx_http_finalize_request, ngx_http_internal_redirect, ngx_http_named_location,
+    ngx_http_parse_unsafe_uri, ngx_http_request_t, ngx_int_t, ngx_palloc, ngx_str_t, ngx_uint_t,
+};
+
+use super::context::Context;
+use super::headers::{copy, set_header};
+use super::response::finish;
+use crate::wsgi::head::ResponseHead;
+
+const INTERNAL_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+
+/// What of the application's headers outlives an X-Accel-Redirect: as with an upstream.
+const KEPT: [&[u8]; 6] = [
+    b"content-type",
+    b"set-cookie",
+    b"content-disposition",
+    b"cache-control",
+    b"expires",
+    b"accept-ranges",
+];
+
+/// Whether the header is one of them; `name` is in lower case.
+pub fn is_accel(name: &[u8]) -> bool {
+    name.strip_prefix(b"x-accel-").is_some_and(|rest| {
+        matches!(rest, b"redirect" | b"limit-rate" | b"charset" | b"buffering" | b"expires")
+    })
+}
+
+/// Obeys X-Accel-Limit-Rate and X-Accel-Charset; `name` is in lower case. False without memory.
+///
+/// # Safety
+///
+/// `r` is a live request whose head has not been sent.
+pub unsafe fn obey(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> bool {
+    // SAFETY: the caller's request; the string and its holder are in its pool.
+    unsafe {
+        match name {
+            b"x-accel-limit-rate" => {
+                let rate = ngx_atoi(value.as_ptr().cast_mut(), value.len());
+                if rate != NGX_ERROR as ngx_int_t {
+                    (*r).limit_rate = rate as usize;
+                    (*r).set_limit_rate_set(1);
+                }
+            }
+            b"x-accel-charset" => {
+                let charset: *mut ngx_str_t = ngx_palloc((*r).pool, size_of::<ngx_str_t>()).cast();
+                let (false, Some(value)) = (charset.is_null(), copy(r, value)) else {
+                    return false;
+                };
+                *charset = value;
+                (*r).headers_out.override_charset = charset;
+            }
+            _ => (),
+        }
+        true
+    }
+}
+
+/// Gives the request to the location that X-Accel-Redirect names, if the head has it. The
+/// application is told that nobody reads on. Returns whether this was done; then `context` may be
+/// gone.
+///
+/// # Safety
+///
+/// As [`super::response::advance`].
+pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
+    let target = head.fields().find(|(name, _)| name.eq_ignore_ascii_case(b"x-accel-redirect"));
+    let Some((_, target)) = target else {
+        return false;
+    };
+    // SAFETY: the request is live until it is finalized, which is the last thing done to it.
+    unsafe {
+        let r = (*context).request;
+        if (*r).post_action() != 0 {
+            // It has no response.
+            finish(context, Status::NGX_OK.into());
+            return true;
+        }
+        for (name, value) in head.fields() {
+            let lower = name.to_ascii_lowercase();
+            let kept = KEPT.contains(&&lower[..]) && !set_header(r, name, value);
+            if kept || !obey(r, &lower, value) {
+                finish(context, INTERNAL_ERROR);
+                return true;
+            }
+        }
+        let Some(mut uri) = copy(r, target) else {
+            finish(context, INTERNAL_ERROR);
+            return true;
+        };
+        if target.first() == Some(&b'@') {
+            (*context).detach();
+            ngx_http_named_location(r, &mut uri);
+        } else {
+            let mut args = ngx_str_t { len: 0, data: ptr::null_mut() };
+            let mut flags = NGX_HTTP_LOG_UNSAFE as ngx_uint_t;
+            let rc = ngx_http_parse_unsafe_uri(r, &mut uri, &mut args, &mut flags);
+            if rc != NGX_OK as ngx_int_t {
+                finish(context, NGX_HTTP_NOT_FOUND as ngx_int_t);
+                return true;
+            }
+            (*context).detach();
+            if (*r).method != NGX_HTTP_HEAD as ngx_uint_t {
+                (*r).method = NGX_HTTP_GET as ngx_uint_t;
+                (*r).method_name = ngx_http_core_get_method;
+            }
+            ngx_http_internal_redirect(r, &mut uri, &mut args);
+        }
+        ngx_http_finalize_request(r, NGX_DONE as ngx_int_t);
+        true
+    }
+}
