@@ -23,11 +23,12 @@ with make_server("127.0.0.1", 0, application) as server:
 class Reference:
     """With the interpreter that runs the tests: the one the module was built for."""
 
-    def __init__(self, module):
+    def __init__(self, module, **environ):
         self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVE, os.path.join(HERE, "apps"), module],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors,
+            env=os.environ | environ,
         )
         line = self.process.stdout.readline()
         assert line, f"wsgiref did not start\n{self.trouble()}"
