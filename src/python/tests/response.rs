@@ -1,6 +1,6 @@
 //! start_response, chunks, write(), HEAD, Content-Length. PEP 3333, "Specification Details".
 
-use super::{get, head};
+use super::{app, get, head, request, with_vars};
 use crate::wsgi::error::Failure;
 
 #[test]
@@ -217,6 +217,27 @@ fn codes_without_a_body_have_none() {
     );
     got.is_clean();
     assert_eq!(got.length(), Some(9));
+}
+
+#[test]
+fn a_regular_file_crosses_as_a_file() {
+    let code = "import os, tempfile
+def application(e, s):
+    f = tempfile.TemporaryFile(); f.write(b'0123456789'); f.seek(3)
+    f.flush()
+    ok(s, *[('Content-Length', v) for v in e['QUERY_STRING'].split()])
+    return e['wsgi.file_wrapper'](f)";
+    let ask = |length: &[u8]| request(&app(code), with_vars(&[(b"QUERY_STRING", length)]));
+    for (length, body) in [(&b""[..], "3456789"), (b"4", "3456"), (b"7", "3456789")] {
+        let got = ask(length);
+        got.is_clean();
+        assert!(got.head.as_ref().unwrap().is_file());
+        assert_eq!((got.length(), got.body()), (Some(body.len() as u64), body.to_owned()));
+        assert_eq!(got.chunks.len(), 1);
+    }
+    let got = ask(b"8");
+    assert_eq!(got.end, Some(Err(Failure::Underrun)));
+    assert!(!got.head.unwrap().is_file());
 }
 
 #[test]
