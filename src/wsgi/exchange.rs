@@ -97,6 +97,8 @@ struct State {
     ahead: Passed,
     /// [`Mail::Response`] is on its way.
     announced: bool,
+    /// The thread is asleep in [`ResponseSender::wait_for_room`].
+    asleep: bool,
 }
 
 /// The event loop's side.
@@ -121,6 +123,7 @@ impl Exchange {
             batch: Batch::default(),
             ahead: Passed::default(),
             announced: false,
+            asleep: false,
         };
         let exchange = Arc::new(Self {
             id,
@@ -153,8 +156,8 @@ impl Exchange {
     pub fn consumed(&self, passed: Passed) {
         let mut state = self.lock();
         state.ahead = state.ahead.minus(passed);
-        if state.progress == Progress::Blocked && self.is_half_free(state.ahead) {
-            self.room.notify_one();
+        if self.is_half_free(state.ahead) {
+            self.wake(&mut state);
         }
     }
 
@@ -162,12 +165,19 @@ impl Exchange {
         ahead.bytes <= self.window / 2 && ahead.chunks <= MAX_CHUNKS / 2
     }
 
+    /// Ends the sleep of the thread, if it is asleep: waking nobody is a system call too.
+    fn wake(&self, state: &mut State) {
+        if mem::take(&mut state.asleep) {
+            self.room.notify_one();
+        }
+    }
+
     /// Nobody reads any more: the next send fails, what is queued is dropped. Event loop.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         let mut state = self.lock();
         state.batch = Batch::default();
-        self.room.notify_one();
+        self.wake(&mut state);
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -188,7 +198,7 @@ impl Exchange {
             return;
         }
         state.progress = Progress::Ended;
-        self.room.notify_one();
+        self.wake(&mut state);
         if !self.is_cancelled() {
             state.batch.end = Some(end);
             self.announce(&mut state);
@@ -289,6 +299,7 @@ impl ResponseSender {
                 return Ok(());
             }
             state.progress = Progress::Blocked;
+            state.asleep = true;
             state = self.exchange.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
