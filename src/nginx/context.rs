@@ -122,8 +122,9 @@ impl Context {
             return;
         }
         super::dispatch::forget(self.exchange.id());
-        self.exchange.cancel();
-        self.queue.remove(self.exchange.id());
+        if self.exchange.cancel() {
+            self.queue.remove(self.exchange.id());
+        }
         if self.timer.timer_set() != 0 {
             // SAFETY: the timer is set, so it is in nginx's tree.
             unsafe { ngx_del_timer(&mut self.timer) };

@@ -16,6 +16,7 @@ use ngx::ffi::{
     ngx_thread_pool_t, ngx_thread_task_post, ngx_thread_task_t,
 };
 
+use super::check::CheckTimer;
 use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT};
 use super::context::Context;
 use super::guard::protect;
@@ -24,7 +25,7 @@ use super::{log, process, refuse, response};
 use crate::wsgi::application::Hosted;
 use crate::wsgi::host::{Settings, SharedHost};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
-use crate::wsgi::queue::{Job, Pushed, RequestQueue};
+use crate::wsgi::queue::{Full, Job, RequestQueue, Summons};
 use crate::wsgi::runner::Runners;
 
 /// Everything of this worker process. Lives until the process ends.
@@ -37,7 +38,7 @@ pub struct Worker {
     pub stack_dump: Option<(i32, OwnedFd)>,
     pub multiprocess: bool,
     apps: Vec<Arc<Hosted>>,
-    pools: Vec<*mut ngx_thread_pool_t>,
+    pools: Vec<(*mut ngx_thread_pool_t, &'static CheckTimer)>,
     exchanges: RefCell<HashMap<ExchangeId, *mut Context>>,
     next_id: Cell<ExchangeId>,
     spare: Cell<Vec<Mail>>,
@@ -105,12 +106,13 @@ pub unsafe fn start(
         .iter()
         .map(|(target, _)| Arc::new(Hosted::new(target.to_string(), host.application(target))));
     let apps: Vec<_> = apps.collect();
-    let queues = main.pools.iter().enumerate().map(|(index, pool)| {
-        // SAFETY: nginx has resolved its pools.
-        let threads = unsafe { refuse::threads(pool) };
-        Arc::new(RequestQueue::new(index, threads, Arc::clone(&mailbox)))
-    });
-    let queues = queues.collect();
+    // SAFETY: nginx has resolved its pools.
+    let threads = main.pools.iter().map(|pool| unsafe { refuse::threads(pool) });
+    let queues = threads.map(|threads| Arc::new(RequestQueue::new(threads))).collect();
+    // SAFETY: the cycle of this process.
+    let log = unsafe { (*cycle).log };
+    let pools = main.pools.iter().enumerate();
+    let pools = pools.map(|(index, pool)| (pool.pool, CheckTimer::leak(index, log))).collect();
     let worker = Box::leak(Box::new(Worker {
         runners: Arc::new(Runners::new(host, queues, Arc::clone(&mailbox))),
         mailbox,
@@ -119,7 +121,7 @@ pub unsafe fn start(
         stack_dump,
         multiprocess,
         apps,
-        pools: main.pools.iter().map(|pool| pool.pool).collect(),
+        pools,
         exchanges: RefCell::default(),
         next_id: Cell::new(1),
         spare: Cell::default(),
@@ -161,18 +163,33 @@ impl Worker {
             return false;
         };
         match queue.push(job, limit) {
-            Pushed::Full => return false,
-            Pushed::Queued => (),
-            Pushed::PostRunner => self.post_runner(pool),
+            Ok(summons) => self.summon(pool, summons),
+            Err(Full) => return false,
         }
         true
     }
 
-    /// Posts one more runner. The task is not in any pool of nginx's: it outlives all requests.
-    fn post_runner(&self, pool: usize) {
-        let Some(tp) = self.pools.get(pool) else {
+    /// Looks whether what waits for this pool needs another thread.
+    pub fn check(&self, pool: usize) {
+        if let Some(queue) = self.runners.queues().get(pool) {
+            self.summon(pool, queue.check());
+        }
+    }
+
+    fn summon(&self, pool: usize, summons: Summons) {
+        let Some((tp, timer)) = self.pools.get(pool) else {
             return;
         };
+        if summons == Summons::PostRunner {
+            self.post_runner(pool, *tp);
+        }
+        if summons != Summons::Done {
+            timer.arm();
+        }
+    }
+
+    /// Posts one more runner. The task is not in any pool of nginx's: it outlives all requests.
+    fn post_runner(&self, pool: usize, tp: *mut ngx_thread_pool_t) {
         let runner = Box::new(Runner { runners: Arc::clone(&self.runners), pool });
         // SAFETY: all-zero bytes are a valid task. nginx wants a handler on its event, which it
         // calls when the runner has left, as the last user of the task.
@@ -183,7 +200,7 @@ impl Worker {
             (*task).event.data = task.cast();
             (*task).event.handler = Some(ngx_http_wsgi_runner_left);
             self.runners.posted();
-            let rc = ngx_thread_task_post(*tp, task);
+            let rc = ngx_thread_task_post(tp, task);
             if rc != NGX_OK as ngx_int_t {
                 drop(Box::from_raw((*task).ctx.cast::<Runner>()));
                 drop(Box::from_raw(task));
@@ -208,7 +225,7 @@ impl Worker {
                 Mail::Response(id) => unsafe { self.respond(id) },
                 // SAFETY: as the caller says.
                 Mail::Log(record) => unsafe { self.write_log(cycle, &record) },
-                Mail::PostRunner(pool) => self.post_runner(pool),
+                Mail::Check(pool) => self.check(pool),
                 Mail::RunnerLeft => (),
             }
         }

@@ -8,6 +8,7 @@
 
 pub mod accel;
 mod body;
+pub mod check;
 pub mod conf;
 pub mod context;
 pub mod directives;

@@ -172,12 +172,14 @@ impl Exchange {
         }
     }
 
-    /// Nobody reads any more: the next send fails, what is queued is dropped. Event loop.
-    pub fn cancel(&self) {
+    /// Nobody reads any more: the next send fails, what is queued is dropped. Returns whether no
+    /// thread had taken the request. Event loop.
+    pub fn cancel(&self) -> bool {
         self.cancelled.store(true, Ordering::Release);
         let mut state = self.lock();
         state.batch = Batch::default();
         self.wake(&mut state);
+        state.progress == Progress::Queued
     }
 
     pub fn is_cancelled(&self) -> bool {

@@ -38,8 +38,8 @@ pub enum Mail {
     /// There is something to take from this exchange.
     Response(ExchangeId),
     Log(LogRecord),
-    /// The pool with this index wants one more runner posted.
-    PostRunner(usize),
+    /// Requests of the pool with this index may have become runnable.
+    Check(usize),
     /// A runner has left for good.
     RunnerLeft,
 }

@@ -1,17 +1,19 @@
 //! The requests that wait for a thread of one pool in one worker, and who is to take them.
 //!
 //! Runners pop while they hold the GIL, until nothing is left; only then do they detach and wait.
-//! At most one waiting runner is on its way to the GIL at a time (the *stand-by*): when the
-//! running one blocks in I/O and lets the GIL go, the stand-by takes the next request and wakes
-//! the next stand-by. CPU-bound work so stays on one thread and blocking work spreads over all.
-//! Runs on: event loop (push, remove), pool thread (the rest).
+//! As long as they pop one request after the other nobody else is woken: CPU-bound work stays on
+//! one thread. When requests wait and none has been popped for a moment, the runner is likely to
+//! block in I/O: a waiting one is sent to the GIL (the *stand-by*, one at a time), so that blocking
+//! work spreads over all threads.
+//! Runs on: event loop (push, check, remove), pool thread (the rest).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::application::Hosted;
 use super::exchange::ResponseSender;
-use super::mailbox::{ExchangeId, Mail, Mailbox};
+use super::mailbox::ExchangeId;
 use super::request::Request;
 
 /// Something for a runner to do.
@@ -36,15 +38,32 @@ impl Job {
     }
 }
 
-/// What [`RequestQueue::push`] has done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Pushed {
-    Queued,
-    /// Queued; the caller posts one more runner, or calls [`RequestQueue::not_posted`].
-    PostRunner,
-    /// Too many requests wait already; the request is dropped.
-    Full,
+/// What a runner was at before it pops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// `begin` or `wait`.
+    Waiting,
+    Request,
+    Import,
 }
+
+/// Who sees to it that what waits is taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Summons {
+    /// Nothing waits, or a runner has been woken for it, or the busy ones will come for it.
+    Done,
+    /// The caller posts one more runner, or calls [`RequestQueue::not_posted`].
+    PostRunner,
+    /// A runner is expected to come soon: the caller calls [`RequestQueue::check`] a little later.
+    CheckLater,
+}
+
+/// Too many requests wait already; the request is dropped.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// For so long after the last pop the runners are expected to come back by themselves.
+const PATIENCE: Duration = Duration::from_micros(500);
 
 #[derive(Default)]
 struct State {
@@ -63,6 +82,11 @@ struct State {
     /// The stand-by has been chosen among the sleepers and has not woken yet.
     called: bool,
     stopping: bool,
+    /// When the last job was popped, and how many have been.
+    popped: Option<Instant>,
+    pops: u64,
+    /// `pops` when [`Summons::CheckLater`] was last said.
+    checked: u64,
 }
 
 impl State {
@@ -77,17 +101,15 @@ impl State {
 
 /// The queue of one pool.
 pub struct RequestQueue {
-    index: usize,
     threads: usize,
-    mailbox: Arc<Mailbox>,
     state: Mutex<State>,
     work: Condvar,
 }
 
 impl RequestQueue {
-    /// `index`: which pool of the worker this is; `threads`: how many runners it can have.
-    pub fn new(index: usize, threads: usize, mailbox: Arc<Mailbox>) -> Self {
-        Self { index, threads, mailbox, state: Mutex::default(), work: Condvar::new() }
+    /// `threads`: how many runners it can have.
+    pub fn new(threads: usize) -> Self {
+        Self { threads, state: Mutex::default(), work: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,51 +122,60 @@ impl RequestQueue {
 
     /// Queues a job. `limit`: how many requests may wait beside those that a free thread can take
     /// at once.
-    pub fn push(&self, job: Job, limit: usize) -> Pushed {
+    pub fn push(&self, job: Job, limit: usize) -> Result<Summons, Full> {
         let mut state = self.lock();
         let most = limit.saturating_add(self.threads.saturating_sub(state.busy));
         // Imports are few, so the length says enough most of the time.
         if state.stopping || (state.jobs.len() >= most && state.waiting() >= most) {
-            return Pushed::Full;
+            return Err(Full);
         }
         state.jobs.push_back(job);
-        if self.summon(&mut state) { Pushed::PostRunner } else { Pushed::Queued }
+        let awake = state.runners > state.idle;
+        if awake && state.popped.is_some_and(|popped| popped.elapsed() < PATIENCE) {
+            state.checked = state.pops;
+            return Ok(Summons::CheckLater);
+        }
+        Ok(self.summon(state))
     }
 
-    /// Sees to it that somebody takes the next runnable job; true if a runner must be posted.
-    fn summon(&self, state: &mut State) -> bool {
-        if state.standby || state.stopping || state.next().is_none() {
-            return false;
+    /// Looks again after a [`Summons::CheckLater`]: if nobody has come, somebody is called.
+    pub fn check(&self) -> Summons {
+        let mut state = self.lock();
+        if state.next().is_some() && state.pops != state.checked {
+            state.checked = state.pops;
+            return Summons::CheckLater;
+        }
+        self.summon(state)
+    }
+
+    /// Sees to it that somebody takes the next runnable job.
+    fn summon(&self, mut state: MutexGuard<'_, State>) -> Summons {
+        if state.stopping || state.next().is_none() {
+            return Summons::Done;
+        }
+        state.checked = state.pops;
+        if state.standby || state.posted > 0 {
+            return Summons::CheckLater;
         }
         if state.idle > 0 {
             state.standby = true;
             state.called = true;
+            let more = state.jobs.len() > 1;
+            // Else the runner would wake only to wait for the lock.
+            drop(state);
             self.work.notify_one();
-            return false;
+            return if more { Summons::CheckLater } else { Summons::Done };
         }
-        if state.posted == 0 && state.runners < self.threads {
+        if state.runners < self.threads {
             state.posted = 1;
-            return true;
+            return Summons::PostRunner;
         }
-        false
+        Summons::Done
     }
 
-    /// As [`Self::summon`], on a pool thread: the event loop is asked to post the runner.
-    fn summon_by_mail(&self, state: &mut State) {
-        if self.summon(state) {
-            self.mailbox.post(Mail::PostRunner(self.index));
-        }
-    }
-
-    /// The runner that [`Pushed::PostRunner`] asked for could not be posted.
+    /// The runner that [`Summons::PostRunner`] asked for could not be posted.
     pub fn not_posted(&self) {
         self.lock().posted = 0;
-    }
-
-    /// The import that some jobs waited for is over.
-    pub fn settle(&self) {
-        let mut state = self.lock();
-        self.summon_by_mail(&mut state);
     }
 
     /// Takes a request out that no runner has taken yet; true if it was there.
@@ -174,26 +205,22 @@ impl RequestQueue {
         self.lock().runners -= 1;
     }
 
-    /// The next job, for an attached runner; `arrived`: it comes from `begin` or `wait`.
-    pub fn pop(&self, arrived: bool) -> Option<Job> {
+    /// The next job, for an attached runner, and what it comes from.
+    pub fn pop(&self, from: From) -> Option<Job> {
         let mut state = self.lock();
-        if arrived {
-            state.standby = false;
+        match from {
+            From::Waiting => state.standby = false,
+            From::Request => state.busy -= 1,
+            From::Import => (),
         }
         if state.stopping {
             return None;
         }
-        let job = state.next().and_then(|at| state.jobs.remove(at));
-        if let Some(job) = &job {
-            state.busy += usize::from(job.id().is_some());
-            self.summon_by_mail(&mut state);
-        }
-        job
-    }
-
-    /// The request of the last [`Self::pop`] is done.
-    pub fn done(&self) {
-        self.lock().busy -= 1;
+        let job = state.next().and_then(|at| state.jobs.remove(at))?;
+        state.busy += usize::from(job.id().is_some());
+        state.pops += 1;
+        state.popped = Some(Instant::now());
+        Some(job)
     }
 
     /// Blocks, detached, until this runner is to take a job; false when it is to leave.
@@ -231,6 +258,7 @@ mod tests {
     use super::*;
     use crate::wsgi::application::Application;
     use crate::wsgi::exchange::{Exchange, Progress};
+    use crate::wsgi::mailbox::Mailbox;
 
     struct Ok200;
 
@@ -253,7 +281,7 @@ mod tests {
     impl Fixture {
         fn new(threads: usize) -> Self {
             let mailbox = Arc::new(Mailbox::new(|| ()));
-            let queue = RequestQueue::new(3, threads, Arc::clone(&mailbox));
+            let queue = RequestQueue::new(threads);
             let app = Arc::new(Hosted::new("x".to_owned(), Box::new(Ok200)));
             app.load();
             Self { mailbox, queue, app, next_id: 0 }
@@ -266,76 +294,118 @@ mod tests {
             (exchange, Job::Call { app, request: Request::default(), response })
         }
 
-        fn push(&mut self, limit: usize) -> Pushed {
+        fn push(&mut self, limit: usize) -> Result<Summons, Full> {
             let (_, job) = self.job();
             self.queue.push(job, limit)
+        }
+
+        /// The last pop is so long ago that nobody is expected back.
+        fn lose_patience(&self) {
+            self.queue.lock().popped = Some(Instant::now() - PATIENCE);
         }
     }
 
     #[test]
     fn a_runner_is_posted_only_when_the_last_one_has_begun() {
         let mut f = Fixture::new(2);
-        assert_eq!(f.push(9), Pushed::PostRunner);
-        assert_eq!(f.push(9), Pushed::Queued);
+        assert_eq!(f.push(9), Ok(Summons::PostRunner));
+        assert_eq!(f.push(9), Ok(Summons::CheckLater));
         assert!(f.queue.begin());
         // One is on its way and takes a job first.
-        assert_eq!(f.push(9), Pushed::Queued);
-        f.mailbox.collect(Vec::new());
-        let job = f.queue.pop(true);
-        assert!(job.is_some());
-        assert_eq!(f.mailbox.collect(Vec::new()), [Mail::PostRunner(3)]);
+        assert_eq!(f.push(9), Ok(Summons::CheckLater));
+        assert!(f.queue.pop(From::Waiting).is_some());
+        f.lose_patience();
+        assert_eq!(f.push(9), Ok(Summons::PostRunner));
         assert!(f.queue.begin());
-        assert!(f.queue.pop(true).is_some());
+        assert!(f.queue.pop(From::Waiting).is_some());
         // Never more than threads.
-        assert_eq!(f.push(9), Pushed::Queued);
-        assert!(f.mailbox.collect(Vec::new()).iter().all(|m| *m != Mail::PostRunner(3)));
+        f.lose_patience();
+        assert_eq!(f.push(9), Ok(Summons::Done));
     }
 
     #[test]
     fn a_runner_that_could_not_be_posted_is_asked_for_again() {
         let mut f = Fixture::new(1);
-        assert_eq!(f.push(9), Pushed::PostRunner);
+        assert_eq!(f.push(9), Ok(Summons::PostRunner));
         f.queue.not_posted();
-        assert_eq!(f.push(9), Pushed::PostRunner);
+        assert_eq!(f.push(9), Ok(Summons::PostRunner));
+    }
+
+    #[test]
+    fn a_runner_that_pops_one_job_after_the_other_gets_no_company() {
+        let mut f = Fixture::new(2);
+        f.push(9).unwrap();
+        f.queue.begin();
+        let mut from = From::Waiting;
+        for _ in 0..3 {
+            assert!(f.queue.pop(from).is_some());
+            from = From::Request;
+            f.queue.lock().popped = Some(Instant::now());
+            assert_eq!(f.push(9), Ok(Summons::CheckLater));
+            f.queue.lock().pops += 1;
+            assert_eq!(f.queue.check(), Summons::CheckLater);
+        }
+        // Nothing has been popped since: it seems to block.
+        assert_eq!(f.queue.check(), Summons::PostRunner);
+        assert_eq!(f.queue.check(), Summons::CheckLater);
+    }
+
+    #[test]
+    fn a_sleeping_runner_is_woken_for_what_waits() {
+        let f = Arc::new(Mutex::new(Fixture::new(1)));
+        let queue = Arc::new(RequestQueue::new(1));
+        assert!(queue.begin() && queue.pop(From::Waiting).is_none());
+        let waiting = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || waiting.wait());
+        while queue.lock().idle == 0 {
+            std::thread::yield_now();
+        }
+        let (_first, job) = f.lock().unwrap().job();
+        assert_eq!(queue.push(job, 9), Ok(Summons::Done));
+        let (_second, job) = f.lock().unwrap().job();
+        // It comes for the first one.
+        assert_eq!(queue.push(job, 9), Ok(Summons::CheckLater));
+        assert!(thread.join().unwrap());
     }
 
     #[test]
     fn the_limit_counts_those_that_wait_and_not_those_that_a_thread_can_take() {
         let mut f = Fixture::new(2);
-        assert_ne!(f.push(1), Pushed::Full);
-        assert_ne!(f.push(1), Pushed::Full);
-        assert_ne!(f.push(1), Pushed::Full);
-        assert_eq!(f.push(1), Pushed::Full);
+        assert_ne!(f.push(1), Err(Full));
+        assert_ne!(f.push(1), Err(Full));
+        assert_ne!(f.push(1), Err(Full));
+        assert_eq!(f.push(1), Err(Full));
         f.queue.begin();
-        let _running = f.queue.pop(true);
-        assert_eq!(f.push(1), Pushed::Full);
-        f.queue.done();
-        assert_ne!(f.push(1), Pushed::Full);
+        let _running = f.queue.pop(From::Waiting);
+        assert_eq!(f.push(1), Err(Full));
+        assert!(f.queue.pop(From::Request).is_some());
+        assert!(f.queue.pop(From::Request).is_some());
+        assert_ne!(f.push(1), Err(Full));
     }
 
     #[test]
     fn an_import_takes_no_place_in_the_queue() {
         let mut f = Fixture::new(1);
         let import = Job::Load(Arc::clone(&f.app));
-        assert_eq!(f.queue.push(import, usize::MAX), Pushed::PostRunner);
+        assert_eq!(f.queue.push(import, usize::MAX), Ok(Summons::PostRunner));
         let import = Job::Load(Arc::clone(&f.app));
-        f.queue.push(import, usize::MAX);
+        f.queue.push(import, usize::MAX).unwrap();
         f.queue.begin();
-        assert!(matches!(f.queue.pop(true), Some(Job::Load(_))));
-        assert_ne!(f.push(0), Pushed::Full);
-        assert_eq!(f.push(0), Pushed::Full);
+        assert!(matches!(f.queue.pop(From::Waiting), Some(Job::Load(_))));
+        assert_ne!(f.push(0), Err(Full));
+        assert_eq!(f.push(0), Err(Full));
     }
 
     #[test]
     fn a_removed_request_is_never_popped() {
         let mut f = Fixture::new(1);
         let (exchange, job) = f.job();
-        f.queue.push(job, 9);
+        f.queue.push(job, 9).unwrap();
         assert!(f.queue.remove(exchange.id()));
         assert!(!f.queue.remove(exchange.id()));
         assert_eq!(exchange.progress(), Progress::Ended);
         f.queue.begin();
-        assert!(f.queue.pop(true).is_none());
+        assert!(f.queue.pop(From::Waiting).is_none());
     }
 
     #[test]
@@ -344,31 +414,29 @@ mod tests {
         let other = Arc::new(Hosted::new("y".to_owned(), Box::new(Ok200)));
         let ready = std::mem::replace(&mut f.app, other);
         let (waiting, job) = f.job();
-        f.queue.push(job, 9);
+        f.queue.push(job, 9).unwrap();
         let other = std::mem::replace(&mut f.app, ready);
         let (_, job) = f.job();
-        f.queue.push(job, 9);
+        f.queue.push(job, 9).unwrap();
         f.queue.begin();
-        let popped = f.queue.pop(true).unwrap();
+        let popped = f.queue.pop(From::Waiting).unwrap();
         assert_ne!(popped.id(), Some(waiting.id()));
-        f.queue.done();
-        assert!(f.queue.pop(false).is_none());
+        assert!(f.queue.pop(From::Request).is_none());
         other.load();
-        f.queue.settle();
-        assert_eq!(f.queue.pop(false).unwrap().id(), Some(waiting.id()));
+        assert_eq!(f.queue.pop(From::Import).unwrap().id(), Some(waiting.id()));
     }
 
     #[test]
     fn stopping_drops_what_waits_and_sends_runners_home() {
         let mut f = Fixture::new(2);
         let (exchange, job) = f.job();
-        f.queue.push(job, 9);
+        f.queue.push(job, 9).unwrap();
         assert!(f.queue.begin());
         f.queue.stop();
         assert_eq!(exchange.progress(), Progress::Ended);
-        assert!(f.queue.pop(true).is_none());
+        assert!(f.queue.pop(From::Waiting).is_none());
         assert!(!f.queue.wait());
         assert!(!f.queue.begin());
-        assert_eq!(f.push(9), Pushed::Full);
+        assert_eq!(f.push(9), Err(Full));
     }
 }

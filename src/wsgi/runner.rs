@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::host::Host;
 use super::mailbox::{Level, LogRecord, Mail, Mailbox};
-use super::queue::{Job, RequestQueue};
+use super::queue::{From, Job, RequestQueue};
 
 /// All runners of a worker.
 pub struct Runners {
@@ -79,13 +79,9 @@ impl Runners {
         self.host.attach(&mut || {
             let mut arrived = begun;
             while arrived {
-                while let Some(job) = queue.pop(arrived) {
-                    arrived = false;
-                    let request = matches!(job, Job::Call { .. });
-                    self.work(job);
-                    if request {
-                        queue.done();
-                    }
+                let mut from = From::Waiting;
+                while let Some(job) = queue.pop(from) {
+                    from = self.work(job);
                 }
                 self.host.detach(&mut || arrived = queue.wait());
             }
@@ -98,7 +94,8 @@ impl Runners {
         });
     }
 
-    fn work(&self, job: Job) {
+    fn work(&self, job: Job) -> From {
+        let from = if matches!(job, Job::Load(_)) { From::Import } else { From::Request };
         let outcome = catch_unwind(AssertUnwindSafe(|| match job {
             Job::Call { app, request, response } => {
                 if response.begin().is_ok() {
@@ -107,14 +104,16 @@ impl Runners {
             }
             Job::Load(app) => {
                 app.load();
-                for queue in &self.queues {
-                    queue.settle();
+                // Its requests wait in the queues of other pools too.
+                for pool in 0..self.queues.len() {
+                    self.mailbox.post(Mail::Check(pool));
                 }
             }
         }));
         if outcome.is_err() {
             self.alert("a runner panicked");
         }
+        from
     }
 
     fn alert(&self, line: &str) {
@@ -129,11 +128,12 @@ mod tests {
     use crate::wsgi::application::{Application, Hosted};
     use crate::wsgi::error::Failure;
     use crate::wsgi::exchange::{Exchange, ResponseSender};
-    use crate::wsgi::queue::Pushed;
+    use crate::wsgi::queue::Summons;
     use crate::wsgi::request::Request;
     use crate::wsgi::target::Target;
     use std::sync::{Barrier, Mutex, mpsc};
     use std::thread;
+    use std::time::Duration;
 
     /// An interpreter with a lock where Python has its GIL.
     #[derive(Default)]
@@ -190,7 +190,7 @@ mod tests {
                 let _ = wake.lock().unwrap().send(());
             }));
             let host = Arc::new(FakeHost::default());
-            let queue = Arc::new(RequestQueue::new(0, threads, Arc::clone(&mailbox)));
+            let queue = Arc::new(RequestQueue::new(threads));
             let runners = Arc::new(Runners::new(host.clone(), vec![queue], Arc::clone(&mailbox)));
             Self { runners, host, mailbox, wakes, threads: Vec::new(), ids: 0 }
         }
@@ -205,7 +205,7 @@ mod tests {
             self.ids += 1;
             let (exchange, response) = Exchange::open(self.ids, 1, Arc::clone(&self.mailbox));
             let job = Job::Call { app: Arc::clone(app), request: Request::default(), response };
-            if self.runners.queues()[0].push(job, 1000) == Pushed::PostRunner {
+            if self.runners.queues()[0].push(job, 1000) == Ok(Summons::PostRunner) {
                 self.post();
             }
             exchange
@@ -215,13 +215,12 @@ mod tests {
         fn responses(&mut self, count: usize) -> Vec<Mail> {
             let mut seen = Vec::new();
             while seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() < count {
-                self.wakes.recv().unwrap();
-                for mail in self.mailbox.collect(Vec::new()) {
-                    if mail == Mail::PostRunner(0) {
-                        self.post();
-                    }
-                    seen.push(mail);
+                // As the event loop's timer does.
+                let _ = self.wakes.recv_timeout(Duration::from_millis(1));
+                if self.runners.queues()[0].check() == Summons::PostRunner {
+                    self.post();
                 }
+                seen.extend(self.mailbox.collect(Vec::new()));
             }
             seen
         }
@@ -291,7 +290,7 @@ mod tests {
         let (exchange, response) = Exchange::open(99, 1, Arc::clone(&worker.mailbox));
         exchange.cancel();
         let job = Job::Call { app: Arc::clone(&app), request: Request::default(), response };
-        assert_eq!(worker.runners.queues()[0].push(job, 9), Pushed::PostRunner);
+        assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::PostRunner));
         worker.post();
         worker.request(&app);
         worker.responses(1);
