@@ -17,7 +17,7 @@ pub struct Vars(Bytes);
 impl Vars {
     /// Names and values in the order they were written; a name may be there twice.
     pub fn iter(&self) -> VarsIter<'_> {
-        VarsIter { rest: &self.0 }
+        VarsIter::new(&self.0)
     }
 
     /// The first value written under `name`.
@@ -32,20 +32,25 @@ pub struct VarsIter<'a> {
 }
 
 impl<'a> VarsIter<'a> {
-    fn field<const N: usize>(&mut self, len: impl Fn([u8; N]) -> usize) -> Option<&'a [u8]> {
-        let (prefix, rest) = self.rest.split_first_chunk::<N>()?;
-        let (field, rest) = rest.split_at_checked(len(*prefix))?;
-        self.rest = rest;
-        Some(field)
+    /// `block` may be any bytes: reading ends in front of the first variable that is not whole.
+    pub fn new(block: &'a [u8]) -> Self {
+        Self { rest: block }
     }
+}
+
+/// Splits off one field; `len` reads its length prefix.
+fn field<const N: usize>(block: &[u8], len: impl Fn([u8; N]) -> usize) -> Option<(&[u8], &[u8])> {
+    let (prefix, rest) = block.split_first_chunk::<N>()?;
+    rest.split_at_checked(len(*prefix))
 }
 
 impl<'a> Iterator for VarsIter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let name = self.field::<2>(|p| usize::from(u16::from_le_bytes(p)))?;
-        let value = self.field::<4>(|p| u32::from_le_bytes(p) as usize)?;
+        let (name, rest) = field(self.rest, |p: [u8; 2]| usize::from(u16::from_le_bytes(p)))?;
+        let (value, rest) = field(rest, |p: [u8; 4]| u32::from_le_bytes(p) as usize)?;
+        self.rest = rest;
         Some((name, value))
     }
 }
