@@ -22,3 +22,6 @@ pub mod request;
 pub mod runner;
 pub mod target;
 pub mod vars;
+
+#[cfg(test)]
+pub(crate) mod tests;

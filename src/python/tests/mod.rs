@@ -4,9 +4,13 @@
 //! told apart by the exchange. An application is a file of its own in a temporary directory.
 //! Runs on: test threads.
 
+mod any_environ;
+mod any_input;
+mod any_lines;
 mod environ;
 mod exchange;
 mod input;
+mod line_laws;
 mod load;
 mod log;
 mod response;
