@@ -67,6 +67,11 @@ def cpu_nanoseconds(pid):
     return sum(int((_read(pid, f"task/{t}/schedstat") or b"0").split()[0]) for t in threads)
 
 
+def main_thread_nanoseconds(pid):
+    """Time on a processor of the main thread alone: nginx's event loop."""
+    return int((_read(pid, "schedstat") or b"0").split()[0])
+
+
 def rss(pid):
     """Resident memory in bytes."""
     fields = _read(pid, "statm").split()
