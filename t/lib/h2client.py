@@ -44,6 +44,8 @@ class H2Connection:
             fields.append((":authority", authority))
         headers = headers.items() if isinstance(headers, dict) else headers
         fields += [(name.lower(), value) for name, value in headers]
+        # As bytes: the library would make UTF-8 of them.
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
         self.responses[stream] = http.Response(version="HTTP/2.0")
         self.h2.send_headers(stream, fields, end_stream=end and not body)
         self.flush()
