@@ -49,6 +49,65 @@ def positional(environ, start_response):
     return [b"first"]
 
 
+def twice_late(environ, start_response):
+    start_response("200 OK", [("X-First", "1")])
+    yield b""
+    start_response("404 Not Found", [("X-Second", "2")])
+    yield b"second"
+
+
+def failing():
+    """sys.exc_info() of an exception."""
+    try:
+        raise Broken("replaced")
+    except Broken:
+        return sys.exc_info()
+
+
+def replace_length(environ, start_response):
+    start_response("200 OK", [("Content-Length", "3")])
+    start_response("418 Teapot", [], failing())
+    return [b"longer than ", b"before"]
+
+
+def replace_twice(environ, start_response):
+    for number, status in enumerate(("200 OK", "418 Teapot", "503 Later"), 1):
+        start_response(status, [(f"X-{number}", "1")], failing())
+    yield b"third"
+
+
+def too_late_write(environ, start_response):
+    write = start_response("200 OK", [("X-First", "1")])
+    write(b"first")
+    try:
+        raise Broken("after the head")
+    except Broken:
+        start_response("500 Oops", [("X-Second", "2")], sys.exc_info())
+    return [b"never"]
+
+
+def raised(function, *args, **options):
+    try:
+        return str(function(*args, **options))
+    except Exception as error:
+        return type(error).__name__
+
+
+def bad_exc_info(environ, start_response):
+    write = start_response("200 OK", [])
+    write(b"output, ")
+    wrong = [Broken(), (Broken, Broken()), (None, None, None)]
+    names = [raised(start_response, "200 OK", [], exc_info) for exc_info in wrong]
+    return [" ".join(names).encode()]
+
+
+def arguments(environ, start_response):
+    names = [raised(start_response), raised(start_response, "200 OK"),
+             raised(start_response, status="200 OK", headers=[])]
+    start_response("200 OK", [])
+    return [" ".join(names).encode()]
+
+
 def again(environ, start_response):
     """A call that was refused did not count."""
     for status in ("bad", 200):
