@@ -1,8 +1,11 @@
 """Writes to wsgi.errors, stdout, stderr in the ways the path names."""
 
+import io
 import logging
+import os
 import sys
 import threading
+import traceback
 import warnings
 from urllib.parse import unquote
 
@@ -82,6 +85,63 @@ def threads(environ, text):
         thread.start()
     for thread in started:
         thread.join()
+
+
+def own_buffer(environ, text):
+    """All that a text stream has beside write()."""
+    errors = environ["wsgi.errors"]
+    errors.buffer.write(memoryview(text.encode()))
+    errors.buffer.writelines([b" and", bytearray(b" more\n")])
+    errors.flush()
+    print(errors.writable(), errors.readable(), errors.isatty(), errors.closed, errors.encoding,
+          file=errors)
+
+
+def wrong(environ, text):
+    """What a text stream does not take."""
+    for bad in (b"bytes", None, 5, [b"bytes"]):
+        for method in ("write", "writelines"):
+            try:
+                getattr(environ["wsgi.errors"], method)(bad)
+            except TypeError:
+                environ["wsgi.errors"].write("TypeError ")
+
+
+def numbered(environ, text):
+    """A descriptor, if there is one, is that of the error log: never of nginx's sockets."""
+    try:
+        os.write(environ["wsgi.errors"].fileno(), b"")
+        environ["wsgi.errors"].write("valid")
+    except (AttributeError, io.UnsupportedOperation):
+        environ["wsgi.errors"].write("absent")
+
+
+def shared(environ, text):
+    """Threads that write lines to the stream of one request, at the same time."""
+    errors, barrier = environ["wsgi.errors"], threading.Barrier(8)
+
+    def work(number):
+        barrier.wait()
+        for count in range(20):
+            errors.write(f"{text} {number} {count} {'.' * 200}\n")
+
+    started = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+
+
+def handled(environ, text):
+    """logging and tracebacks to the stream of the request."""
+    handler = logging.StreamHandler(environ["wsgi.errors"])
+    logger = logging.Logger("own")
+    logger.addHandler(handler)
+    try:
+        raise KeyError(text)
+    except KeyError:
+        logger.exception("caught")
+        traceback.print_exc(file=environ["wsgi.errors"])
 
 
 def keep(environ, text):
