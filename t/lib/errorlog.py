@@ -57,12 +57,12 @@ class ErrorLog:
         """An alarming line that this test may cause."""
         self.allowed.append(pattern)
 
-    def alerts(self):
+    def alerts(self, start=0):
         """Alarming lines nobody asked for."""
         fine = self.required + self.allowed
         return [
             line
-            for line in self.lines()
+            for line in self.lines(start)
             if ALARMS.search(line) and not any(re.search(pattern, line) for pattern in fine)
         ]
 
