@@ -161,6 +161,14 @@ def test_only_get_exists_in_http_0_9(site):
     assert len(site.events("called")) == before
 
 
+def test_a_server_that_nobody_has_named_has_a_name_yet(site):
+    with site.connect(site.ports["PORT3"]) as client:
+        client.send(b"PROXY UNKNOWN\r\n" + http.build("GET", "/", version="1.0"))
+        found = environ(client.read_response())
+    assert found["SERVER_NAME"] == "localhost"
+    assert (found["REMOTE_ADDR"], found["SERVER_PORT"]) == ("127.0.0.1", str(site.ports["PORT3"]))
+
+
 def test_the_peer_of_an_http_2_stream_is_that_of_its_connection(site):
     with h2client.H2Connection(site.ports["PORT2"]) as client:
         ours = client.raw.sock.getsockname()
