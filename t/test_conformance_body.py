@@ -81,6 +81,20 @@ def test_close_runs_once_where_there_is_no_body(site, proto, status, kind):
     assert len(site.events("close")) == before + 1
 
 
+@pytest.mark.parametrize("kind", ["generator", "iterator"])
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_close_runs_once_when_a_client_of_http_1_0_leaves(site, kind, leave):
+    before = len(site.events("close"))
+    endless = Expr("__import__('itertools').repeat(b'x' * 10000)")
+    client = site.connect()
+    client.send(http.build("GET", respond(body=endless, kind=kind), version="1.0"))
+    client.read_exactly(50_000)
+    getattr(client, leave)()
+    until(lambda: len(site.events("close")) > before, what="close()")
+    site.barrier()
+    assert len(site.events("close")) == before + 1
+
+
 @pytest.mark.parametrize("path", ["/raise", "/raise_iterating"])
 @pytest.mark.parametrize("name", ["ValueError", "SystemExit", "KeyboardInterrupt", "GeneratorExit",
                                   "RecursionError", "MemoryError", "Custom"])

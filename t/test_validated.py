@@ -49,7 +49,7 @@ REQUESTS = {
     ],
     "stream:fast": [("GET", "?5", {}, b"", None), ("HEAD", "?100000", {}, b"", b"")],
     "stream:fast_writes": [("GET", "?5", {}, b"", None)],
-    "stream:burst": [("GET", "", {}, b"", None)],
+    "stream:burst": [("HEAD", "", {}, b"", b"")],
     "stream:parts": [("GET", "", {}, b"", b"onetwothree")],
     "stream:writes": [("GET", "", {}, b"", b"onetwothree")],
     "stream:head_later": [("GET", "", {}, b"", b"two")],

@@ -47,7 +47,8 @@ def zipped(environ):
 
 
 def russian(environ):
-    return "200 OK", [("Content-Type", "text/html; charset=koi8-r")], ["да нет".encode("koi8-r")]
+    headers = [("Content-Type", "text/html; charset=koi8-r")]
+    return "200 OK", headers, ["да нет".encode("koi8-r")]
 
 
 def bare_russian(environ):
