@@ -151,6 +151,7 @@ pub unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) 
             }
             b"etag" => (*out).etag = header,
             b"expires" => (*out).expires = header,
+            b"link" => return (*out).link.append((*r).pool, header),
             b"cache-control" => return (*out).cache_control.append((*r).pool, header),
             b"accept-ranges" => (*out).accept_ranges = header,
             b"content-range" => (*out).content_range = header,

@@ -8,7 +8,7 @@ use std::fmt;
 
 use ngx::ffi::{
     NGX_HTTP_GATEWAY_TIME_OUT, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ALERT, NGX_LOG_ERR,
-    NGX_LOG_INFO, NGX_LOG_NOTICE, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_uint_t,
+    NGX_LOG_INFO, NGX_LOG_WARN, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
@@ -20,7 +20,7 @@ pub fn level(level: Level) -> ngx_uint_t {
     let level = match level {
         Level::Alert => NGX_LOG_ALERT,
         Level::Error => NGX_LOG_ERR,
-        Level::Notice => NGX_LOG_NOTICE,
+        Level::Warn => NGX_LOG_WARN,
         Level::Info => NGX_LOG_INFO,
     };
     level as ngx_uint_t

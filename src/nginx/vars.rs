@@ -13,6 +13,7 @@ use ngx::http::{HttpModule, NgxHttpCoreModule};
 
 use super::conf::{LocConf, MainConf, Param};
 use crate::wsgi::error::VarsError;
+use crate::wsgi::fields::Fields;
 use crate::wsgi::vars::{Vars, VarsWriter, header_byte};
 
 /// Writes the vars of one request.
@@ -29,16 +30,16 @@ impl Writer<'_> {
         }
         self.block.push(name, value)
     }
+}
 
-    /// True if a wsgi_param is named as this header would be.
-    fn replaces_header(&self, header: &[u8]) -> bool {
-        self.params.iter().any(|param| {
-            param
-                .name
-                .strip_prefix(b"HTTP_")
-                .is_some_and(|name| name.iter().copied().eq(header.iter().map(|b| header_byte(*b))))
-        })
-    }
+/// True if a wsgi_param is named as this header would be.
+fn replaces_header(params: &[Param], header: &[u8]) -> bool {
+    params.iter().any(|param| {
+        param
+            .name
+            .strip_prefix(b"HTTP_")
+            .is_some_and(|name| name.iter().copied().eq(header.iter().map(|b| header_byte(*b))))
+    })
 }
 
 /// All vars of `r`. `body`: length of the body; `path`: SCRIPT_NAME and PATH_INFO.
@@ -54,30 +55,31 @@ pub unsafe fn request_vars(
     body: u64,
 ) -> Result<Vars, VarsError> {
     // SAFETY: the caller's request.
-    let headers = unsafe { headers(r) };
-    let size: usize = headers.iter().map(|h| h.key.len + h.value.len + b"HTTP_".len() + 6).sum();
-    let mut w = Writer { block: VarsWriter::with_capacity(size + 1024), params: conf.params() };
+    let fields = unsafe { fields(r) };
+    let block = VarsWriter::with_capacity(fields.size() + 1024);
+    let mut w = Writer { block, params: conf.params() };
     // SAFETY: the caller's request.
     unsafe {
         put_request(&mut w, r, main, path)?;
         put_body(&mut w, r, body)?;
         put_peers(&mut w, r)?;
-        put_headers(&mut w, r, &headers)?;
+        put_fields(&mut w, r, fields)?;
         put_params(&mut w, r)?;
     }
     Ok(w.block.finish())
 }
 
-/// The client's headers, in order.
-unsafe fn headers<'a>(r: *mut ngx_http_request_t) -> Vec<&'a ngx_table_elt_t> {
-    let mut all = Vec::with_capacity(32);
+/// The client's header fields, in order.
+unsafe fn fields<'a>(r: *mut ngx_http_request_t) -> Fields<'a> {
+    let mut all = Fields::with_capacity(32);
     // SAFETY: the list holds ngx_table_elt_t's that live as long as the request.
     unsafe {
         let mut part: *const ngx_list_part_t = &raw const (*r).headers_in.headers.part;
         while !part.is_null() {
             let elements: *const ngx_table_elt_t = (*part).elts.cast();
-            if (*part).nelts > 0 {
-                all.extend(std::slice::from_raw_parts(elements, (*part).nelts));
+            for n in 0..(*part).nelts {
+                let header = &*elements.add(n);
+                all.push(header.key.as_bytes(), header.value.as_bytes());
             }
             part = (*part).next;
         }
@@ -183,67 +185,22 @@ fn port(port: u16) -> Vec<u8> {
     if port == 0 { Vec::new() } else { port.to_string().into_bytes() }
 }
 
-/// Headers of which a second one would change the meaning of the first if they were joined.
-const SINGLE: [&[u8]; 4] = [b"authorization", b"host", b"if-modified-since", b"range"];
-/// Headers that reach the application under another name, or never.
-const HIDDEN: [&[u8]; 4] = [b"content-length", b"content-type", b"transfer-encoding", b"proxy"];
-
-/// HTTP_*: repeated headers are joined, as nginx 1.23 and later do by themselves.
-unsafe fn put_headers(
+/// HTTP_*. The host of the request target stands for that of the field.
+unsafe fn put_fields(
     w: &mut Writer<'_>,
     r: *mut ngx_http_request_t,
-    headers: &[&ngx_table_elt_t],
+    fields: Fields<'_>,
 ) -> Result<(), VarsError> {
     // SAFETY: the caller's request.
     let target_host = unsafe { host_of_target(r) };
-    if let Some(host) = target_host.filter(|_| !w.replaces_header(b"host")) {
+    if let Some(host) = target_host.filter(|_| !replaces_header(w.params, b"host")) {
         w.block.push(b"HTTP_HOST", host)?;
     }
-    for (n, header) in headers.iter().enumerate() {
-        let name = header.key.as_bytes();
-        let is = |known: &&[u8]| name.eq_ignore_ascii_case(known);
-        if HIDDEN.iter().any(is)
-            || w.replaces_header(name)
-            || (target_host.is_some() && is(&&b"host"[..]))
-            || is_shadowed(name, headers)
-            || headers[..n].iter().any(|earlier| same_name(earlier, header))
-        {
-            continue;
-        }
-        let later = || headers[n + 1..].iter().filter(|later| same_name(later, header));
-        if later().next().is_none() || SINGLE.iter().any(is) {
-            w.block.push_header(name, header.value.as_bytes())?;
-            continue;
-        }
-        let separator: &[u8] = if is(&&b"cookie"[..]) { b"; " } else { b", " };
-        let mut joined = header.value.as_bytes().to_vec();
-        for header in later() {
-            joined.extend_from_slice(separator);
-            joined.extend_from_slice(header.value.as_bytes());
-        }
-        w.block.push_header(name, &joined)?;
-    }
-    Ok(())
-}
-
-fn same_name(a: &ngx_table_elt_t, b: &ngx_table_elt_t) -> bool {
-    // nginx's hash of the lower-case name first.
-    a.hash == b.hash && a.key.as_bytes().eq_ignore_ascii_case(b.key.as_bytes())
-}
-
-/// X_User never overrides X-User (CVE-2015-7519, CVE-2024-45614); nginx passes the former only
-/// with underscores_in_headers.
-fn is_shadowed(name: &[u8], headers: &[&ngx_table_elt_t]) -> bool {
-    fn cgi(name: &[u8]) -> impl Iterator<Item = u8> + '_ {
-        name.iter().map(|b| header_byte(*b))
-    }
-    let underscores = |name: &[u8]| name.iter().filter(|b| **b == b'_').count();
-    let mine = underscores(name);
-    mine > 0
-        && headers.iter().any(|other| {
-            let other = other.key.as_bytes();
-            other.len() == name.len() && underscores(other) < mine && cgi(other).eq(cgi(name))
-        })
+    let Writer { block, params } = w;
+    fields.write(block, |name| {
+        replaces_header(params, name)
+            || (target_host.is_some() && name.eq_ignore_ascii_case(b"host"))
+    })
 }
 
 /// The host of an absolute-form request target, with its port: it wins over the Host header

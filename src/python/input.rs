@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memchr::memchr;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
 
@@ -136,8 +136,11 @@ impl Input {
             2 => len,
             _ => return Err(PyValueError::new_err(format!("invalid whence {whence}"))),
         };
-        base.checked_add_signed(offset)
-            .ok_or_else(|| PyValueError::new_err(format!("negative seek position {offset}")))
+        let base = i64::try_from(base).unwrap_or(i64::MAX);
+        let too_far = || PyOverflowError::new_err("seek position is too large");
+        let target = base.checked_add(offset).ok_or_else(too_far)?;
+        u64::try_from(target)
+            .map_err(|_| PyValueError::new_err(format!("negative seek position {target}")))
     }
 }
 

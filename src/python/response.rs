@@ -118,6 +118,7 @@ impl Response {
         if !self.started {
             return Err(Refused::NoHead);
         }
+        self.warn_of_body(py);
         self.send_head();
         let len = self.left.map_or(rest, |left| left.min(rest));
         if self.bodyless || len == 0 {
@@ -142,6 +143,7 @@ impl Response {
         if !self.started {
             return Err(Refused::NoHead);
         }
+        self.warn_of_body(py);
         self.send_head();
         if self.bodyless || self.overrun {
             return Ok(Wanted::Nothing);
@@ -149,6 +151,16 @@ impl Response {
         let chunk = self.within_length(py, chunk);
         self.send_pieces(py, chunk, more).map_err(Refused::Cancelled)?;
         Ok(if self.overrun { Wanted::Nothing } else { Wanted::More })
+    }
+
+    /// Before the head is sent for a chunk: one that nobody will get is worth a word.
+    fn warn_of_body(&self, py: Python<'_>) {
+        if let Some(head) = &self.head
+            && !(self.head_only || head.allows_body() || head.is_redirect())
+        {
+            let line = format!("application returned a body with status {}", head.code());
+            log::record(py, Some(self.sender.id()), Level::Warn, line);
+        }
     }
 
     fn send_head(&mut self) {

@@ -50,7 +50,8 @@ impl ResponseHead {
         })
     }
 
-    /// Appends one header. Content-Length is kept apart, see [`Self::content_length`].
+    /// Appends one header. Content-Length is kept apart, see [`Self::content_length`]. White space
+    /// around a value is none of it, and malformed in HTTP/2 (RFC 9110 section 5.5).
     pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         check_name(name)?;
         check_value(name, value)?;
@@ -61,6 +62,7 @@ impl ResponseHead {
             self.content_length = Some(parse_content_length(value)?);
             return Ok(());
         }
+        let value = value.trim_ascii();
         self.redirect |= name.eq_ignore_ascii_case(b"x-accel-redirect");
         self.block.extend_from_slice(name);
         self.block.extend_from_slice(value);
@@ -106,6 +108,11 @@ impl ResponseHead {
     /// Length of the body in bytes, if it is known.
     pub fn content_length(&self) -> Option<u64> {
         self.content_length
+    }
+
+    /// nginx is sent elsewhere for the body, by X-Accel-Redirect.
+    pub fn is_redirect(&self) -> bool {
+        self.redirect
     }
 
     /// False for the codes that never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5), and

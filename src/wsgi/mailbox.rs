@@ -18,7 +18,8 @@ pub enum Level {
     Alert,
     /// The application's: tracebacks, `wsgi.errors`, stderr, stdout.
     Error,
-    Notice,
+    /// The application's doing, and harmless.
+    Warn,
     Info,
 }
 

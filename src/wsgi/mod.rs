@@ -13,6 +13,7 @@ pub mod application;
 pub mod body;
 pub mod error;
 pub mod exchange;
+pub mod fields;
 pub mod fork;
 pub mod head;
 pub mod host;

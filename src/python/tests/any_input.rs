@@ -1,8 +1,7 @@
 //! `wsgi.input` against `io.BytesIO` on the same bytes. PEP 3333, "Input and Error Streams".
 //!
-//! Left out is where the two differ: a seek in front of the start (BytesIO goes to the start), a
-//! position above 2^63-1 (BytesIO refuses it), and calls of `read1` and `readinto` for more than
-//! 1 MiB.
+//! Left out is where the two differ: a seek in front of the start (BytesIO goes to the start),
+//! and calls of `read1` and `readinto` for more than 1 MiB.
 
 use std::sync::OnceLock;
 

@@ -66,6 +66,9 @@ fn positions() {
         "assert i.seek(100) == 100 and i.read() == b'' and i.readline() == b'' and i.seek(3) == 3 and i.readline() == b'bb\\n'",
     );
     check(
+        "i.seek(2**62)\ntry: i.seek(2**62, 1)\nexcept OverflowError: pass\nelse: raise AssertionError",
+    );
+    check(
         "for bad in ((-1,), (0, 9), (-9, 2)):\n    try: i.seek(*bad)\n    except ValueError: pass\n    else: raise AssertionError(bad)",
     );
     check(

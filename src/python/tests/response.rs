@@ -2,6 +2,7 @@
 
 use super::{app, get, head, request, with_vars};
 use crate::wsgi::error::Failure;
+use crate::wsgi::mailbox::Level;
 
 #[test]
 fn a_list_goes_out_with_its_length() {
@@ -209,7 +210,9 @@ fn codes_without_a_body_have_none() {
         let got = get(&format!(
             "def application(e, s):\n    ok(s, status='{status}')(b'x'); return [b'abc']"
         ));
-        got.is_clean();
+        assert_eq!(got.end, Some(Ok(())));
+        let warning = format!("application returned a body with status {}", &status[..3]);
+        assert_eq!(got.log, [(Level::Warn, warning)]);
         assert_eq!((got.body().as_str(), got.length()), ("", None), "{status}");
     }
     let got = get(

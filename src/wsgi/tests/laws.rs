@@ -80,7 +80,8 @@ pub fn a_head_is_what_was_asked_for(status: &[u8], fields: &[(&[u8], &[u8])]) {
         if good && is_length {
             length = content_length(value);
         } else if good {
-            kept.push((name, value));
+            // White space around a value is none of it.
+            kept.push((name, value.trim_ascii()));
         }
     }
     assert_eq!(head.status(), status);
@@ -113,7 +114,7 @@ fn is_the_same_on_the_wire(head: &ResponseHead) {
         let text = line();
         let colon = text.iter().position(|b| *b == b':').expect("a colon");
         let got = (&text[..colon], text[colon + 1..].trim_ascii());
-        assert_eq!(got, (field.0, field.1.trim_ascii()));
+        assert_eq!(got, *field);
     }
     assert_eq!(line(), b"");
     assert!(lines.eq([&b""[..]]), "more than the head: {wire:?}");
