@@ -31,14 +31,17 @@ const KEPT: [&[u8]; 6] = [
     b"accept-ranges",
 ];
 
-/// Whether the header is one of them; `name` is in lower case.
+const REDIRECT: &[u8] = b"x-accel-redirect";
+const LIMIT_RATE: &[u8] = b"x-accel-limit-rate";
+const CHARSET: &[u8] = b"x-accel-charset";
+const ALL: [&[u8]; 5] = [REDIRECT, LIMIT_RATE, CHARSET, b"x-accel-buffering", b"x-accel-expires"];
+
+/// Whether the header is one of them.
 pub fn is_accel(name: &[u8]) -> bool {
-    name.strip_prefix(b"x-accel-").is_some_and(|rest| {
-        matches!(rest, b"redirect" | b"limit-rate" | b"charset" | b"buffering" | b"expires")
-    })
+    ALL.iter().any(|accel| name.eq_ignore_ascii_case(accel))
 }
 
-/// Obeys X-Accel-Limit-Rate and X-Accel-Charset; `name` is in lower case. False without memory.
+/// Obeys X-Accel-Limit-Rate and X-Accel-Charset. False without memory.
 ///
 /// # Safety
 ///
@@ -46,23 +49,19 @@ pub fn is_accel(name: &[u8]) -> bool {
 pub unsafe fn obey(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> bool {
     // SAFETY: the caller's request; the string and its holder are in its pool.
     unsafe {
-        match name {
-            b"x-accel-limit-rate" => {
-                let rate = ngx_atoi(value.as_ptr().cast_mut(), value.len());
-                if rate != NGX_ERROR as ngx_int_t {
-                    (*r).limit_rate = rate as usize;
-                    (*r).set_limit_rate_set(1);
-                }
+        if name.eq_ignore_ascii_case(LIMIT_RATE) {
+            let rate = ngx_atoi(value.as_ptr().cast_mut(), value.len());
+            if rate != NGX_ERROR as ngx_int_t {
+                (*r).limit_rate = rate as usize;
+                (*r).set_limit_rate_set(1);
             }
-            b"x-accel-charset" => {
-                let charset: *mut ngx_str_t = ngx_palloc((*r).pool, size_of::<ngx_str_t>()).cast();
-                let (false, Some(value)) = (charset.is_null(), copy(r, value)) else {
-                    return false;
-                };
-                *charset = value;
-                (*r).headers_out.override_charset = charset;
-            }
-            _ => (),
+        } else if name.eq_ignore_ascii_case(CHARSET) {
+            let charset: *mut ngx_str_t = ngx_palloc((*r).pool, size_of::<ngx_str_t>()).cast();
+            let (false, Some(value)) = (charset.is_null(), copy(r, value)) else {
+                return false;
+            };
+            *charset = value;
+            (*r).headers_out.override_charset = charset;
         }
         true
     }
@@ -76,8 +75,11 @@ pub unsafe fn obey(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> boo
 ///
 /// As [`super::response::advance`].
 pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
-    let target = head.fields().find(|(name, _)| name.eq_ignore_ascii_case(b"x-accel-redirect"));
-    let Some((_, target)) = target else {
+    if !head.is_redirect() {
+        return false;
+    }
+    let mut fields = head.fields();
+    let Some((_, target)) = fields.find(|(name, _)| name.eq_ignore_ascii_case(REDIRECT)) else {
         return false;
     };
     // SAFETY: the request is live until it is finalized, which is the last thing done to it.
@@ -89,9 +91,8 @@ pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
             return true;
         }
         for (name, value) in head.fields() {
-            let lower = name.to_ascii_lowercase();
-            let kept = KEPT.contains(&&lower[..]) && !set_header(r, name, value);
-            if kept || !obey(r, &lower, value) {
+            let kept = KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept));
+            if (kept && !set_header(r, name, value)) || !obey(r, name, value) {
                 finish(context, INTERNAL_ERROR);
                 return true;
             }

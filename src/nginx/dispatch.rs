@@ -5,7 +5,6 @@
 //! Runs on: event loop, unless said otherwise.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use super::{log, process, refuse, response};
 use crate::wsgi::application::Hosted;
 use crate::wsgi::host::{Settings, SharedHost};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
+use crate::wsgi::numbers::NumberMap;
 use crate::wsgi::queue::{Full, Job, RequestQueue, Summons};
 use crate::wsgi::runner::Runners;
 
@@ -39,7 +39,7 @@ pub struct Worker {
     pub multiprocess: bool,
     apps: Vec<Arc<Hosted>>,
     pools: Vec<(*mut ngx_thread_pool_t, &'static CheckTimer)>,
-    exchanges: RefCell<HashMap<ExchangeId, *mut Context>>,
+    exchanges: RefCell<NumberMap<*mut Context>>,
     next_id: Cell<ExchangeId>,
     spare: Cell<Vec<Mail>>,
 }

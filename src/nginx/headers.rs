@@ -129,11 +129,11 @@ pub unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) 
     // SAFETY: as `send_head`.
     unsafe {
         let out = &raw mut (*r).headers_out;
-        let lower = name.to_ascii_lowercase();
-        if accel::is_accel(&lower) {
-            return accel::obey(r, &lower, value);
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        if accel::is_accel(name) {
+            return accel::obey(r, name, value);
         }
-        if lower == b"content-type" {
+        if is(b"content-type") {
             let Some(value) = copy(r, value) else {
                 return false;
             };
@@ -142,22 +142,22 @@ pub unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) 
         let Some(header) = push_header(r, name, value) else {
             return false;
         };
-        match &lower[..] {
-            b"server" => (*out).server = header,
-            b"date" => (*out).date = header,
-            b"last-modified" => {
+        // Not Location: nginx would make a relative one absolute.
+        match name.len() {
+            4 if is(b"link") => return (*out).link.append((*r).pool, header),
+            4 if is(b"date") => (*out).date = header,
+            4 if is(b"etag") => (*out).etag = header,
+            6 if is(b"server") => (*out).server = header,
+            7 if is(b"expires") => (*out).expires = header,
+            13 if is(b"accept-ranges") => (*out).accept_ranges = header,
+            13 if is(b"content-range") => (*out).content_range = header,
+            13 if is(b"cache-control") => return (*out).cache_control.append((*r).pool, header),
+            13 if is(b"last-modified") => {
                 (*out).last_modified = header;
                 (*out).last_modified_time = ngx_parse_http_time((*header).value.data, value.len());
             }
-            b"etag" => (*out).etag = header,
-            b"expires" => (*out).expires = header,
-            b"link" => return (*out).link.append((*r).pool, header),
-            b"cache-control" => return (*out).cache_control.append((*r).pool, header),
-            b"accept-ranges" => (*out).accept_ranges = header,
-            b"content-range" => (*out).content_range = header,
-            b"content-encoding" => (*out).content_encoding = header,
-            b"www-authenticate" => (*out).www_authenticate = header,
-            // Not Location: nginx would make a relative one absolute.
+            16 if is(b"content-encoding") => (*out).content_encoding = header,
+            16 if is(b"www-authenticate") => (*out).www_authenticate = header,
             _ => (),
         }
         true

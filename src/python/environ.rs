@@ -1,7 +1,7 @@
 //! Builds the environ dict of a request from its vars.
 //!
-//! Used by `call` for every request, so it is lean: what never changes is copied from a prototype,
-//! and the names that requests have in common are made into a str once.
+//! Used by `call` for every request, so it is lean: requests with the names of earlier ones copy a
+//! dict (`shapes`), others copy what never changes and look for the str of each name.
 //! Runs on: pool thread. PEP 3333, "environ Variables", "Unicode Issues".
 
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ use super::errors::LogStream;
 use super::ffi;
 use super::file_wrapper::FileWrapper;
 use super::input::Input;
+use super::shapes::{self, Shapes};
 
 /// Names kept at most: clients choose the names of headers.
 const MAX_NAMES: usize = 1024;
@@ -29,6 +30,8 @@ pub struct EnvironMaker {
     /// By multithread and multiprocess.
     prototypes: [[Py<PyDict>; 2]; 2],
     names: RwLock<HashMap<Box<[u8]>, Py<PyString>>>,
+    /// By multithread; multiprocess is the same for all requests of a worker.
+    shapes: [Shapes; 2],
 }
 
 impl EnvironMaker {
@@ -40,6 +43,7 @@ impl EnvironMaker {
                 [of(true, false)?, of(true, true)?],
             ],
             names: RwLock::default(),
+            shapes: Default::default(),
         })
     }
 
@@ -52,24 +56,39 @@ impl EnvironMaker {
         input: &Bound<'py, Input>,
         errors: &Bound<'py, LogStream>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let prototype =
-            &self.prototypes[usize::from(flags.multithread)][usize::from(flags.multiprocess)];
-        let environ = prototype.bind(py).copy()?;
+        let shapes = &self.shapes[usize::from(flags.multithread)];
+        let number = shapes::number(vars);
+        let shape = shapes.find(number, vars);
+        let environ = match &shape {
+            Some(shape) => shape.environ(py)?,
+            None => self.base(py, flags).copy()?,
+        };
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         environ.set_item(intern!(py, "wsgi.errors"), errors)?;
-        let scheme = self.set_vars(&environ, vars)?;
-        let scheme = match scheme {
-            Scheme::Https => intern!(py, "https"),
-            Scheme::Http => intern!(py, "http"),
-        };
+        let scheme = if is_secure(vars) { intern!(py, "https") } else { intern!(py, "http") };
         environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
+        match shape {
+            Some(shape) => shape.set_vars(&environ, vars)?,
+            None => {
+                self.set_vars(&environ, vars)?;
+                if shapes.is_wanted(number, vars) {
+                    let key = |name: &[u8]| self.known(py, name);
+                    shapes.learn(number, vars, self.base(py, flags), key)?;
+                }
+            }
+        }
         Ok(environ)
     }
 
-    fn set_vars(&self, environ: &Bound<'_, PyDict>, vars: &Vars) -> PyResult<Scheme> {
+    /// The environ without vars.
+    fn base<'a, 'py>(&'a self, py: Python<'py>, flags: Flags) -> &'a Bound<'py, PyDict> {
+        let [multithread, multiprocess] = [flags.multithread, flags.multiprocess].map(usize::from);
+        self.prototypes[multithread][multiprocess].bind(py)
+    }
+
+    fn set_vars(&self, environ: &Bound<'_, PyDict>, vars: &Vars) -> PyResult<()> {
         let py = environ.py();
         let mut new = Vec::new();
-        let mut scheme = Scheme::Http;
         {
             // Nothing in this block runs Python code or lets go of the interpreter.
             let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
@@ -83,13 +102,17 @@ impl EnvironMaker {
                     environ.set_item(&key, text)?;
                     new.push((name, key));
                 }
-                scheme = scheme.after(name, value);
             }
         }
         if !new.is_empty() {
             self.remember(new);
         }
-        Ok(scheme)
+        Ok(())
+    }
+
+    fn known(&self, py: Python<'_>, name: &[u8]) -> Option<Py<PyString>> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.get(name).map(|key| key.clone_ref(py))
     }
 
     fn remember(&self, new: Vec<(&[u8], Bound<'_, PyString>)>) {
@@ -102,24 +125,15 @@ impl EnvironMaker {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Scheme {
-    Http,
-    Https,
-}
-
-impl Scheme {
-    /// HTTPS=on and its kin, or REQUEST_SCHEME, make it https.
-    fn after(self, name: &[u8], value: &[u8]) -> Self {
-        let secure = match name {
-            b"HTTPS" => [&b"on"[..], b"1", b"https", b"true"]
-                .iter()
-                .any(|secure| value.eq_ignore_ascii_case(secure)),
-            b"REQUEST_SCHEME" => value.eq_ignore_ascii_case(b"https"),
-            _ => false,
-        };
-        if secure { Self::Https } else { self }
-    }
+/// HTTPS=on and its kin, or REQUEST_SCHEME, make it https.
+fn is_secure(vars: &Vars) -> bool {
+    vars.iter().any(|(name, value)| match name {
+        b"HTTPS" => [&b"on"[..], b"1", b"https", b"true"]
+            .iter()
+            .any(|secure| value.eq_ignore_ascii_case(secure)),
+        b"REQUEST_SCHEME" => value.eq_ignore_ascii_case(b"https"),
+        _ => false,
+    })
 }
 
 fn prototype(py: Python<'_>, multithread: bool, multiprocess: bool) -> PyResult<Py<PyDict>> {

@@ -19,6 +19,7 @@ mod layout;
 mod lines;
 mod log;
 mod response;
+mod shapes;
 mod start_response;
 
 pub use interpreter::start;

@@ -18,6 +18,7 @@ pub mod fork;
 pub mod head;
 pub mod host;
 pub mod mailbox;
+pub mod numbers;
 pub mod queue;
 pub mod request;
 pub mod runner;

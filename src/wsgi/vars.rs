@@ -6,13 +6,11 @@
 //! apply inside a process.
 //! Runs on: either.
 
-use bytes::Bytes;
-
 use super::error::VarsError;
 
 /// A complete block. Only [`VarsWriter`] makes one, so reading it cannot fail.
-#[derive(Debug, Clone, Default)]
-pub struct Vars(Bytes);
+#[derive(Debug, Default)]
+pub struct Vars(Vec<u8>);
 
 impl Vars {
     /// Names and values in the order they were written; a name may be there twice.
@@ -95,7 +93,7 @@ impl VarsWriter {
 
     /// The finished block.
     pub fn finish(self) -> Vars {
-        Vars(Bytes::from(self.block))
+        Vars(self.block)
     }
 }
 
