@@ -37,16 +37,8 @@ def test_the_whole_says_that_it_has_ranges(site, proto, kind, body, headers):
     assert response.header("Accept-Ranges") == "bytes"
 
 
-def test_several_ranges_of_one_chunk_are_multipart(site):
-    response = site.get(respond(body=[b"0123456789"], headers=RANGES),
-                        headers={"Range": "bytes=0-1,9-9"})
-    assert response.status == 206 and response.complete
-    assert response.header("Content-Type").startswith("multipart/byteranges; boundary=")
-    assert b"\r\n\r\n01\r\n" in response.body and b"\r\n\r\n9\r\n" in response.body
-
-
-@pytest.mark.parametrize("kind,body,headers", KNOWN[1:])
-def test_several_ranges_of_several_chunks_are_not_tried(site, kind, body, headers):
+@pytest.mark.parametrize("kind,body,headers", KNOWN)
+def test_several_ranges_are_for_files_only(site, kind, body, headers):
     response = site.get(respond(kind=kind, body=body, headers=headers),
                         headers={"Range": "bytes=0-1,9-9"})
     assert (response.status, response.body) == (200, BODY)

@@ -226,6 +226,7 @@ impl Worker {
                 // SAFETY: as the caller says.
                 Mail::Log(record) => unsafe { self.write_log(cycle, &record) },
                 Mail::Check(pool) => self.check(pool),
+                Mail::Tidy => drop(self.push(0, Job::Tidy, usize::MAX)),
                 Mail::RunnerLeft => (),
             }
         }

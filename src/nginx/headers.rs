@@ -17,13 +17,12 @@ use super::accel;
 
 use crate::wsgi::head::ResponseHead;
 
-/// Copies the head into headers_out and sends it through nginx's header filters. `whole`: the
-/// body follows at once and in one buffer, as multipart ranges need it.
+/// Copies the head into headers_out and sends it through nginx's header filters.
 ///
 /// # Safety
 ///
 /// `r` is a live request whose head has not been sent.
-pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead, whole: bool) -> ngx_int_t {
+pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_int_t {
     // SAFETY: as `advance`; the head has been checked, all strings are copied into r's pool.
     unsafe {
         let out = &raw mut (*r).headers_out;
@@ -45,7 +44,7 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead, whole: 
                 return NGX_ERROR as ngx_int_t;
             }
         }
-        allow_ranges(r, head, whole);
+        allow_ranges(r, head);
         ngx_http_send_header(r)
     }
 }
@@ -53,7 +52,7 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead, whole: 
 /// nginx may send parts of what has a known length (RFC 9110 section 14): of a file unless the
 /// application forbids it, of anything else if the application says that it has ranges. Only
 /// a response with status 200 is ever cut, so an application's own 206 stays as it is.
-unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead, whole: bool) {
+unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead) {
     // SAFETY: as `send_head`.
     unsafe {
         let out = &raw mut (*r).headers_out;
@@ -67,7 +66,8 @@ unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead, whole: b
             return;
         }
         (*r).set_allow_ranges(1);
-        (*r).set_single_range(u32::from(!whole));
+        // Several ranges need the whole body in one buffer.
+        (*r).set_single_range(u32::from(!head.is_file()));
         if !(*out).accept_ranges.is_null() {
             // The range filter has one of its own.
             (*(*out).accept_ranges).hash = 0;

@@ -51,8 +51,7 @@ pub unsafe fn advance(context: *mut Context) {
             if accel::redirect(context, &head) {
                 return;
             }
-            let whole = end.is_some() && chunks.len() <= 1;
-            let rc = send_head(r, &head, whole);
+            let rc = send_head(r, &head);
             if rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || (*r).header_only() != 0 {
                 return finish(context, rc);
             }

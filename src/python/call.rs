@@ -165,7 +165,7 @@ impl<'py> Call<'py> {
         let Ok(chunk) = item.cast::<PyBytes>() else {
             return Err(Broken::Protocol(wrong_item("application yielded", item)));
         };
-        let sent = self.response(|response| response.send(self.py, chunk.as_bytes(), more))?;
+        let sent = self.response(|response| response.send(chunk, more))?;
         sent.map_err(Broken::from)
     }
 

@@ -10,8 +10,8 @@ use std::os::fd::FromRawFd;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 use pyo3::types::string::PyStringData;
+use pyo3::types::{PyBytes, PyString};
 
 /// A str with one character for each byte.
 pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
@@ -42,6 +42,16 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
 pub fn leave_forked_child() -> ! {
     // SAFETY: _exit takes any number, touches no memory of ours and does not return.
     unsafe { libc::_exit(70) }
+}
+
+/// The content of a bytes object and a reference that keeps it there: the slice must not be used
+/// any more when that has been dropped.
+pub fn share(object: &Bound<'_, PyBytes>) -> (&'static [u8], Py<PyBytes>) {
+    let bytes = object.as_bytes();
+    // SAFETY: a bytes object is immutable and stays where it is as long as it is referred to, which
+    // the caller sees to.
+    let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
+    (bytes, object.clone().unbind())
 }
 
 /// A descriptor of its own for the open file behind `fd`, closed in children (close-on-exec).

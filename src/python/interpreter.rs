@@ -25,7 +25,7 @@ use crate::wsgi::target::Target;
 use super::app::PythonApplication;
 use super::errors::{LogStream, Std};
 use super::layout::Layout;
-use super::{exception, log};
+use super::{exception, lent, log};
 
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
@@ -169,7 +169,12 @@ impl Host for Interpreter {
         Python::attach(|py| py.detach(wait));
     }
 
+    fn tidy(&self) {
+        lent::take_back();
+    }
+
     fn exit(&self) {
+        lent::take_back();
         Python::attach(|py| {
             if let Err(err) = leave(py) {
                 exception::log(py, None, "at exit:", &err);

@@ -29,6 +29,11 @@ pub fn open(mailbox: Arc<Mailbox>) {
     let _ = SINK.set(Sink { mailbox, event_loop: thread::current().id() });
 }
 
+/// Where mail for the event loop goes; none in a process that has not been opened for it.
+pub fn mailbox() -> Option<&'static Mailbox> {
+    SINK.get().map(|sink| &*sink.mailbox)
+}
+
 /// Logs one line as it is; it must be free of control characters, see [`text`].
 pub fn record(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, line: String) {
     if fork::is_child() {

@@ -16,6 +16,7 @@ mod file_wrapper;
 mod input;
 mod interpreter;
 mod layout;
+mod lent;
 mod lines;
 mod log;
 mod response;

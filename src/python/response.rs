@@ -9,6 +9,7 @@ use std::fs::File;
 
 use bytes::Bytes;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::wsgi::body::Segment;
 use crate::wsgi::error::{Cancelled, Failure};
@@ -16,7 +17,7 @@ use crate::wsgi::exchange::{End, ResponseSender, Room};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
 
-use super::log;
+use super::{lent, log};
 
 /// Why a chunk cannot be sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,11 +134,12 @@ impl Response {
     }
 
     /// Sends a chunk; `more`: see [`ResponseSender::send`].
-    pub fn send(&mut self, py: Python<'_>, chunk: &[u8], more: bool) -> Result<Wanted, Refused> {
+    pub fn send(&mut self, chunk: &Bound<'_, PyBytes>, more: bool) -> Result<Wanted, Refused> {
+        let (py, bytes) = (chunk.py(), chunk.as_bytes());
         if self.sender.is_cancelled() {
             return Err(Refused::Cancelled(Cancelled));
         }
-        if chunk.is_empty() {
+        if bytes.is_empty() {
             return Ok(Wanted::More);
         }
         if !self.started {
@@ -148,8 +150,12 @@ impl Response {
         if self.bodyless || self.overrun {
             return Ok(Wanted::Nothing);
         }
-        let chunk = self.within_length(py, chunk);
-        self.send_pieces(py, chunk, more).map_err(Refused::Cancelled)?;
+        let allowed = self.within_length(py, bytes.len());
+        let sent = match allowed {
+            ..lent::MIN => self.send_pieces(py, &bytes[..allowed], more),
+            _ => self.send_whole(py, lent::lend(chunk).slice(..allowed), more),
+        };
+        sent.map_err(Refused::Cancelled)?;
         Ok(if self.overrun { Wanted::Nothing } else { Wanted::More })
     }
 
@@ -174,19 +180,26 @@ impl Response {
 
     /// Cuts what Content-Length does not allow: on a kept connection the client would take it for
     /// the next response.
-    fn within_length<'a>(&mut self, py: Python<'_>, chunk: &'a [u8]) -> &'a [u8] {
-        let Some(left) = &mut self.left else { return chunk };
-        let allowed = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
+    fn within_length(&mut self, py: Python<'_>, len: usize) -> usize {
+        let Some(left) = &mut self.left else { return len };
+        let allowed = usize::try_from(*left).unwrap_or(usize::MAX).min(len);
         *left -= allowed as u64;
-        if allowed < chunk.len() {
+        if allowed < len {
             self.overrun = true;
             let line = "application returned more than Content-Length".to_owned();
             log::record(py, Some(self.sender.id()), Level::Error, line);
         }
-        &chunk[..allowed]
+        allowed
     }
 
-    /// Pieces no larger than the window: else one chunk would make the window meaningless.
+    /// What is lent is in memory anyway, however much it is: it goes as a whole.
+    fn send_whole(&mut self, py: Python<'_>, chunk: Bytes, more: bool) -> Result<(), Cancelled> {
+        self.wait_if_full(py)?;
+        self.full = self.sender.send(Segment::Memory(chunk), more)? == Room::Full;
+        Ok(())
+    }
+
+    /// Copies, in pieces no larger than the window: else one chunk would make it meaningless.
     fn send_pieces(&mut self, py: Python<'_>, chunk: &[u8], more: bool) -> Result<(), Cancelled> {
         for piece in chunk.chunks(self.sender.window().max(1)) {
             self.wait_if_full(py)?;

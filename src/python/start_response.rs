@@ -69,7 +69,7 @@ impl StartResponse {
     fn write(&mut self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let data =
             data.cast::<PyBytes>().map_err(|_| wrong_type("write() argument", "bytes", data))?;
-        match self.response()?.send(data.py(), data.as_bytes(), false) {
+        match self.response()?.send(data, false) {
             Ok(_) => Ok(()),
             Err(Refused::Cancelled(cancelled)) => Err(from_cancelled(cancelled)),
             Err(Refused::NoHead) => {

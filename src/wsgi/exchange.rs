@@ -283,7 +283,7 @@ impl ResponseSender {
         state.batch.chunks.push(chunk);
         let full = state.ahead.bytes >= self.exchange.window || state.ahead.chunks >= MAX_CHUNKS;
         let room = if full { Room::Full } else { Room::Free };
-        if !more || room == Room::Full {
+        if !more {
             self.exchange.announce(&mut state);
         }
         Ok(room)
@@ -302,6 +302,7 @@ impl ResponseSender {
             }
             state.progress = Progress::Blocked;
             state.asleep = true;
+            self.exchange.announce(&mut state);
             state = self.exchange.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

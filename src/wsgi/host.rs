@@ -35,6 +35,9 @@ pub trait Host: Send + Sync {
     /// Calls `wait` detached; only from within [`Self::attach`].
     fn detach(&self, wait: &mut (dyn FnMut() + Send));
 
+    /// Called attached after each job: drops what was lent and has come back.
+    fn tidy(&self);
+
     /// Called attached, once, by the last runner that leaves: joins the application's threads and
     /// runs its atexit functions.
     fn exit(&self);

@@ -41,6 +41,8 @@ pub enum Mail {
     Log(LogRecord),
     /// Requests of the pool with this index may have become runnable.
     Check(usize),
+    /// What the interpreter lent has come back: some runner shall see to it.
+    Tidy,
     /// A runner has left for good.
     RunnerLeft,
 }

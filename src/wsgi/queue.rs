@@ -19,20 +19,26 @@ use super::request::Request;
 /// Something for a runner to do.
 pub enum Job {
     Load(Arc<Hosted>),
-    Call { app: Arc<Hosted>, request: Request, response: ResponseSender },
+    /// [`super::host::Host::tidy`], which a runner calls after each job.
+    Tidy,
+    Call {
+        app: Arc<Hosted>,
+        request: Request,
+        response: ResponseSender,
+    },
 }
 
 impl Job {
     fn is_runnable(&self) -> bool {
         match self {
-            Self::Load(_) => true,
+            Self::Load(_) | Self::Tidy => true,
             Self::Call { app, .. } => app.is_settled(),
         }
     }
 
     fn id(&self) -> Option<ExchangeId> {
         match self {
-            Self::Load(_) => None,
+            Self::Load(_) | Self::Tidy => None,
             Self::Call { response, .. } => Some(response.id()),
         }
     }
@@ -44,7 +50,7 @@ pub enum From {
     /// `begin` or `wait`.
     Waiting,
     Request,
-    Import,
+    Other,
 }
 
 /// Who sees to it that what waits is taken.
@@ -211,7 +217,7 @@ impl RequestQueue {
         match from {
             From::Waiting => state.standby = false,
             From::Request => state.busy -= 1,
-            From::Import => (),
+            From::Other => (),
         }
         if state.stopping {
             return None;
@@ -423,7 +429,7 @@ mod tests {
         assert_ne!(popped.id(), Some(waiting.id()));
         assert!(f.queue.pop(From::Request).is_none());
         other.load();
-        assert_eq!(f.queue.pop(From::Import).unwrap().id(), Some(waiting.id()));
+        assert_eq!(f.queue.pop(From::Other).unwrap().id(), Some(waiting.id()));
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Runners {
                 let mut from = From::Waiting;
                 while let Some(job) = queue.pop(from) {
                     from = self.work(job);
+                    self.host.tidy();
                 }
                 self.host.detach(&mut || arrived = queue.wait());
             }
@@ -95,13 +96,14 @@ impl Runners {
     }
 
     fn work(&self, job: Job) -> From {
-        let from = if matches!(job, Job::Load(_)) { From::Import } else { From::Request };
+        let from = if matches!(job, Job::Call { .. }) { From::Request } else { From::Other };
         let outcome = catch_unwind(AssertUnwindSafe(|| match job {
             Job::Call { app, request, response } => {
                 if response.begin().is_ok() {
                     app.call(request, response);
                 }
             }
+            Job::Tidy => (),
             Job::Load(app) => {
                 app.load();
                 // Its requests wait in the queues of other pools too.
@@ -148,6 +150,7 @@ mod tests {
         fn detach(&self, wait: &mut (dyn FnMut() + Send)) {
             wait();
         }
+        fn tidy(&self) {}
         fn exit(&self) {
             self.exits.fetch_add(1, Ordering::SeqCst);
         }

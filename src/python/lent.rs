@@ -1,0 +1,64 @@
+//! Large `bytes` objects on their way to the client: lent to the event loop, not copied.
+//!
+//! `response` lends them. The last owner is nginx's chain, on a thread that must neither attach nor
+//! drop a Python object: it hands the reference back into a list that the next runner to come by
+//! empties. When much waits there and no request comes, a runner is called for it.
+//! Runs on: either; each function says which.
+
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::wsgi::mailbox::Mail;
+
+use super::{ffi, log};
+
+/// Shorter ones are copied: that costs less than the way back.
+pub const MIN: usize = 32 * 1024;
+/// Bytes handed back for which a runner is called.
+const MANY: usize = 1 << 20;
+
+static RETURNED: Mutex<Vec<Py<PyBytes>>> = Mutex::new(Vec::new());
+/// Bytes in `RETURNED`.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+struct Lent {
+    bytes: &'static [u8],
+    object: Option<Py<PyBytes>>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).extend(self.object.take());
+        let before = WAITING.fetch_add(self.bytes.len(), Ordering::AcqRel);
+        let crosses = before < MANY && before + self.bytes.len() >= MANY;
+        if let Some(mailbox) = log::mailbox().filter(|_| crosses) {
+            mailbox.post(Mail::Tidy);
+        }
+    }
+}
+
+/// The content of `object`, which lives until it has been dropped and [`take_back`] was called.
+/// Attached.
+pub fn lend(object: &Bound<'_, PyBytes>) -> Bytes {
+    let (bytes, object) = ffi::share(object);
+    Bytes::from_owner(Lent { bytes, object: Some(object) })
+}
+
+/// Drops what has been handed back. Attached.
+pub fn take_back() {
+    if WAITING.load(Ordering::Acquire) > 0 {
+        WAITING.store(0, Ordering::Release);
+        drop(mem::take(&mut *RETURNED.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+}
