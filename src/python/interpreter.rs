@@ -27,6 +27,10 @@ use super::errors::{LogStream, Std};
 use super::layout::Layout;
 use super::{exception, lent, log};
 
+/// Of CPython's pymem.h; pyo3 has no name for it.
+#[cfg(feature = "malloc")]
+const PYMEM_ALLOCATOR_MALLOC: std::ffi::c_int = 3;
+
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
 /// Starts Python. To be called once in a process, before any thread that uses it; the calling
@@ -61,6 +65,10 @@ fn initialize(layout: &Layout) -> Result<(), String> {
         (*pre).utf8_mode = 1;
         (*pre).use_environment = 0;
         (*pre).parse_argv = 0;
+        #[cfg(feature = "malloc")]
+        {
+            (*pre).allocator = PYMEM_ALLOCATOR_MALLOC;
+        }
         check(cpython::Py_PreInitialize(pre))?;
         cpython::PyConfig_InitIsolatedConfig(conf);
         set_numbers(&mut *conf);
