@@ -4,7 +4,7 @@ import os
 import re
 
 import pytest
-from lib import config, h2client, http
+from lib import checker, config, h2client, http
 from lib.nginx import Nginx
 
 
@@ -76,6 +76,14 @@ def no_alerts():
     if alerts:
         lines = "\n".join(line for _, line in alerts)
         pytest.fail(f"in the error log:\n{lines}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def no_reports():
+    """What a checker reports fails the test that caused it."""
+    yield
+    if reports := checker.reports():
+        pytest.fail(f"the checker reports:\n{reports}", pytrace=False)
 
 
 class Protocol:

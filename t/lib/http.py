@@ -5,6 +5,8 @@ import socket
 import ssl
 import struct
 
+from .poll import SLOWDOWN
+
 
 @dataclasses.dataclass
 class Response:
@@ -48,8 +50,8 @@ class Connection:
     def __init__(self, port=None, path=None, tls=False, timeout=20, rcvbuf=None, alpn=None):
         family = socket.AF_UNIX if path else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
-        self.timeout = timeout
-        self.sock.settimeout(timeout)
+        self.timeout = timeout * SLOWDOWN
+        self.sock.settimeout(self.timeout)
         if rcvbuf:
             # Before connect: it decides the window that is offered.
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
@@ -125,7 +127,7 @@ class Connection:
         """Whether the peer closes within the time without a further byte."""
         if self.buffer:
             return False
-        self.sock.settimeout(timeout)
+        self.sock.settimeout(timeout * SLOWDOWN)
         try:
             return self.sock.recv(1) == b""
         except ConnectionResetError:

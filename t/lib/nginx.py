@@ -79,7 +79,7 @@ class Nginx(Config):
             return [self.pid] if procs.alive(self.pid) else []
         found = []
         for pid in procs.children(of or self.pid):
-            line = procs.cmdline(pid)
+            line = procs.title(pid)
             if line.startswith("nginx: worker process"):
                 if shutting_down or "shutting down" not in line:
                     found.append(pid)

@@ -4,6 +4,12 @@ import os
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
+# Valgrind hides the title that nginx gives a process; the nginx of scripts/sanitize also names
+# the main thread, in 15 characters.
+TITLES = {
+    "worker process": "nginx: worker process",
+    "shutting down": "nginx: worker process is shutting down",
+}
 
 
 def _read(pid, name):
@@ -50,6 +56,11 @@ def children(pid):
 
 def cmdline(pid):
     return _read(pid, "cmdline").replace(b"\0", b" ").decode("utf-8", "replace").strip()
+
+
+def title(pid):
+    """What nginx calls the process."""
+    return TITLES.get(_read(pid, "comm").decode("latin-1").rstrip("\n")) or cmdline(pid)
 
 
 def cpu_seconds(pid):
