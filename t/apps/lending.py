@@ -19,7 +19,6 @@ def application(environ, start_response):
     if "length" in query:
         headers.append(("Content-Length", query["length"]))
     write = start_response("200 OK", headers)
-    record("thread", threading.get_native_id())
     if query["how"] == "list":
         return [Recorded(b"abcd" * (size // 4))]
     if query["how"] == "write":
