@@ -59,6 +59,8 @@ pub fn lend(object: &Bound<'_, PyBytes>) -> Bytes {
 pub fn take_back() {
     if WAITING.load(Ordering::Acquire) > 0 {
         WAITING.store(0, Ordering::Release);
-        drop(mem::take(&mut *RETURNED.lock().unwrap_or_else(PoisonError::into_inner)));
+        let returned = mem::take(&mut *RETURNED.lock().unwrap_or_else(PoisonError::into_inner));
+        // Without the lock: the end of an object may run Python code.
+        drop(returned);
     }
 }
