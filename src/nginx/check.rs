@@ -54,6 +54,8 @@ unsafe extern "C" fn ngx_http_wsgi_check(ev: *mut ngx_event_t) {
         let pool = unsafe { (*(*ev).data.cast::<CheckTimer>()).pool };
         if let Some(worker) = dispatch::worker() {
             worker.check(pool);
+            // SAFETY: nginx's event loop calls this; its cycle is the current one.
+            unsafe { worker.read_mail(ngx::ffi::ngx_cycle) };
         }
     });
 }

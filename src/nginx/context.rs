@@ -20,12 +20,15 @@ use crate::module::http_module;
 use crate::wsgi::body::Segment;
 use crate::wsgi::exchange::{End, Exchange, HeldBack};
 use crate::wsgi::queue::RequestQueue;
+use crate::wsgi::vars::Vars;
 
 /// The state of one request. Chunks are in the order of the buffers in `busy`.
 pub struct Context {
     pub request: *mut ngx_http_request_t,
     pub exchange: Arc<Exchange>,
     pub queue: Arc<RequestQueue>,
+    /// Only kept, see [`Vars`].
+    _vars: Vars,
     /// When a request that no thread has taken is given up, and after how long that was.
     pub queue_timeout: Option<(Instant, Duration)>,
     pub read_timeout: Duration,
@@ -48,6 +51,7 @@ pub struct Context {
 pub struct Waiting {
     pub exchange: Arc<Exchange>,
     pub queue: Arc<RequestQueue>,
+    pub vars: Vars,
     pub queue_timeout: Option<Duration>,
     pub read_timeout: Duration,
 }
@@ -75,6 +79,7 @@ impl Context {
                 request: r,
                 exchange: waiting.exchange,
                 queue: waiting.queue,
+                _vars: waiting.vars,
                 queue_timeout: waiting.queue_timeout.map(|time| (Instant::now() + time, time)),
                 read_timeout: waiting.read_timeout,
                 timer: std::mem::zeroed(),

@@ -214,10 +214,12 @@ impl Worker {
         }
     }
 
+    /// Does what pool threads ask for.
+    ///
     /// # Safety
     ///
     /// Only on the event loop of this worker; `cycle` is live.
-    unsafe fn read_mail(&self, cycle: *mut ngx_cycle_t) {
+    pub unsafe fn read_mail(&self, cycle: *mut ngx_cycle_t) {
         let mut mails = self.mailbox.collect(self.spare.take());
         for mail in mails.drain(..) {
             match mail {

@@ -99,6 +99,7 @@ unsafe fn submit(r: *mut ngx_http_request_t) -> Result<(), ngx_int_t> {
         let waiting = Waiting {
             exchange,
             queue: queue.clone(),
+            vars: request.vars.clone(),
             queue_timeout: limits.timeout,
             read_timeout: conf.read_timeout(),
         };

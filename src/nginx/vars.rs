@@ -56,7 +56,9 @@ pub unsafe fn request_vars(
 ) -> Result<Vars, VarsError> {
     // SAFETY: the caller's request.
     let fields = unsafe { fields(r) };
-    let block = VarsWriter::with_capacity(fields.size() + 1024);
+    // SAFETY: the strings of a live request.
+    let uri = unsafe { 2 * (*r).unparsed_uri.len + (*r).args.len };
+    let block = VarsWriter::with_capacity(fields.size() + uri + 400);
     let mut w = Writer { block, params: conf.params() };
     // SAFETY: the caller's request.
     unsafe {
@@ -71,7 +73,7 @@ pub unsafe fn request_vars(
 
 /// The client's header fields, in order.
 unsafe fn fields<'a>(r: *mut ngx_http_request_t) -> Fields<'a> {
-    let mut all = Fields::with_capacity(32);
+    let mut all = Fields::with_capacity(24);
     // SAFETY: the list holds ngx_table_elt_t's that live as long as the request.
     unsafe {
         let mut part: *const ngx_list_part_t = &raw const (*r).headers_in.headers.part;

@@ -81,8 +81,13 @@ impl Mailbox {
     }
 
     pub fn post(&self, mail: Mail) {
-        self.lock().mails.push(mail);
+        self.post_quietly(mail);
         self.wake();
+    }
+
+    /// Posts without waking: the caller does that soon, or the event loop looks by itself.
+    pub fn post_quietly(&self, mail: Mail) {
+        self.lock().mails.push(mail);
     }
 
     /// Posts a log record; false when so much log waits that the writer should call
@@ -106,7 +111,7 @@ impl Mailbox {
         }
     }
 
-    fn wake(&self) {
+    pub fn wake(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }

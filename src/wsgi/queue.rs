@@ -53,12 +53,22 @@ pub enum From {
     Other,
 }
 
+/// What [`RequestQueue::pop`] has taken.
+pub struct Popped {
+    pub job: Job,
+    pub at: Instant,
+    /// More wait, and the event loop looks after them in a moment: it may hear of what becomes of
+    /// this one then.
+    pub crowded: bool,
+}
+
 /// Who sees to it that what waits is taken.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Summons {
     /// Nothing waits, or a runner has been woken for it, or the busy ones will come for it.
     Done,
-    /// The caller posts one more runner, or calls [`RequestQueue::not_posted`].
+    /// The caller posts one more runner, or calls [`RequestQueue::not_posted`], and
+    /// [`RequestQueue::check`] a little later.
     PostRunner,
     /// A runner is expected to come soon: the caller calls [`RequestQueue::check`] a little later.
     CheckLater,
@@ -93,6 +103,8 @@ struct State {
     pops: u64,
     /// `pops` when [`Summons::CheckLater`] was last said.
     checked: u64,
+    /// [`RequestQueue::check`] will be called.
+    watched: bool,
 }
 
 impl State {
@@ -139,6 +151,7 @@ impl RequestQueue {
         let awake = state.runners > state.idle;
         if awake && state.popped.is_some_and(|popped| popped.elapsed() < PATIENCE) {
             state.checked = state.pops;
+            state.watched = true;
             return Ok(Summons::CheckLater);
         }
         Ok(self.summon(state))
@@ -147,8 +160,10 @@ impl RequestQueue {
     /// Looks again after a [`Summons::CheckLater`]: if nobody has come, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
+        state.watched = false;
         if state.next().is_some() && state.pops != state.checked {
             state.checked = state.pops;
+            state.watched = true;
             return Summons::CheckLater;
         }
         self.summon(state)
@@ -161,12 +176,14 @@ impl RequestQueue {
         }
         state.checked = state.pops;
         if state.standby || state.posted > 0 {
+            state.watched = true;
             return Summons::CheckLater;
         }
         if state.idle > 0 {
             state.standby = true;
             state.called = true;
             let more = state.jobs.len() > 1;
+            state.watched |= more;
             // Else the runner would wake only to wait for the lock.
             drop(state);
             self.work.notify_one();
@@ -174,6 +191,7 @@ impl RequestQueue {
         }
         if state.runners < self.threads {
             state.posted = 1;
+            state.watched = true;
             return Summons::PostRunner;
         }
         Summons::Done
@@ -212,7 +230,7 @@ impl RequestQueue {
     }
 
     /// The next job, for an attached runner, and what it comes from.
-    pub fn pop(&self, from: From) -> Option<Job> {
+    pub fn pop(&self, from: From) -> Option<Popped> {
         let mut state = self.lock();
         match from {
             From::Waiting => state.standby = false,
@@ -225,8 +243,9 @@ impl RequestQueue {
         let job = state.next().and_then(|at| state.jobs.remove(at))?;
         state.busy += usize::from(job.id().is_some());
         state.pops += 1;
-        state.popped = Some(Instant::now());
-        Some(job)
+        let at = Instant::now();
+        state.popped = Some(at);
+        Some(Popped { job, at, crowded: state.watched && state.next().is_some() })
     }
 
     /// Blocks, detached, until this runner is to take a job; false when it is to leave.
@@ -357,6 +376,21 @@ mod tests {
     }
 
     #[test]
+    fn a_job_is_crowded_when_others_wait_and_the_event_loop_will_look() {
+        let mut f = Fixture::new(1);
+        f.push(9).unwrap();
+        f.push(9).unwrap();
+        f.queue.begin();
+        assert!(f.queue.pop(From::Waiting).unwrap().crowded);
+        assert!(!f.queue.pop(From::Request).unwrap().crowded);
+        // All threads are busy: nobody looks.
+        f.lose_patience();
+        f.queue.check();
+        assert_eq!((f.push(9), f.push(9)), (Ok(Summons::Done), Ok(Summons::Done)));
+        assert!(!f.queue.pop(From::Request).unwrap().crowded);
+    }
+
+    #[test]
     fn a_sleeping_runner_is_woken_for_what_waits() {
         let f = Arc::new(Mutex::new(Fixture::new(1)));
         let queue = Arc::new(RequestQueue::new(1));
@@ -397,7 +431,7 @@ mod tests {
         let import = Job::Load(Arc::clone(&f.app));
         f.queue.push(import, usize::MAX).unwrap();
         f.queue.begin();
-        assert!(matches!(f.queue.pop(From::Waiting), Some(Job::Load(_))));
+        assert!(matches!(f.queue.pop(From::Waiting), Some(Popped { job: Job::Load(_), .. })));
         assert_ne!(f.push(0), Err(Full));
         assert_eq!(f.push(0), Err(Full));
     }
@@ -426,10 +460,10 @@ mod tests {
         f.queue.push(job, 9).unwrap();
         f.queue.begin();
         let popped = f.queue.pop(From::Waiting).unwrap();
-        assert_ne!(popped.id(), Some(waiting.id()));
+        assert_ne!(popped.job.id(), Some(waiting.id()));
         assert!(f.queue.pop(From::Request).is_none());
         other.load();
-        assert_eq!(f.queue.pop(From::Other).unwrap().id(), Some(waiting.id()));
+        assert_eq!(f.queue.pop(From::Other).unwrap().job.id(), Some(waiting.id()));
     }
 
     #[test]

@@ -8,10 +8,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 use super::mailbox::{Level, LogRecord, Mail, Mailbox};
-use super::queue::{From, Job, RequestQueue};
+use super::queue::{From, Job, Popped, RequestQueue};
+
+/// While requests come one after the other, the event loop is woken for several responses at once,
+/// but not later than this. It looks by itself after a moment (`Summons::CheckLater`), so that one
+/// slow request does not hold up the responses before it.
+const LATE: Duration = Duration::from_micros(200);
 
 /// All runners of a worker.
 pub struct Runners {
@@ -80,9 +86,22 @@ impl Runners {
             let mut arrived = begun;
             while arrived {
                 let mut from = From::Waiting;
-                while let Some(job) = queue.pop(from) {
+                // Since when responses wait that the event loop has not been woken for.
+                let mut late: Option<Instant> = None;
+                while let Some(Popped { mut job, at, crowded }) = queue.pop(from) {
+                    if late.is_some_and(|since| !crowded || at - since > LATE) {
+                        late = None;
+                        self.mailbox.wake();
+                    }
+                    if let (true, Job::Call { response, .. }) = (crowded, &mut job) {
+                        response.announce_quietly();
+                        late = late.or(Some(at));
+                    }
                     from = self.work(job);
                     self.host.tidy();
+                }
+                if late.is_some() {
+                    self.mailbox.wake();
                 }
                 self.host.detach(&mut || arrived = queue.wait());
             }
@@ -135,7 +154,6 @@ mod tests {
     use crate::wsgi::target::Target;
     use std::sync::{Barrier, Mutex, mpsc};
     use std::thread;
-    use std::time::Duration;
 
     /// An interpreter with a lock where Python has its GIL.
     #[derive(Default)]

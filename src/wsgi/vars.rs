@@ -6,11 +6,15 @@
 //! apply inside a process.
 //! Runs on: either.
 
+use std::sync::Arc;
+
 use super::error::VarsError;
 
-/// A complete block. Only [`VarsWriter`] makes one, so reading it cannot fail.
-#[derive(Debug, Default)]
-pub struct Vars(Vec<u8>);
+/// A complete block. Only [`VarsWriter`] makes one, so reading it cannot fail. A clone is the same
+/// block: the event loop keeps one, so that it gives back the memory that it has taken. A pool
+/// thread that did would fight with it for the allocator's lock.
+#[derive(Debug, Clone, Default)]
+pub struct Vars(Arc<Vec<u8>>);
 
 impl Vars {
     /// Names and values in the order they were written; a name may be there twice.
@@ -93,7 +97,7 @@ impl VarsWriter {
 
     /// The finished block.
     pub fn finish(self) -> Vars {
-        Vars(self.block)
+        Vars(Arc::new(self.block))
     }
 }
 
