@@ -1,0 +1,144 @@
+"""Instructions of a request: nginx under callgrind, the difference of two runs of unequal length.
+
+Both runs start and end alike, so the difference is what the further requests took, on all threads.
+"""
+
+import re
+import socket
+import subprocess
+import time
+from collections import Counter
+
+from bench import nginx
+from bench.load import HELLO, Wrong
+from bench.processes import environment
+from bench.servers import free_port
+
+CONNECTIONS = 8
+SHORT, LONG = 1000, 5000
+REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+STARTING = 120
+# A function in the output of callgrind_annotate: instructions (percent)  file:name [object]
+LINE = re.compile(
+    r"^ *([\d,]+) \([ \d.]+%\) +[^:]*:((?:0x\w+ \[.*\])|.*?)(?:'\d+)?(?: \[.*\])?$"
+)
+
+
+def config(name, port, site):
+    """One process, without a master."""
+    options = {"port": port, "main": "master_process off;"}
+    if name == "module":
+        options["main"] += "\n" + nginx.module_main(site.module, 4)
+        options["http"] = nginx.module_http(site.venv, site.python_path, site.environ)
+        options["server"] = "location / { wsgi_app bench_cases:hello; }"
+    else:
+        options["server"] = 'location / { return 200 "Hello, World!"; }'
+    return nginx.config(**options)
+
+
+def connect(port, process):
+    """A connection, as soon as the server listens."""
+    end = time.monotonic() + STARTING
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), STARTING)
+        except ConnectionRefusedError:
+            if process.poll() is not None or time.monotonic() > end:
+                raise Wrong("nginx does not start under valgrind") from None
+            time.sleep(0.1)
+
+
+def read_answer(sock):
+    answer = b""
+    while not answer.endswith(HELLO):
+        piece = sock.recv(65536)
+        if not piece:
+            raise Wrong(f"the connection was closed after {answer[:80]!r}")
+        answer += piece
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        raise Wrong(f"a wrong answer: {answer[:80]!r}")
+
+
+def ask(connections, count):
+    """The requests, one at a time on each connection, all connections at once."""
+    for _ in range(count // len(connections)):
+        for sock in connections:
+            sock.sendall(REQUEST)
+        for sock in connections:
+            read_answer(sock)
+
+
+def run(name, count, site):
+    """The file that callgrind has written about a run of `count` requests."""
+    directory = site.subdirectory(f"{name}-{count}")
+    output = directory / "callgrind.out"
+    port = free_port()
+    (directory / "nginx.conf").write_text(config(name, port, site))
+    with open(directory / "valgrind.log", "wb") as log:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", "valgrind", "--tool=callgrind", "--quiet",
+             "--fair-sched=yes", f"--callgrind-out-file={output}", *nginx.command(directory)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            env=environment(),
+        )
+    connections = []
+    try:
+        connections = [connect(port, process) for _ in range(CONNECTIONS)]
+        ask(connections, count)
+        for sock in connections:
+            sock.close()
+        process.terminate()
+        process.wait(STARTING)
+    except (OSError, Wrong, subprocess.TimeoutExpired) as error:
+        words = (directory / "valgrind.log").read_text(errors="replace")[-600:]
+        raise Wrong(f"{name}: {error}\n{words}") from None
+    finally:
+        for sock in connections:
+            sock.close()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if not output.exists() or not total(output):
+        raise Wrong(f"{name}: callgrind has written nothing")
+    return output
+
+
+def total(output):
+    """All instructions of all threads."""
+    with open(output, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith(("totals:", "summary:")):
+                return int(line.split()[1])
+    return 0
+
+
+def functions(output, inclusive):
+    """Instructions of each function, by its name; of a nameless one, by address and object."""
+    done = subprocess.run(
+        ["callgrind_annotate", "--threshold=100", "--auto=no", "--show=Ir",
+         f"--inclusive={'yes' if inclusive else 'no'}", str(output)],
+        capture_output=True, text=True, timeout=300,
+    )
+    found = Counter()
+    for line in done.stdout.splitlines():
+        matched = LINE.match(line)
+        if not matched:
+            continue
+        name, used = re.sub(r"\[.*/", "[", matched[2]), int(matched[1].replace(",", ""))
+        # A function has a line for each source file that was inlined into it, and for each depth
+        # of recursion. With what they call, these lines count the same calls.
+        found[name] = max(found[name], used) if inclusive else found[name] + used
+    return found
+
+
+def measure(name, site):
+    """Instructions of a request, and both outputs."""
+    short, long = (run(name, count, site) for count in (SHORT, LONG))
+    return (total(long) - total(short)) / (LONG - SHORT), short, long
+
+
+def top(short, long, inclusive, count):
+    """The functions with most instructions a request, as (name, instructions)."""
+    found = functions(long, inclusive)
+    found.subtract(functions(short, inclusive))
+    return [(name, used / (LONG - SHORT)) for name, used in found.most_common(count)]

@@ -1,0 +1,49 @@
+"""What is asked of the servers."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    title: str
+    target: str  # module:callable
+    path: str = "/"
+    post: bytes = b""
+    # What nginx alone serves instead: "return" (return 200) or "file" (1 MiB with sendfile).
+    floor: str = "return"
+    # Compares these servers only, whatever --servers says.
+    only: tuple = ()
+
+    @property
+    def django(self):
+        return self.target.startswith("miniproject")
+
+    def stable(self, body):
+        """A body without what differs from process to process: the table on the home page."""
+        return re.sub(rb"<td>.*?</td>", b"", body) if self.django else body
+
+
+DJANGO = "miniproject.wsgi:application"
+ECHO = b"0123456789abcdef" * 4096
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("hello", "13 bytes", "bench_cases:hello"),
+        Case("django", "Django, home page", DJANGO),
+        Case("json", "Django, JSON from SQLite", DJANGO, "/miniProj/segment/querySegment?road=A1"),
+        Case("echo", "POST of 64 KiB, sent back", "bench_cases:echo", post=ECHO),
+        Case("body", "1 MiB in one bytes object", "bench_cases:body", floor="file"),
+        Case("file", "1 MiB through wsgi.file_wrapper", "bench_cases:file", floor="file"),
+        Case("sleep", "20 ms of blocking I/O", "bench_cases:sleep"),
+        Case("stream", "100 chunks of 1 KiB", "bench_cases:stream"),
+        Case("threads", "Django, home page, one thread against several", DJANGO,
+             only=("module-1", "module")),
+        Case("idle", "memory of idle connections", "bench_cases:hello",
+             only=("floor", "module")),
+    )
+}
+# Those of a run without --cases.
+USUAL = ["hello", "django", "json", "echo", "body", "file", "sleep", "stream"]

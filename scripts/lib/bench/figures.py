@@ -1,0 +1,142 @@
+"""Medians over the rounds, and the tables that show them."""
+
+from collections import Counter
+from statistics import median
+
+KEYS = ("requests_per_second", "cpu_us", "p50_ms", "p99_ms", "pss_mib")
+
+
+def summary(rounds):
+    """One server's figures in one case."""
+    errors = Counter()
+    for found in rounds:
+        errors.update(found["errors"])
+    row = {"rounds": rounds, "requests": sum(found["requests"] for found in rounds),
+           "errors": dict(errors)}
+    for key in KEYS:
+        values = [found[key] for found in rounds if found[key] is not None]
+        row[key] = median(values) if values else None
+    return row
+
+
+def add_ratios(rows):
+    """CPU of each row against that of nginx alone and of the module."""
+    for base in ("floor", "module"):
+        found = rows.get(base, {}).get("cpu_us")
+        for row in rows.values():
+            used = row.get("cpu_us")
+            row[f"to_{base}"] = used / found if used and found else None
+
+
+def number(value):
+    """Three digits that count."""
+    if value is None:
+        return "-"
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def error_text(row):
+    if not row["errors"]:
+        return "0"
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(row["errors"].items()))
+
+
+COLUMNS = (
+    ("requests/s", "requests_per_second"), ("CPU us", "cpu_us"), ("x floor", "to_floor"),
+    ("x module", "to_module"), ("p50 ms", "p50_ms"), ("p99 ms", "p99_ms"), ("PSS MiB", "pss_mib"),
+)
+
+
+def text_table(rows):
+    """The rows of one case for the terminal."""
+    lines = [f"{'':<14}" + "".join(f"{title:>11}" for title, _ in COLUMNS) + "  errors"]
+    for name, row in rows.items():
+        if "failed" in row:
+            lines.append(f"{name:<14}  left out: {row['failed'].splitlines()[0]}")
+            continue
+        cells = "".join(f"{number(row[key]):>11}" for _, key in COLUMNS)
+        lines.append(f"{name:<14}{cells}  {error_text(row)}")
+    return "\n".join(lines)
+
+
+def show(result):
+    """All tables of a run for the terminal."""
+    parts = []
+    for name, case in result["cases"].items():
+        parts.append(f"{name}: {case['title']}")
+        if name == "idle":
+            parts += [idle_line(*item) for item in case["servers"].items()]
+        else:
+            parts.append(text_table(case["servers"]))
+        if name == "threads":
+            parts.append(threads_line(result, case["servers"]))
+        parts.append("")
+    parts.append("CPU us: microseconds of CPU a request, user and system, of all processes of the"
+                 " server,\nnginx in front included; x floor, x module: the same as a ratio.")
+    parts += left_out(result)
+    return "\n".join(parts)
+
+
+def idle_line(name, row):
+    if "failed" in row:
+        return f"{name:<14}  left out: {row['failed']}"
+    return (f"{name:<14}{row['bytes_per_connection']:>8.0f} bytes for each of {row['connections']}"
+            f" connections ({row['before_mib']:.1f} -> {row['after_mib']:.1f} MiB PSS)")
+
+
+def threads_line(result, rows):
+    speeds = [rows.get(name, {}).get("requests_per_second") for name in ("module", "module-1")]
+    if not all(speeds):
+        return "no ratio"
+    return (f"{result['threads']} threads answer {speeds[0] / speeds[1]:.2f} times the requests"
+            " of one thread")
+
+
+def left_out(result):
+    return [f"left out: {name}: {why}" for name, why in result["left_out"].items()]
+
+
+# ------- Markdown
+
+
+def markdown(result):
+    """Two tables, a row for each server and a column for each case; errors below, if any."""
+    cases = {name: case["servers"] for name, case in result["cases"].items()
+             if name not in ("idle", "threads")}
+    servers = list(dict.fromkeys(server for rows in cases.values() for server in rows))
+    parts = []
+    for title, key in (("CPU us/request", "cpu_us"), ("requests/s", "requests_per_second"),
+                       ("p99 ms", "p99_ms")):
+        if cases:
+            parts += [markdown_table(title, key, cases, servers), ""]
+    for name in ("threads", "idle"):
+        if name in result["cases"]:
+            rows = result["cases"][name]["servers"]
+            lines = ([threads_line(result, rows)] if name == "threads"
+                     else [idle_line(*item) for item in rows.items()])
+            parts += [f"- {name}: {line}" for line in lines] + [""]
+    wrong = [f"- {name}, {server}: errors: {error_text(row)}" for name, rows in cases.items()
+             for server, row in rows.items() if row.get("errors")]
+    notes = wrong + [f"- {line}" for line in left_out(result)]
+    parts += [*notes, ""] if notes else []
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    parts.append(
+        f"{result['processes']} processes, {result['threads']} threads each,"
+        f" {result['connections']} connections; rounds of {result['seconds']} s, median of"
+        f" {result['rounds']}, on {result['cpus']} CPUs; {versions}."
+    )
+    return "\n".join(parts)
+
+
+def markdown_table(title, key, cases, servers):
+    lines = ["| " + " | ".join([title, *cases]) + " |", "|---" + "|--:" * len(cases) + "|"]
+    for server in servers:
+        cells = []
+        for rows in cases.values():
+            row = rows.get(server, {})
+            mark = "*" if row.get("errors") else ""
+            cells.append("failed" if "failed" in row else number(row.get(key)) + mark)
+        lines.append("| " + " | ".join([server, *cells]) + " |")
+    return "\n".join(lines)

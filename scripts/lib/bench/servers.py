@@ -1,0 +1,278 @@
+"""The servers that are compared, set up as in production, with the same processes and threads.
+
+Where a peer has a choice it has the faster one: gunicorn and granian keep nginx's connections.
+"""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from bench import load, nginx
+from bench.processes import Family
+
+STARTING = 30
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class Server:
+    """One way to serve an application. run() starts its processes in self.directory."""
+
+    peer = ""  # what has to be installed (peers.py); empty: nothing
+    fewer_threads = False
+
+    def __init__(self, name, site, options):
+        self.name = name
+        self.site = site
+        self.processes = options.processes
+        self.threads = 1 if self.fewer_threads else options.threads
+        self.connections = 1024
+        self.family = Family()
+        self.directory = site.subdirectory(name)
+        self.port = None
+
+    @property
+    def log(self):
+        return self.directory / "output.log"
+
+    @property
+    def socket(self):
+        return self.directory / "socket"
+
+    def launch(self, command, **options):
+        self.family.start(command, self.log, self.site.environ_of_python(), **options)
+
+    def nginx(self, server, **options):
+        text = nginx.config(port=self.port, server=server, processes=self.processes,
+                            connections=self.connections, **options)
+        (self.directory / "nginx.conf").write_text(text)
+        self.family.start(nginx.command(self.directory), self.log)
+
+    def proxy(self):
+        """nginx in front of a server that speaks HTTP on the socket."""
+        upstream = f"upstream application {{ server unix:{self.socket}; keepalive 64; }}"
+        self.nginx(PROXY, http=upstream)
+
+    def run(self, case):
+        raise NotImplementedError
+
+    def expected(self, case):
+        """The body of the right answer."""
+        return self.site.answer(case)
+
+    def start(self, case):
+        """Starts it and returns when it has answered the case's request rightly."""
+        self.port = free_port()
+        for name in ("output.log", "error.log", "socket"):
+            (self.directory / name).unlink(missing_ok=True)
+        self.run(case)
+        end = time.monotonic() + STARTING
+        while True:
+            if ended := self.family.ended():
+                raise load.Wrong(f"has ended with status {ended.returncode}{self.last_words()}")
+            try:
+                status, body = load.fetch(self.port, case, timeout=10)
+            except OSError as error:
+                status, body, why = None, b"", f"{type(error).__name__}: {error}"
+            # A front is up before what is behind it.
+            if status not in (None, 502, 503):
+                break
+            if time.monotonic() > end:
+                why = why if status is None else f"status {status}"
+                raise load.Wrong(f"does not answer: {why}{self.last_words()}")
+            time.sleep(0.05)
+        self.check(case, status, body)
+
+    def check(self, case, status, body):
+        if status != 200:
+            raise load.Wrong(f"status {status}{self.last_words()}")
+        expected = self.expected(case)
+        if case.stable(body) != case.stable(expected):
+            raise load.Wrong(f"a wrong answer, {len(body)} bytes for {len(expected)}:"
+                             f" {body[:80]!r}{self.last_words()}")
+
+    def last_words(self):
+        lines = []
+        for log in (self.log, self.directory / "error.log"):
+            if log.exists():
+                lines += log.read_text(errors="replace").splitlines()[-5:]
+        return "".join(f"\n    {line}" for line in lines)
+
+    def stop(self):
+        self.family.stop()
+
+
+class Floor(Server):
+    """`return 200`, or for the cases of 1 MiB a file."""
+
+
+    def run(self, case):
+        if case.floor == "file":
+            server = f'location / {{ root "{self.site.files}"; try_files /large =404; }}'
+        else:
+            server = 'location / { return 200 "Hello, World!"; }'
+        self.nginx(server)
+
+    def expected(self, case):
+        return load.HELLO if case.floor == "return" else self.site.large
+
+
+class Module(Server):
+
+    def run(self, case):
+        environ = {**self.site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        self.nginx(
+            f"location / {{ wsgi_app {case.target}; }}",
+            main=nginx.module_main(self.site.module, self.threads),
+            http=nginx.module_http(self.site.venv, self.site.python_path, environ),
+        )
+
+
+class ModuleOneThread(Module):
+    fewer_threads = True
+
+
+class Uwsgi(Server):
+    peer = "uwsgi"
+
+    def run(self, case):
+        backlog = min(1024, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+        settings = [
+            "[uwsgi]", "master = true", f"processes = {self.processes}", "thunder-lock = true",
+            f"socket = {self.socket}", "chmod-socket = 600", f"listen = {backlog}",
+            f"home = {self.site.venv}", f"module = {case.target}", "need-app = true",
+            "disable-logging = true", "die-on-term = true", "vacuum = true",
+            *(f"pythonpath = {path}" for path in self.site.python_path),
+        ]
+        if self.threads > 1:
+            settings.append(f"threads = {self.threads}")
+        (self.directory / "uwsgi.ini").write_text("\n".join(settings) + "\n")
+        self.launch([self.site.program("uwsgi"), "--ini", self.directory / "uwsgi.ini"])
+        self.nginx(f"location / {{ {nginx.UWSGI_PARAMS} uwsgi_pass unix:{self.socket}; }}")
+
+
+class UwsgiOneThread(Uwsgi):
+    fewer_threads = True
+
+
+PROXY = """\
+location / {
+            proxy_pass http://application;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }"""
+
+
+class Gunicorn(Server):
+    peer = "gunicorn"
+
+    def run(self, case):
+        self.launch([
+            self.site.program("gunicorn"), "--worker-class=gthread", f"--workers={self.processes}",
+            f"--threads={self.threads}", f"--bind=unix:{self.socket}", "--backlog=1024",
+            "--worker-connections=1024", "--keep-alive=600", "--no-control-socket", case.target,
+        ])
+        self.proxy()
+
+
+class Granian(Server):
+    peer = "granian"
+
+    def listen(self):
+        return ["--host=127.0.0.1", f"--port={self.port}"]
+
+    def run(self, case):
+        self.launch([
+            self.site.program("granian"), "--interface=wsgi", "--http=1", "--no-ws",
+            "--log-level=warning", f"--workers={self.processes}",
+            f"--blocking-threads={self.threads}", "--backlog=1024", *self.listen(), case.target,
+        ])
+
+
+class GranianNginx(Granian):
+
+    def listen(self):
+        return [f"--uds={self.socket}"]
+
+    def run(self, case):
+        super().run(case)
+        self.proxy()
+
+
+class Bjoern(Server):
+    peer = "bjoern"
+
+    def run(self, case):
+        script = Path(__file__).with_name("serve_bjoern.py")
+        self.launch([self.site.program("python"), script, case.target, self.port, self.processes])
+
+
+APACHE = """\
+ServerRoot "{directory}"
+ServerName 127.0.0.1
+Listen 127.0.0.1:{port}
+ListenBacklog 1024
+DefaultRuntimeDir "{directory}"
+PidFile "{directory}/apache.pid"
+ErrorLog "{directory}/error.log"
+Mutex sem
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule wsgi_module {modules}/mod_wsgi.so
+StartServers {processes}
+ServerLimit {processes}
+ThreadLimit {threads}
+ThreadsPerChild {threads}
+MaxRequestWorkers {total}
+MinSpareThreads 1
+MaxSpareThreads {total}
+MaxConnectionsPerChild 0
+AsyncRequestWorkerFactor 256
+KeepAlive On
+KeepAliveTimeout 600
+MaxKeepAliveRequests 0
+EnableSendfile On
+WSGIEnableSendfile On
+WSGIPythonHome "{venv}"
+WSGIPythonPath "{path}"
+WSGIApplicationGroup %{{GLOBAL}}
+WSGIScriptAlias / "{directory}/application.wsgi"
+<Directory "{directory}">
+    Require all granted
+</Directory>
+"""
+
+
+class ModWsgi(Server):
+    peer = "mod_wsgi"
+    modules = "/usr/lib/apache2/modules"
+
+    def run(self, case):
+        module, name = case.target.split(":")
+        (self.directory / "application.wsgi").write_text(
+            f"from {module} import {name} as application\n"
+        )
+        (self.directory / "apache.conf").write_text(APACHE.format(
+            directory=self.directory, port=self.port, modules=self.modules,
+            processes=self.processes, threads=self.threads, total=self.processes * self.threads,
+            venv=self.site.venv, path=os.pathsep.join(map(str, self.site.python_path)),
+        ))
+        # Its environment has no PYTHONPATH: the interpreter is that of the configuration.
+        self.family.start(["/usr/sbin/apache2", "-D", "FOREGROUND", "-d", self.directory,
+                           "-f", self.directory / "apache.conf"], self.log, self.site.environ)
+
+
+SERVERS = {
+    "floor": Floor, "module": Module, "uwsgi": Uwsgi, "uwsgi-1": UwsgiOneThread,
+    "gunicorn": Gunicorn, "granian": Granian, "granian-nginx": GranianNginx, "bjoern": Bjoern,
+    "mod_wsgi": ModWsgi, "module-1": ModuleOneThread,
+}
+# Those of a run without --servers.
+USUAL = [name for name in SERVERS if name != "module-1"]

@@ -1,0 +1,54 @@
+"""scripts/bench measures and reports; how fast anything is, is no question here."""
+
+import json
+import os
+import subprocess
+
+from lib import config
+
+BENCH = os.path.join(config.ROOT, "scripts/bench")
+
+
+def bench(*options, **environ):
+    environ = os.environ | {"NGINX": config.BINARY} | environ
+    return subprocess.run([BENCH, *options], capture_output=True, text=True, env=environ,
+                          timeout=55)
+
+
+def test_a_short_run_has_figures_of_each_server(tmp_path):
+    path = tmp_path / "figures.json"
+    done = bench("--servers", "floor,module", "--cases", "hello", "--rounds", "1",
+                 "--seconds", "1", "--json", path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(path.read_text())
+    assert result["left_out"] == {}
+    rows = result["cases"]["hello"]["servers"]
+    assert list(rows) == ["floor", "module"]
+    for row in rows.values():
+        assert row["errors"] == {}
+        assert len(row["rounds"]) == 1
+        assert row["requests"] == row["rounds"][0]["requests"] > 0
+        assert row["requests_per_second"] > 0
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+        assert row["pss_mib"] > 0
+        assert 0 < row["cpu_us"] < 1e6 / row["requests_per_second"] * os.cpu_count() * 1.5
+    assert rows["floor"]["to_floor"] == rows["module"]["to_module"] == 1
+    assert "module" in done.stdout
+
+    again = bench("--read", path, "--markdown")
+    assert again.returncode == 0, again.stderr
+    assert "| CPU us/request | hello |" in again.stdout
+    assert again.stdout.count("\n| module | ") == 3
+
+
+def test_a_server_that_does_not_start_is_named():
+    done = bench("--servers", "floor", "--cases", "hello", "--rounds", "1", NGINX="/bin/false")
+    assert done.returncode == 1
+    assert "left out: has ended with status 1" in done.stdout
+
+
+def test_unknown_names_are_refused():
+    for option, known in (("--servers", "floor"), ("--cases", "hello")):
+        done = bench(option, "other")
+        assert done.returncode == 2
+        assert f"other is none of {known}" in done.stderr
