@@ -37,7 +37,7 @@ def require(job):
     done = subprocess.run([layout.ROOT / "scripts/requirements", "--install", job],
                           stdout=sys.stderr, timeout=1200)
     if done.returncode:
-        raise Missing(f"Debian packages are missing: scripts/requirements {job} names them")
+        raise Missing(f"something is missing: scripts/requirements {job} names it")
 
 
 def make_venv():

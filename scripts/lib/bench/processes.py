@@ -27,13 +27,14 @@ def worker():
 def unprivileged(command):
     """The command as the user of the servers; the kernel ends it if this script is killed.
 
-    That user keeps one capability of root: the virtualenv lies in target/, which may be closed to
-    others.
+    That user keeps one capability of root, since the virtualenv lies in target/, which may be
+    closed to others; the secure bit lets access(2) respect it.
     """
     setpriv = ["setpriv", "--pdeathsig", "TERM"]
     if user := worker():
         setpriv += [f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups",
-                    "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+                    "--inh-caps=+dac_override", "--ambient-caps=+dac_override",
+                    "--securebits=+no_setuid_fixup"]
     return [*setpriv, *command]
 
 

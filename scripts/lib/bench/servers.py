@@ -31,7 +31,7 @@ class Server:
         self.site = site
         self.processes = options.processes
         self.threads = 1 if self.fewer_threads else options.threads
-        self.connections = 1024
+        self.connections = max(1024, 4 * options.connections)
         self.family = Family()
         self.directory = site.subdirectory(name)
         self.port = None
