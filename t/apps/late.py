@@ -56,6 +56,8 @@ def thread(environ, start_response):
     """Returns while another thread, which keeps write(), waits for the client."""
     write = start_response("200 OK", [("Content-Type", "text/plain")])
     kept.append(write)
+    # More than the client takes: what follows has to wait.
+    write(b"y" * 20_000_000)
 
     def work():
         record("writing")
