@@ -1,6 +1,7 @@
 """Answers after the end: what close() and other threads try, each attempt recorded."""
 
 import threading
+import time
 
 import gate
 from record import record
@@ -49,6 +50,15 @@ def good(environ, start_response):
     return Late(start_response, write)
 
 
+def is_busy(write):
+    """Whether another thread is in write()."""
+    try:
+        write(b"")
+        return False
+    except RuntimeError:
+        return True
+
+
 kept = []
 
 
@@ -66,4 +76,6 @@ def thread(environ, start_response):
 
     threading.Thread(target=work).start()
     gate.wait("return")
+    while not is_busy(write):
+        time.sleep(0.005)
     return iter(())
