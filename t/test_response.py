@@ -159,7 +159,8 @@ def test_head_stops_an_endless_generator(site, proto):
     endless = Expr("__import__('itertools').repeat(b'x' * 1000)")
     response = proto(site, "HEAD", respond(body=endless, kind="generator"))
     assert response.status == 200
-    until(lambda: len(site.events("close")) == before + 1, what="the generator is closed")
+    # close() of an earlier test's answer may come after it, and be counted too.
+    until(lambda: len(site.events("close")) > before, what="the generator is closed")
 
 
 def test_head_keeps_the_connection_in_step(site):

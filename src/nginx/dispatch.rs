@@ -15,10 +15,10 @@ use ngx::ffi::{
     ngx_thread_pool_t, ngx_thread_task_post, ngx_thread_task_t,
 };
 
-use super::check::CheckTimer;
 use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT};
 use super::context::Context;
 use super::guard::protect;
+use super::summons::PoolEvents;
 use super::wakeup::Wakeup;
 use super::{log, process, refuse, response};
 use crate::wsgi::application::Hosted;
@@ -38,7 +38,7 @@ pub struct Worker {
     pub stack_dump: Option<(i32, OwnedFd)>,
     pub multiprocess: bool,
     apps: Vec<Arc<Hosted>>,
-    pools: Vec<(*mut ngx_thread_pool_t, &'static CheckTimer)>,
+    pools: Vec<(*mut ngx_thread_pool_t, &'static PoolEvents)>,
     exchanges: RefCell<NumberMap<*mut Context>>,
     next_id: Cell<ExchangeId>,
     spare: Cell<Vec<Mail>>,
@@ -112,7 +112,7 @@ pub unsafe fn start(
     // SAFETY: the cycle of this process.
     let log = unsafe { (*cycle).log };
     let pools = main.pools.iter().enumerate();
-    let pools = pools.map(|(index, pool)| (pool.pool, CheckTimer::leak(index, log))).collect();
+    let pools = pools.map(|(index, pool)| (pool.pool, PoolEvents::leak(index, log))).collect();
     let worker = Box::leak(Box::new(Worker {
         runners: Arc::new(Runners::new(host, queues, Arc::clone(&mailbox))),
         mailbox,
@@ -177,14 +177,28 @@ impl Worker {
     }
 
     fn summon(&self, pool: usize, summons: Summons) {
-        let Some((tp, timer)) = self.pools.get(pool) else {
+        let Some((tp, events)) = self.pools.get(pool) else {
             return;
         };
-        if summons == Summons::PostRunner {
-            self.post_runner(pool, *tp);
+        match summons {
+            Summons::Done => (),
+            Summons::Wake => events.wake_soon(),
+            Summons::WakeAndCheck => {
+                events.wake_soon();
+                events.check_later();
+            }
+            Summons::PostRunner => {
+                self.post_runner(pool, *tp);
+                events.check_later();
+            }
+            Summons::CheckLater => events.check_later(),
         }
-        if summons != Summons::Done {
-            timer.arm();
+    }
+
+    /// Wakes the runner that the queue of this pool has called.
+    pub fn wake(&self, pool: usize) {
+        if let Some(queue) = self.runners.queues().get(pool) {
+            queue.wake();
         }
     }
 

@@ -8,7 +8,6 @@
 
 pub mod accel;
 mod body;
-pub mod check;
 pub mod conf;
 pub mod context;
 pub mod directives;
@@ -20,5 +19,6 @@ pub mod log;
 pub mod process;
 pub mod refuse;
 pub mod response;
+pub mod summons;
 pub mod vars;
 pub mod wakeup;

@@ -65,8 +65,12 @@ pub struct Popped {
 /// Who sees to it that what waits is taken.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Summons {
-    /// Nothing waits, or a runner has been woken for it, or the busy ones will come for it.
+    /// Nothing waits, or the busy runners will come for it.
     Done,
+    /// A sleeping runner has been called: the caller calls [`RequestQueue::wake`] before long.
+    Wake,
+    /// As `Wake`, and as `CheckLater` for what else waits.
+    WakeAndCheck,
     /// The caller posts one more runner, or calls [`RequestQueue::not_posted`], and
     /// [`RequestQueue::check`] a little later.
     PostRunner,
@@ -154,7 +158,7 @@ impl RequestQueue {
             state.watched = true;
             return Ok(Summons::CheckLater);
         }
-        Ok(self.summon(state))
+        Ok(self.summon(&mut state))
     }
 
     /// Looks again after a [`Summons::CheckLater`]: if nobody has come, somebody is called.
@@ -166,11 +170,11 @@ impl RequestQueue {
             state.watched = true;
             return Summons::CheckLater;
         }
-        self.summon(state)
+        self.summon(&mut state)
     }
 
     /// Sees to it that somebody takes the next runnable job.
-    fn summon(&self, mut state: MutexGuard<'_, State>) -> Summons {
+    fn summon(&self, state: &mut State) -> Summons {
         if state.stopping || state.next().is_none() {
             return Summons::Done;
         }
@@ -182,12 +186,11 @@ impl RequestQueue {
         if state.idle > 0 {
             state.standby = true;
             state.called = true;
-            let more = state.jobs.len() > 1;
-            state.watched |= more;
-            // Else the runner would wake only to wait for the lock.
-            drop(state);
-            self.work.notify_one();
-            return if more { Summons::CheckLater } else { Summons::Done };
+            if state.jobs.len() == 1 {
+                return Summons::Wake;
+            }
+            state.watched = true;
+            return Summons::WakeAndCheck;
         }
         if state.runners < self.threads {
             state.posted = 1;
@@ -195,6 +198,11 @@ impl RequestQueue {
             return Summons::PostRunner;
         }
         Summons::Done
+    }
+
+    /// Wakes the runner that has been called.
+    pub fn wake(&self) {
+        self.work.notify_one();
     }
 
     /// The runner that [`Summons::PostRunner`] asked for could not be posted.
@@ -401,10 +409,11 @@ mod tests {
             std::thread::yield_now();
         }
         let (_first, job) = f.lock().unwrap().job();
-        assert_eq!(queue.push(job, 9), Ok(Summons::Done));
+        assert_eq!(queue.push(job, 9), Ok(Summons::Wake));
         let (_second, job) = f.lock().unwrap().job();
         // It comes for the first one.
         assert_eq!(queue.push(job, 9), Ok(Summons::CheckLater));
+        queue.wake();
         assert!(thread.join().unwrap());
     }
 

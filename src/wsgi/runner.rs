@@ -222,13 +222,20 @@ mod tests {
             self.threads.push(thread::spawn(move || runners.run(0)));
         }
 
+        fn follow(&mut self, summons: Summons) {
+            match summons {
+                Summons::PostRunner => self.post(),
+                Summons::Wake | Summons::WakeAndCheck => self.runners.queues()[0].wake(),
+                Summons::Done | Summons::CheckLater => (),
+            }
+        }
+
         fn request(&mut self, app: &Arc<Hosted>) -> Arc<Exchange> {
             self.ids += 1;
             let (exchange, response) = Exchange::open(self.ids, 1, Arc::clone(&self.mailbox));
             let job = Job::Call { app: Arc::clone(app), request: Request::default(), response };
-            if self.runners.queues()[0].push(job, 1000) == Ok(Summons::PostRunner) {
-                self.post();
-            }
+            let summons = self.runners.queues()[0].push(job, 1000).unwrap();
+            self.follow(summons);
             exchange
         }
 
@@ -238,9 +245,8 @@ mod tests {
             while seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() < count {
                 // As the event loop's timer does.
                 let _ = self.wakes.recv_timeout(Duration::from_millis(1));
-                if self.runners.queues()[0].check() == Summons::PostRunner {
-                    self.post();
-                }
+                let summons = self.runners.queues()[0].check();
+                self.follow(summons);
                 seen.extend(self.mailbox.collect(Vec::new()));
             }
             seen

@@ -1,0 +1,99 @@
+//! How the event loop calls the threads of one pool.
+//!
+//! A sleeping runner is woken when all events of this turn of the loop have been handled, so that
+//! it finds all their requests at once; at each of them it would be up and asleep again before the
+//! next. A timer looks whether waiting requests need another thread: `dispatch` arms it when the
+//! queue expects a runner to come back soon (`wsgi::queue::Summons::CheckLater`), and there is none
+//! while nothing waits. It does not hold up a leaving worker: the requests' own timers do.
+//! Runs on: event loop.
+
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+
+use ngx::ffi::{
+    ngx_add_timer, ngx_event_handler_pt, ngx_event_t, ngx_log_t, ngx_post_event, ngx_posted_events,
+};
+
+use super::dispatch;
+use super::guard::protect;
+
+/// nginx counts in milliseconds: no timer is shorter.
+const MOMENT: usize = 1;
+
+/// The two events of one pool. Lives as long as the process: nginx keeps pointers to it.
+pub struct PoolEvents {
+    check: UnsafeCell<ngx_event_t>,
+    wake: UnsafeCell<ngx_event_t>,
+    pool: usize,
+}
+
+impl PoolEvents {
+    pub fn leak(pool: usize, log: *mut ngx_log_t) -> &'static Self {
+        // SAFETY: all-zero bytes are an event that is not in use.
+        let unused = || UnsafeCell::new(unsafe { std::mem::zeroed() });
+        let this: &'static mut Self =
+            Box::leak(Box::new(Self { check: unused(), wake: unused(), pool }));
+        let data: *mut c_void = std::ptr::from_mut(this).cast();
+        let handlers: [(_, ngx_event_handler_pt); 2] = [
+            (&mut this.check, Some(ngx_http_wsgi_check)),
+            (&mut this.wake, Some(ngx_http_wsgi_wake)),
+        ];
+        for (event, handler) in handlers {
+            let event = event.get_mut();
+            event.data = data;
+            event.handler = handler;
+            event.log = log;
+            event.set_cancelable(1);
+        }
+        this
+    }
+
+    /// Looks in a moment. Calling it again before that changes nothing.
+    pub fn check_later(&self) {
+        // SAFETY: only the event loop's thread comes here; the event is never freed.
+        unsafe {
+            let event = self.check.get();
+            if (*event).timer_set() == 0 {
+                ngx_add_timer(event, MOMENT);
+            }
+        }
+    }
+
+    /// Wakes the runner that the queue has called, at the end of this turn of the loop.
+    pub fn wake_soon(&self) {
+        // SAFETY: as above; nginx's queue of posted events is its loop's too.
+        unsafe { ngx_post_event(self.wake.get(), &raw mut ngx_posted_events) };
+    }
+}
+
+/// The pool that an event is of.
+///
+/// # Safety
+///
+/// The event is one of a [`PoolEvents`].
+unsafe fn pool(ev: *mut ngx_event_t) -> usize {
+    // SAFETY: its data is what it is part of, which is never freed.
+    unsafe { (*(*ev).data.cast::<PoolEvents>()).pool }
+}
+
+unsafe extern "C" fn ngx_http_wsgi_check(ev: *mut ngx_event_t) {
+    protect((), || {
+        if let Some(worker) = dispatch::worker() {
+            // SAFETY: the event of a pool; nginx's event loop calls this, its cycle is the current
+            // one.
+            unsafe {
+                worker.check(pool(ev));
+                worker.read_mail(ngx::ffi::ngx_cycle);
+            }
+        }
+    });
+}
+
+unsafe extern "C" fn ngx_http_wsgi_wake(ev: *mut ngx_event_t) {
+    protect((), || {
+        if let Some(worker) = dispatch::worker() {
+            // SAFETY: the event of a pool.
+            worker.wake(unsafe { pool(ev) });
+        }
+    });
+}
