@@ -17,7 +17,7 @@ use ngx::ffi::{
 };
 
 use crate::module::http_module;
-use crate::wsgi::body::Segment;
+use crate::wsgi::body::{RequestBody, Segment};
 use crate::wsgi::exchange::{End, Exchange, HeldBack};
 use crate::wsgi::queue::RequestQueue;
 use crate::wsgi::vars::Vars;
@@ -27,8 +27,8 @@ pub struct Context {
     pub request: *mut ngx_http_request_t,
     pub exchange: Arc<Exchange>,
     pub queue: Arc<RequestQueue>,
-    /// Only kept, see [`Vars`].
-    _vars: Vars,
+    /// Only kept, see [`crate::wsgi::request::Request`].
+    _kept: (Vars, Arc<RequestBody>),
     /// When a request that no thread has taken is given up, and after how long that was.
     pub queue_timeout: Option<(Instant, Duration)>,
     pub read_timeout: Duration,
@@ -51,7 +51,7 @@ pub struct Context {
 pub struct Waiting {
     pub exchange: Arc<Exchange>,
     pub queue: Arc<RequestQueue>,
-    pub vars: Vars,
+    pub kept: (Vars, Arc<RequestBody>),
     pub queue_timeout: Option<Duration>,
     pub read_timeout: Duration,
 }
@@ -79,7 +79,7 @@ impl Context {
                 request: r,
                 exchange: waiting.exchange,
                 queue: waiting.queue,
-                _vars: waiting.vars,
+                _kept: waiting.kept,
                 queue_timeout: waiting.queue_timeout.map(|time| (Instant::now() + time, time)),
                 read_timeout: waiting.read_timeout,
                 timer: std::mem::zeroed(),

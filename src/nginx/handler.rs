@@ -4,6 +4,7 @@
 //! its timer.
 //! Runs on: event loop.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ngx::ffi::{
@@ -99,7 +100,7 @@ unsafe fn submit(r: *mut ngx_http_request_t) -> Result<(), ngx_int_t> {
         let waiting = Waiting {
             exchange,
             queue: queue.clone(),
-            vars: request.vars.clone(),
+            kept: (request.vars.clone(), request.body.clone()),
             queue_timeout: limits.timeout,
             read_timeout: conf.read_timeout(),
         };
@@ -144,7 +145,7 @@ unsafe fn request(
             multithread: threads > 1,
             multiprocess: worker.multiprocess,
         };
-        Ok(Request { vars, body, flags })
+        Ok(Request { vars, body: Arc::new(body), flags })
     }
 }
 

@@ -66,8 +66,8 @@ impl State {
 pub struct Input(Mutex<State>);
 
 impl Input {
-    pub fn new(body: RequestBody) -> Self {
-        Self(Mutex::new(State { body: Some(Arc::new(body)), ..State::default() }))
+    pub fn new(body: Arc<RequestBody>) -> Self {
+        Self(Mutex::new(State { body: Some(body), ..State::default() }))
     }
 
     /// The request has ended.

@@ -2,6 +2,8 @@
 //!
 //! Runs on: either.
 
+use std::sync::Arc;
+
 use super::body::RequestBody;
 use super::vars::Vars;
 
@@ -16,10 +18,12 @@ pub struct Flags {
     pub multiprocess: bool,
 }
 
-/// A request, complete with its body.
+/// A request, complete with its body. The event loop keeps a clone of vars and body, so that it
+/// gives back the memory that it has taken: a pool thread that did would fight with it for the
+/// allocator's lock.
 #[derive(Debug, Default)]
 pub struct Request {
     pub vars: Vars,
-    pub body: RequestBody,
+    pub body: Arc<RequestBody>,
     pub flags: Flags,
 }

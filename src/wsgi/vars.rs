@@ -11,8 +11,7 @@ use std::sync::Arc;
 use super::error::VarsError;
 
 /// A complete block. Only [`VarsWriter`] makes one, so reading it cannot fail. A clone is the same
-/// block: the event loop keeps one, so that it gives back the memory that it has taken. A pool
-/// thread that did would fight with it for the allocator's lock.
+/// block.
 #[derive(Debug, Clone, Default)]
 pub struct Vars(Arc<Vec<u8>>);
 

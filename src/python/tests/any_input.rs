@@ -3,7 +3,7 @@
 //! Left out is where the two differ: a seek in front of the start (BytesIO goes to the start),
 //! and calls of `read1` and `readinto` for more than 1 MiB.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -116,7 +116,7 @@ proptest! {
         segments.push(segment(rest, memory));
         let operations = format!("[{}]", operations.join(", "));
         let mut input = with_vars(&[(b"BODY", &content), (b"OPERATIONS", operations.as_bytes())]);
-        input.body = RequestBody::new(segments);
+        input.body = Arc::new(RequestBody::new(segments));
         request(compare(), input).is_clean();
     }
 }

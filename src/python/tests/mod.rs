@@ -215,7 +215,7 @@ fn with_vars(vars: &[(&[u8], &[u8])]) -> Request {
 }
 
 fn with_body(segments: Vec<Segment>) -> Request {
-    Request { body: RequestBody::new(segments), ..Request::default() }
+    Request { body: Arc::new(RequestBody::new(segments)), ..Request::default() }
 }
 
 /// A segment in an unlinked file.
