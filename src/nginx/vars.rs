@@ -135,7 +135,7 @@ unsafe fn put_body(
             w.put(b"CONTENT_TYPE", (*headers.content_type).value.as_bytes())?;
         }
         if body > 0 || !headers.content_length.is_null() || headers.chunked() != 0 {
-            w.put(b"CONTENT_LENGTH", body.to_string().as_bytes())?;
+            w.put(b"CONTENT_LENGTH", Decimal::new(body).as_bytes())?;
         }
     }
     Ok(())
@@ -151,7 +151,7 @@ unsafe fn put_peers(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<()
         }
         w.put(b"REQUEST_SCHEME", if https { b"https" } else { b"http" })?;
         w.put(b"REMOTE_ADDR", (*c).addr_text.as_bytes())?;
-        w.put(b"REMOTE_PORT", &port(ngx_inet_get_port((*c).sockaddr)))?;
+        w.put(b"REMOTE_PORT", port(&Decimal::new(ngx_inet_get_port((*c).sockaddr).into())))?;
         let local = ngx_connection_local_sockaddr(c, std::ptr::null_mut(), 0);
         let local = match local == NGX_OK as ngx_int_t {
             true => ngx_inet_get_port((*c).local_sockaddr),
@@ -163,7 +163,7 @@ unsafe fn put_peers(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<()
             (0, false) => 80,
             (port, _) => port,
         };
-        w.put(b"SERVER_PORT", &port(server_port))?;
+        w.put(b"SERVER_PORT", port(&Decimal::new(server_port.into())))?;
         let cscf: *mut ngx_http_core_srv_conf_t =
             (*(*r).srv_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
         let names = [(*cscf).server_name.as_bytes(), (*r).headers_in.server.as_bytes()];
@@ -183,8 +183,34 @@ unsafe fn is_tls(_c: *mut ngx_connection_t) -> bool {
     false
 }
 
-fn port(port: u16) -> Vec<u8> {
-    if port == 0 { Vec::new() } else { port.to_string().into_bytes() }
+/// What has no port has an empty one.
+fn port(number: &Decimal) -> &[u8] {
+    match number.as_bytes() {
+        b"0" => b"",
+        digits => digits,
+    }
+}
+
+/// A number in decimal digits, without an allocation.
+struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn new(mut number: u64) -> Self {
+        let mut this = Self { digits: [b'0'; 20], start: 20 };
+        while number > 0 || this.start == 20 {
+            this.start -= 1;
+            this.digits[this.start] += (number % 10) as u8;
+            number /= 10;
+        }
+        this
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
 }
 
 /// HTTP_*. The host of the request target stands for that of the field.
