@@ -57,9 +57,8 @@ pub enum From {
 pub struct Popped {
     pub job: Job,
     pub at: Instant,
-    /// More wait, and the event loop looks after them in a moment: it may hear of what becomes of
-    /// this one then.
-    pub crowded: bool,
+    /// The event loop looks in a moment: it may hear of what becomes of this one then.
+    pub watched: bool,
 }
 
 /// Who sees to it that what waits is taken.
@@ -253,7 +252,7 @@ impl RequestQueue {
         state.pops += 1;
         let at = Instant::now();
         state.popped = Some(at);
-        Some(Popped { job, at, crowded: state.watched && state.next().is_some() })
+        Some(Popped { job, at, watched: state.watched })
     }
 
     /// Blocks, detached, until this runner is to take a job; false when it is to leave.
@@ -384,18 +383,18 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_crowded_when_others_wait_and_the_event_loop_will_look() {
+    fn a_job_is_watched_as_long_as_the_event_loop_will_look() {
         let mut f = Fixture::new(1);
         f.push(9).unwrap();
         f.push(9).unwrap();
         f.queue.begin();
-        assert!(f.queue.pop(From::Waiting).unwrap().crowded);
-        assert!(!f.queue.pop(From::Request).unwrap().crowded);
+        assert!(f.queue.pop(From::Waiting).unwrap().watched);
+        assert!(f.queue.pop(From::Request).unwrap().watched);
         // All threads are busy: nobody looks.
+        assert_eq!(f.queue.check(), Summons::Done);
         f.lose_patience();
-        f.queue.check();
         assert_eq!((f.push(9), f.push(9)), (Ok(Summons::Done), Ok(Summons::Done)));
-        assert!(!f.queue.pop(From::Request).unwrap().crowded);
+        assert!(!f.queue.pop(From::Request).unwrap().watched);
     }
 
     #[test]

@@ -88,12 +88,12 @@ impl Runners {
                 let mut from = From::Waiting;
                 // Since when responses wait that the event loop has not been woken for.
                 let mut late: Option<Instant> = None;
-                while let Some(Popped { mut job, at, crowded }) = queue.pop(from) {
-                    if late.is_some_and(|since| !crowded || at - since > LATE) {
+                while let Some(Popped { mut job, at, watched }) = queue.pop(from) {
+                    if late.is_some_and(|since| !watched || at - since > LATE) {
                         late = None;
                         self.mailbox.wake();
                     }
-                    if let (true, Job::Call { response, .. }) = (crowded, &mut job) {
+                    if let (true, Job::Call { response, .. }) = (watched, &mut job) {
                         response.announce_quietly();
                         late = late.or(Some(at));
                     }
