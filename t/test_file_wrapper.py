@@ -106,6 +106,11 @@ def test_what_was_written_before_the_position_is_not_lost(site):
     assert site.get(target("updated")).body == CONTENT[100:]
 
 
+def test_what_lies_in_the_buffer_is_written_before_the_file_is_sent(site):
+    for _ in range(20):
+        assert site.get(target("rewritten")).body == b"x" * 300 + CONTENT[300:]
+
+
 @pytest.mark.parametrize("name", ["plain", "memory"])
 def test_no_more_than_content_length_is_sent(site, proto, name):
     response = proto(site, "GET", target(name, seek=8, length=1000))

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::ffi::{
-    NGX_OK, ngx_cycle_t, ngx_event_t, ngx_http_run_posted_requests, ngx_int_t, ngx_log_t,
-    ngx_thread_pool_t, ngx_thread_task_post, ngx_thread_task_t,
+    NGX_OK, ngx_core_conf_t, ngx_core_module, ngx_cycle_t, ngx_event_t,
+    ngx_http_run_posted_requests, ngx_int_t, ngx_log_t, ngx_thread_pool_t, ngx_thread_task_post,
+    ngx_thread_task_t,
 };
 
 use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT};
@@ -37,6 +38,8 @@ pub struct Worker {
     /// The signal that writes all stacks into the file.
     pub stack_dump: Option<(i32, OwnedFd)>,
     pub multiprocess: bool,
+    /// Timers of a millisecond come in time.
+    is_patient: bool,
     apps: Vec<Arc<Hosted>>,
     pools: Vec<(*mut ngx_thread_pool_t, &'static PoolEvents)>,
     exchanges: RefCell<NumberMap<*mut Context>>,
@@ -108,7 +111,9 @@ pub unsafe fn start(
     let apps: Vec<_> = apps.collect();
     // SAFETY: nginx has resolved its pools.
     let threads = main.pools.iter().map(|pool| unsafe { refuse::threads(pool) });
-    let queues = threads.map(|threads| Arc::new(RequestQueue::new(threads))).collect();
+    // SAFETY: the cycle of this process.
+    let is_patient = unsafe { has_fine_timers(cycle) };
+    let queues = threads.map(|threads| Arc::new(RequestQueue::new(threads, is_patient))).collect();
     // SAFETY: the cycle of this process.
     let log = unsafe { (*cycle).log };
     let pools = main.pools.iter().enumerate();
@@ -120,6 +125,7 @@ pub unsafe fn start(
         shutdown_timeout: main.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
         stack_dump,
         multiprocess,
+        is_patient,
         apps,
         pools,
         exchanges: RefCell::default(),
@@ -131,6 +137,19 @@ pub unsafe fn start(
         worker.push(*pool, Job::Load(Arc::clone(app)), usize::MAX);
     }
     Ok(())
+}
+
+/// With `timer_resolution` nginx looks at its timers that seldom.
+///
+/// # Safety
+///
+/// `cycle` is live and configured.
+unsafe fn has_fine_timers(cycle: *mut ngx_cycle_t) -> bool {
+    // SAFETY: the core module's configuration is there in every cycle.
+    unsafe {
+        let conf: *mut ngx_core_conf_t = (*(*cycle).conf_ctx.add(ngx_core_module.index)).cast();
+        (*conf).timer_resolution == 0
+    }
 }
 
 impl Worker {
@@ -185,14 +204,21 @@ impl Worker {
             Summons::Wake => events.wake_soon(),
             Summons::WakeAndCheck => {
                 events.wake_soon();
-                events.check_later();
+                self.check_later(events);
             }
+            // nginx has logged why it could not; the next request tries again.
             Summons::PostRunner => {
-                self.post_runner(pool, *tp);
-                events.check_later();
+                if self.post_runner(pool, *tp) {
+                    self.check_later(events);
+                }
             }
-            Summons::CheckLater => events.check_later(),
+            Summons::CheckLater => self.check_later(events),
         }
+    }
+
+    fn check_later(&self, events: &PoolEvents) {
+        events.check_later();
+        self.mailbox.expect(self.is_patient);
     }
 
     /// Wakes the runner that the queue of this pool has called.
@@ -202,8 +228,8 @@ impl Worker {
         }
     }
 
-    /// Posts one more runner. The task is not in any pool of nginx's: it outlives all requests.
-    fn post_runner(&self, pool: usize, tp: *mut ngx_thread_pool_t) {
+    /// Posts one more runner; false if nginx does not take it. The task is not in any pool of nginx's: it outlives all requests.
+    fn post_runner(&self, pool: usize, tp: *mut ngx_thread_pool_t) -> bool {
         let runner = Box::new(Runner { runners: Arc::clone(&self.runners), pool });
         // SAFETY: all-zero bytes are a valid task. nginx wants a handler on its event, which it
         // calls when the runner has left, as the last user of the task.
@@ -222,10 +248,10 @@ impl Worker {
             rc
         };
         if rc != NGX_OK as ngx_int_t {
-            // nginx has logged why.
             self.runners.not_posted();
             self.runners.queues()[pool].not_posted();
         }
+        rc == NGX_OK as ngx_int_t
     }
 
     /// Does what pool threads ask for.

@@ -82,6 +82,8 @@ unsafe extern "C" fn ngx_http_wsgi_check(ev: *mut ngx_event_t) {
             // SAFETY: the event of a pool; nginx's event loop calls this, its cycle is the current
             // one.
             unsafe {
+                // What pool threads post from now on is not for this look any more.
+                worker.mailbox.expect(false);
                 worker.check(pool(ev));
                 worker.read_mail(ngx::ffi::ngx_cycle);
             }

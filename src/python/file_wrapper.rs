@@ -66,6 +66,10 @@ impl FileWrapper {
         {
             return Ok(None);
         }
+        if kind.is(&types.random) {
+            // read() writes out first what has been written into the buffer.
+            file.call_method0(intern!(py, "flush"))?;
+        }
         let offset = file.call_method0(intern!(py, "tell"))?.extract()?;
         Ok(Some((raw.call_method0(intern!(py, "fileno"))?.extract()?, offset)))
     }

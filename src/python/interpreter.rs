@@ -25,7 +25,7 @@ use crate::wsgi::target::Target;
 use super::app::PythonApplication;
 use super::errors::{LogStream, Std};
 use super::layout::Layout;
-use super::{exception, lent, log};
+use super::{call, exception, lent, log};
 
 /// Of CPython's pymem.h; pyo3 has no name for it.
 #[cfg(feature = "malloc")]
@@ -179,6 +179,7 @@ impl Host for Interpreter {
 
     fn tidy(&self) {
         lent::take_back();
+        call::returned();
     }
 
     fn exit(&self) {

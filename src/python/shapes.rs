@@ -163,10 +163,10 @@ impl Shapes {
             ..MAX_SHAPES => NumberMap::default(),
             _ => std::mem::take(&mut state.shapes),
         };
-        state.shapes.insert(number, shape);
+        let replaced = state.shapes.insert(number, shape);
         drop(state);
-        // Without the lock: dicts go with it.
-        drop(old);
+        // Without the lock: dicts go with them.
+        drop((old, replaced));
         Ok(())
     }
 }

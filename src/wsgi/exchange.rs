@@ -97,8 +97,6 @@ struct State {
     ahead: Passed,
     /// [`Mail::Response`] is on its way.
     announced: bool,
-    /// The end needs no wake-up of its own.
-    quiet: bool,
     /// The thread is asleep in [`ResponseSender::wait_for_room`].
     asleep: bool,
 }
@@ -125,7 +123,6 @@ impl Exchange {
             batch: Batch::default(),
             ahead: Passed::default(),
             announced: false,
-            quiet: false,
             asleep: false,
         };
         let exchange = Arc::new(Self {
@@ -213,9 +210,9 @@ impl Exchange {
     fn announce(&self, state: &mut State) {
         if !state.announced {
             state.announced = true;
-            match state.quiet && state.progress == Progress::Ended {
-                true => self.mailbox.post_quietly(Mail::Response(self.id)),
-                false => self.mailbox.post(Mail::Response(self.id)),
+            match state.progress {
+                Progress::Ended => self.mailbox.post_soon(Mail::Response(self.id)),
+                _ => self.mailbox.post(Mail::Response(self.id)),
             }
         }
     }
@@ -241,11 +238,6 @@ impl Ender {
 impl ResponseSender {
     pub fn id(&self) -> ExchangeId {
         self.exchange.id
-    }
-
-    /// The end may be announced without waking the event loop: the caller does that.
-    pub fn announce_quietly(&mut self) {
-        self.exchange.lock().quiet = true;
     }
 
     /// A thread takes the request: the application's time starts.

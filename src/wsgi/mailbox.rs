@@ -62,6 +62,10 @@ pub struct Mailbox {
     state: Mutex<State>,
     collected: Condvar,
     pending: AtomicBool,
+    /// The event loop will collect within a moment, without being woken.
+    expected: AtomicBool,
+    /// Something was posted for that moment.
+    late: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -72,6 +76,8 @@ impl Mailbox {
             state: Mutex::default(),
             collected: Condvar::new(),
             pending: AtomicBool::new(false),
+            expected: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             wake: Box::new(wake),
         }
     }
@@ -81,13 +87,32 @@ impl Mailbox {
     }
 
     pub fn post(&self, mail: Mail) {
-        self.post_quietly(mail);
+        self.lock().mails.push(mail);
         self.wake();
     }
 
-    /// Posts without waking: the caller does that soon, or the event loop looks by itself.
-    pub fn post_quietly(&self, mail: Mail) {
+    /// Posts; if the event loop will look within a moment it is not woken, unless
+    /// [`Self::wake_if_late`] does that before.
+    pub fn post_soon(&self, mail: Mail) {
         self.lock().mails.push(mail);
+        // After the post: what is posted before `expect(false)` is collected behind it.
+        match self.expected.load(Ordering::SeqCst) {
+            true => self.late.store(true, Ordering::Release),
+            false => self.wake(),
+        }
+    }
+
+    /// Wakes the event loop for what [`Self::post_soon`] has left to its next look.
+    pub fn wake_if_late(&self) {
+        if self.late.swap(false, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Event loop: `true` when it has arranged to collect within a moment, `false` right before it
+    /// does.
+    pub fn expect(&self, expected: bool) {
+        self.expected.store(expected, Ordering::SeqCst);
     }
 
     /// Posts a log record; false when so much log waits that the writer should call
@@ -111,7 +136,7 @@ impl Mailbox {
         }
     }
 
-    pub fn wake(&self) {
+    fn wake(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }
@@ -122,6 +147,7 @@ impl Mailbox {
         // Before the queue is emptied: a message posted in between costs one empty wake-up, the
         // other order would lose it.
         self.pending.store(false, Ordering::Release);
+        self.late.store(false, Ordering::Release);
         let mut state = self.lock();
         if state.log_bytes > 0 {
             state.log_bytes = 0;

@@ -1,10 +1,10 @@
 //! The requests that wait for a thread of one pool in one worker, and who is to take them.
 //!
 //! Runners pop while they hold the GIL, until nothing is left; only then do they detach and wait.
-//! As long as they pop one request after the other nobody else is woken: CPU-bound work stays on
-//! one thread. When requests wait and none has been popped for a moment, the runner is likely to
-//! block in I/O: a waiting one is sent to the GIL (the *stand-by*, one at a time), so that blocking
-//! work spreads over all threads.
+//! As long as they come back for one request after the other nobody else is woken: CPU-bound work
+//! stays on one thread. When requests wait and nobody has come back for a moment, the runners are
+//! likely to block in I/O: a waiting one is sent to the GIL (the *stand-by*, one at a time), and
+//! when it has taken a request it calls the next, so that blocking work spreads over all threads.
 //! Runs on: event loop (push, check, remove), pool thread (the rest).
 
 use std::collections::VecDeque;
@@ -57,8 +57,9 @@ pub enum From {
 pub struct Popped {
     pub job: Job,
     pub at: Instant,
-    /// The event loop looks in a moment: it may hear of what becomes of this one then.
-    pub watched: bool,
+    /// More wait and all runners seem to block: the caller has the event loop
+    /// [`RequestQueue::check`], which may post one more.
+    pub lacks_runner: bool,
 }
 
 /// Who sees to it that what waits is taken.
@@ -81,7 +82,7 @@ pub enum Summons {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// For so long after the last pop the runners are expected to come back by themselves.
+/// For so long after a request has been taken its runner is expected to come back by itself.
 const PATIENCE: Duration = Duration::from_micros(500);
 
 #[derive(Default)]
@@ -101,13 +102,15 @@ struct State {
     /// The stand-by has been chosen among the sleepers and has not woken yet.
     called: bool,
     stopping: bool,
-    /// When the last job was popped, and how many have been.
+    /// When the last job was popped.
     popped: Option<Instant>,
-    pops: u64,
-    /// `pops` when [`Summons::CheckLater`] was last said.
+    /// When a runner last came back for one job after another, and how often they have.
+    returned: Option<Instant>,
+    returns: u64,
+    /// `returns` when [`Summons::CheckLater`] was last said.
     checked: u64,
-    /// [`RequestQueue::check`] will be called.
-    watched: bool,
+    /// The stand-by has called itself: nobody looks after what it leaves.
+    unlooked: bool,
 }
 
 impl State {
@@ -123,14 +126,17 @@ impl State {
 /// The queue of one pool.
 pub struct RequestQueue {
     threads: usize,
+    patience: Duration,
     state: Mutex<State>,
     work: Condvar,
 }
 
 impl RequestQueue {
-    /// `threads`: how many runners it can have.
-    pub fn new(threads: usize) -> Self {
-        Self { threads, state: Mutex::default(), work: Condvar::new() }
+    /// `threads`: how many runners it can have; `patient`: [`Self::check`] comes a millisecond
+    /// after it is asked for. If it may come much later nothing is left to it.
+    pub fn new(threads: usize, patient: bool) -> Self {
+        let patience = if patient { PATIENCE } else { Duration::ZERO };
+        Self { threads, patience, state: Mutex::default(), work: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -150,11 +156,13 @@ impl RequestQueue {
         if state.stopping || (state.jobs.len() >= most && state.waiting() >= most) {
             return Err(Full);
         }
+        if matches!(job, Job::Tidy) && state.jobs.iter().any(|job| matches!(job, Job::Tidy)) {
+            return Ok(Summons::Done);
+        }
         state.jobs.push_back(job);
         let awake = state.runners > state.idle;
-        if awake && state.popped.is_some_and(|popped| popped.elapsed() < PATIENCE) {
-            state.checked = state.pops;
-            state.watched = true;
+        if awake && state.popped.is_some_and(|popped| popped.elapsed() < self.patience) {
+            state.checked = state.returns;
             return Ok(Summons::CheckLater);
         }
         Ok(self.summon(&mut state))
@@ -163,10 +171,8 @@ impl RequestQueue {
     /// Looks again after a [`Summons::CheckLater`]: if nobody has come, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
-        state.watched = false;
-        if state.next().is_some() && state.pops != state.checked {
-            state.checked = state.pops;
-            state.watched = true;
+        if state.next().is_some() && state.returns != state.checked {
+            state.checked = state.returns;
             return Summons::CheckLater;
         }
         self.summon(&mut state)
@@ -177,23 +183,17 @@ impl RequestQueue {
         if state.stopping || state.next().is_none() {
             return Summons::Done;
         }
-        state.checked = state.pops;
+        state.checked = state.returns;
         if state.standby || state.posted > 0 {
-            state.watched = true;
             return Summons::CheckLater;
         }
         if state.idle > 0 {
             state.standby = true;
             state.called = true;
-            if state.jobs.len() == 1 {
-                return Summons::Wake;
-            }
-            state.watched = true;
-            return Summons::WakeAndCheck;
+            return if state.jobs.len() == 1 { Summons::Wake } else { Summons::WakeAndCheck };
         }
         if state.runners < self.threads {
             state.posted = 1;
-            state.watched = true;
             return Summons::PostRunner;
         }
         Summons::Done
@@ -238,7 +238,9 @@ impl RequestQueue {
 
     /// The next job, for an attached runner, and what it comes from.
     pub fn pop(&self, from: From) -> Option<Popped> {
+        let at = Instant::now();
         let mut state = self.lock();
+        let unlooked = std::mem::take(&mut state.unlooked) && from == From::Waiting;
         match from {
             From::Waiting => state.standby = false,
             From::Request => state.busy -= 1,
@@ -249,10 +251,25 @@ impl RequestQueue {
         }
         let job = state.next().and_then(|at| state.jobs.remove(at))?;
         state.busy += usize::from(job.id().is_some());
-        state.pops += 1;
-        let at = Instant::now();
         state.popped = Some(at);
-        Some(Popped { job, at, watched: state.watched })
+        if from != From::Waiting {
+            state.returned = Some(at);
+            state.returns += 1;
+            return Some(Popped { job, at, lacks_runner: false });
+        }
+        let expected = state.returned.is_some_and(|returned| at - returned < self.patience);
+        let chain = (unlooked || !expected) && !state.standby && state.next().is_some();
+        let wake = chain && state.idle > 0;
+        if wake {
+            state.standby = true;
+            state.called = true;
+        }
+        let lacks_runner = chain && !wake && state.runners < self.threads && state.posted == 0;
+        drop(state);
+        if wake {
+            self.wake();
+        }
+        Some(Popped { job, at, lacks_runner })
     }
 
     /// Blocks, detached, until this runner is to take a job; false when it is to leave.
@@ -261,6 +278,7 @@ impl RequestQueue {
         // A job may have come between the last `pop` and now, when nobody was idle.
         if !state.stopping && !state.standby && state.next().is_some() {
             state.standby = true;
+            state.unlooked = true;
             return true;
         }
         state.idle += 1;
@@ -313,7 +331,7 @@ mod tests {
     impl Fixture {
         fn new(threads: usize) -> Self {
             let mailbox = Arc::new(Mailbox::new(|| ()));
-            let queue = RequestQueue::new(threads);
+            let queue = RequestQueue::new(threads, true);
             let app = Arc::new(Hosted::new("x".to_owned(), Box::new(Ok200)));
             app.load();
             Self { mailbox, queue, app, next_id: 0 }
@@ -374,7 +392,7 @@ mod tests {
             from = From::Request;
             f.queue.lock().popped = Some(Instant::now());
             assert_eq!(f.push(9), Ok(Summons::CheckLater));
-            f.queue.lock().pops += 1;
+            f.queue.lock().returns += 1;
             assert_eq!(f.queue.check(), Summons::CheckLater);
         }
         // Nothing has been popped since: it seems to block.
@@ -382,25 +400,88 @@ mod tests {
         assert_eq!(f.queue.check(), Summons::CheckLater);
     }
 
+    /// A runner asleep in `wait`, which returns when the queue is stopped or it is woken.
+    fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> std::thread::JoinHandle<bool> {
+        assert!(queue.begin() && queue.pop(From::Waiting).is_none());
+        let waiting = Arc::clone(queue);
+        let thread = std::thread::spawn(move || waiting.wait());
+        while queue.lock().idle < idle {
+            std::thread::yield_now();
+        }
+        thread
+    }
+
     #[test]
-    fn a_job_is_watched_as_long_as_the_event_loop_will_look() {
+    fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
         let mut f = Fixture::new(1);
-        f.push(9).unwrap();
-        f.push(9).unwrap();
+        let queue = Arc::new(RequestQueue::new(3, true));
+        let sleepers = [sleeper(&queue, 1), sleeper(&queue, 2)];
+        for summons in [Summons::Wake, Summons::CheckLater, Summons::CheckLater] {
+            let (_, job) = f.job();
+            assert_eq!(queue.push(job, 9), Ok(summons));
+        }
+        queue.wake();
+        while queue.lock().idle > 1 {
+            std::thread::yield_now();
+        }
+        assert!(!queue.pop(From::Waiting).unwrap().lacks_runner);
+        for sleeper in sleepers {
+            assert!(sleeper.join().unwrap());
+        }
+        // Nobody sleeps any more, but there may be one more.
+        let (_, job) = f.job();
+        queue.push(job, 9).unwrap();
+        assert!(queue.pop(From::Waiting).unwrap().lacks_runner);
+    }
+
+    #[test]
+    fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
+        let mut f = Fixture::new(1);
+        let queue = Arc::new(RequestQueue::new(2, true));
+        for _ in 0..2 {
+            assert!(queue.begin() && queue.pop(From::Waiting).is_none());
+        }
+        for _ in 0..2 {
+            let (_, job) = f.job();
+            assert_eq!(queue.push(job, 9), Ok(Summons::Done));
+        }
+        assert!(queue.wait());
+        let waiting = Arc::clone(&queue);
+        let second = std::thread::spawn(move || waiting.wait());
+        while queue.lock().idle == 0 {
+            std::thread::yield_now();
+        }
+        // Even if somebody has come back just now.
+        queue.lock().returned = Some(Instant::now());
+        assert!(queue.pop(From::Waiting).is_some());
+        assert!(second.join().unwrap());
+        assert!(queue.pop(From::Waiting).is_some());
+    }
+
+    #[test]
+    fn nothing_is_left_to_a_check_that_may_come_late() {
+        let mut f = Fixture::new(1);
+        let queue = RequestQueue::new(2, false);
+        let mut push = || queue.push(f.job().1, 9);
+        assert_eq!(push(), Ok(Summons::PostRunner));
+        queue.begin();
+        assert!(queue.pop(From::Waiting).is_some());
+        assert_eq!(push(), Ok(Summons::PostRunner));
+    }
+
+    #[test]
+    fn one_tidying_is_enough() {
+        let f = Fixture::new(1);
+        f.queue.push(Job::Tidy, 9).unwrap();
+        f.queue.push(Job::Tidy, 9).unwrap();
         f.queue.begin();
-        assert!(f.queue.pop(From::Waiting).unwrap().watched);
-        assert!(f.queue.pop(From::Request).unwrap().watched);
-        // All threads are busy: nobody looks.
-        assert_eq!(f.queue.check(), Summons::Done);
-        f.lose_patience();
-        assert_eq!((f.push(9), f.push(9)), (Ok(Summons::Done), Ok(Summons::Done)));
-        assert!(!f.queue.pop(From::Request).unwrap().watched);
+        assert!(f.queue.pop(From::Waiting).is_some() && f.queue.pop(From::Other).is_none());
     }
 
     #[test]
     fn a_sleeping_runner_is_woken_for_what_waits() {
         let f = Arc::new(Mutex::new(Fixture::new(1)));
-        let queue = Arc::new(RequestQueue::new(1));
+        let queue = Arc::new(RequestQueue::new(1, true));
         assert!(queue.begin() && queue.pop(From::Waiting).is_none());
         let waiting = Arc::clone(&queue);
         let thread = std::thread::spawn(move || waiting.wait());

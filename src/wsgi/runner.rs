@@ -8,15 +8,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::host::Host;
 use super::mailbox::{Level, LogRecord, Mail, Mailbox};
 use super::queue::{From, Job, Popped, RequestQueue};
 
 /// While requests come one after the other, the event loop is woken for several responses at once,
-/// but not later than this. It looks by itself after a moment (`Summons::CheckLater`), so that one
-/// slow request does not hold up the responses before it.
+/// but not later than this. One long request does not hold up the responses before it: they are
+/// left to the event loop only when it will look within a moment (`Mailbox::post_soon`).
 const LATE: Duration = Duration::from_micros(200);
 
 /// All runners of a worker.
@@ -86,23 +86,20 @@ impl Runners {
             let mut arrived = begun;
             while arrived {
                 let mut from = From::Waiting;
-                // Since when responses wait that the event loop has not been woken for.
-                let mut late: Option<Instant> = None;
-                while let Some(Popped { mut job, at, watched }) = queue.pop(from) {
-                    if late.is_some_and(|since| !watched || at - since > LATE) {
-                        late = None;
-                        self.mailbox.wake();
+                // When the event loop may last have been woken for a response.
+                let mut since = None;
+                while let Some(Popped { job, at, lacks_runner }) = queue.pop(from) {
+                    if lacks_runner {
+                        self.mailbox.post(Mail::Check(index));
                     }
-                    if let (true, Job::Call { response, .. }) = (watched, &mut job) {
-                        response.announce_quietly();
-                        late = late.or(Some(at));
+                    if at - *since.get_or_insert(at) > LATE {
+                        since = Some(at);
+                        self.mailbox.wake_if_late();
                     }
                     from = self.work(job);
                     self.host.tidy();
                 }
-                if late.is_some() {
-                    self.mailbox.wake();
-                }
+                self.mailbox.wake_if_late();
                 self.host.detach(&mut || arrived = queue.wait());
             }
             if begun {
@@ -211,7 +208,7 @@ mod tests {
                 let _ = wake.lock().unwrap().send(());
             }));
             let host = Arc::new(FakeHost::default());
-            let queue = Arc::new(RequestQueue::new(threads));
+            let queue = Arc::new(RequestQueue::new(threads, true));
             let runners = Arc::new(Runners::new(host.clone(), vec![queue], Arc::clone(&mailbox)));
             Self { runners, host, mailbox, wakes, threads: Vec::new(), ids: 0 }
         }

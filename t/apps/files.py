@@ -37,6 +37,18 @@ def updated(environ):
     return file
 
 
+def rewritten(environ):
+    """What was written lies in the buffer, behind which read() would look for it."""
+    with open(path("rewritten"), "wb") as file:
+        file.write(CONTENT)
+    file = open(path("rewritten"), "r+b")
+    file.read(10)
+    file.seek(0)
+    file.write(b"x" * 300)
+    file.seek(0)
+    return file
+
+
 def named(environ):
     file = tempfile.NamedTemporaryFile()
     file.write(CONTENT)

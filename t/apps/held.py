@@ -1,5 +1,7 @@
 """Requests held back by gates: who was called, who was closed, who is told what."""
 
+import time
+
 import gate
 from record import record
 
@@ -46,3 +48,18 @@ def before_head(environ, start_response):
     gate.wait(name)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return Body(name)
+
+
+class SlowEnd(list):
+    """Nothing to send, and a close() that waits for the gate."""
+
+    def close(self):
+        gate.wait("close")
+        record("closed")
+
+
+def slow_close(environ, start_response):
+    """Longer in the application than the event loop looks after those that wait."""
+    time.sleep(0.05)
+    start_response("302 Found", [("Content-Type", "text/plain"), ("Location", "/")])
+    return SlowEnd()

@@ -1,0 +1,66 @@
+"""Requests find threads and answers find clients, whatever other requests do meanwhile."""
+
+import threading
+
+import pytest
+from lib import http
+
+SERVER = """
+    location /held/ { wsgi_app held:application; }
+    location = /slow_close { wsgi_app held:slow_close; }
+"""
+
+
+def at_once(site, paths):
+    """Connections on which these requests were sent one right after the other."""
+    clients = [site.connect() for _ in paths]
+    for client, path in zip(clients, paths, strict=True):
+        client.send(http.build("GET", path, close=False))
+    return clients
+
+
+def test_an_answer_does_not_wait_for_its_close(nginx):
+    """Also when others wait for the thread, which will be busy with that close()."""
+    site = nginx(server=SERVER, main="thread_pool default threads=4;")
+    gate = site.gate("close")
+    clients = at_once(site, ["/slow_close"] * 6)
+    answers = []
+
+    def read(client):
+        response = client.read_response()
+        answers.append(response.status)
+        if len(answers) == 4:
+            gate.open()
+
+    threads = [threading.Thread(target=read, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [302] * 6
+    assert len(site.wait_event("closed", 6)) == 6
+
+
+@pytest.mark.parametrize("resolution", ["", "timer_resolution 60s;"])
+def test_requests_that_block_get_all_threads(nginx, resolution):
+    """With timer_resolution nginx looks at its timers that seldom: nothing may depend on them."""
+    site = nginx(server=SERVER, main=f"thread_pool default threads=8; {resolution}")
+    assert site.get("/held/open?first").body == b"first"
+    for turn in range(3):
+        gate = site.gate(f"all{turn}")
+        clients = at_once(site, [f"/held/all{turn}?{n}" for n in range(8)])
+        site.wait_event(f"waiting all{turn}", 8)
+        gate.open()
+        assert [client.read_response().body for client in clients] == [
+            str(n).encode() for n in range(8)]
+
+
+@pytest.mark.parametrize("resolution", ["", "timer_resolution 60s;"])
+def test_an_answer_does_not_wait_for_the_next_request_of_its_thread(nginx, resolution):
+    site = nginx(server=SERVER, main=f"thread_pool default threads=1; {resolution}")
+    gate = site.gate("next")
+    first, second = at_once(site, ["/held/open?first", "/held/next?second"])
+    assert first.read_response().body == b"first"
+    site.wait_event("waiting next")
+    gate.open()
+    assert second.read_response().body == b"second"
