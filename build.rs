@@ -5,7 +5,7 @@
 use std::env;
 use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -47,16 +47,34 @@ fn linked_headers() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `WSGI_PYTHON_VERSION` (`3.11`) and `WSGI_PYTHON_PREFIX` (where its standard library lies).
+/// `WSGI_PYTHON_VERSION` (`3.11`), `WSGI_PYTHON_PREFIX` (where its standard library lies), and the
+/// way to its libpython.
 fn python() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-env-changed=PYO3_PYTHON");
     pyo3_build_config::use_pyo3_cfgs();
     let config = pyo3_build_config::get();
     println!("cargo::rustc-env=WSGI_PYTHON_VERSION={}", config.version());
     let executable = config.executable().ok_or("no Python interpreter was found")?;
-    let output = Command::new(PathBuf::from(executable))
-        .args(["-I", "-c", "import sys; print(sys.base_prefix)"])
-        .output()?;
-    let prefix = String::from_utf8(output.stdout)?;
-    println!("cargo::rustc-env=WSGI_PYTHON_PREFIX={}", prefix.trim());
+    let output =
+        Command::new(PathBuf::from(executable)).args(["-I", "-c", PLACES]).output()?.stdout;
+    let output = String::from_utf8(output)?;
+    let (prefix, library) =
+        output.trim().split_once('\n').ok_or("Python does not say where it is")?;
+    println!("cargo::rustc-env=WSGI_PYTHON_PREFIX={prefix}");
+    // The dynamic loader looks into the system's directories by itself.
+    let system = ["/lib", "/usr/lib"].iter().any(|dir| Path::new(library).starts_with(dir));
+    if !system {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{library}");
+    }
     Ok(())
 }
+
+/// Prints the prefix, and the directory of the libpython that this Python runs on; of one that is
+/// linked without, where sysconfig has it.
+const PLACES: &str = r#"
+import os, re, sys, sysconfig
+print(sys.base_prefix)
+maps = open("/proc/self/maps").read()
+mapped = re.search(r"(/.*)/libpython[^/\n]*\.so[.0-9]*$", maps, re.M)
+print(os.path.realpath(mapped[1] if mapped else sysconfig.get_config_var("LIBDIR")))
+"#;
