@@ -104,6 +104,7 @@ REQUESTS = {
             ("GET", "/hello/x?q=%C3%A9", {}, b"", None), ("GET", "/stream", {}, b"", None),
             ("GET", "/download", {}, b"", None), ("HEAD", "/download", {}, b"", b""),
             ("GET", "/redirect", {}, b"", None), ("GET", "/missing", {}, b"", None),
+            ("GET", "/count", {}, b"", None),
         ] for name in ("django", "flask", "bottle", "falcon", "pyramid")
     },
     "miniproject.wsgi": [
