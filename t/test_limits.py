@@ -3,7 +3,7 @@
 import pytest
 from lib import h2client, http
 from lib.load import at_once
-from lib.poll import elapse, until
+from lib.poll import elapse, takes, until
 
 HTTP = """
     limit_req_zone $server_name zone=rare:1m rate=1r/m;
@@ -19,8 +19,8 @@ SERVER = """
     location /slow { limit_req zone=slow burst=9; wsgi_app plain:application; }
     location /one/ { limit_conn one 1; wsgi_app held:application; }
     location /midway/ { limit_conn two 1; wsgi_app held:midway; }
-    location /rate { limit_rate 300k; wsgi_app stream:fast; }
-    location /rates { set $limit_rate 300k; wsgi_app stream:fast; }
+    location /rate { limit_rate 80k; wsgi_app stream:fast; }
+    location /rates { set $limit_rate 80k; wsgi_app stream:fast; }
     location /plain { wsgi_app plain:application; }
 """
 
@@ -102,7 +102,8 @@ def test_a_client_that_leaves_gives_its_place_back(site, leave):
 
 @pytest.mark.parametrize("path", ["/rate?2", "/rates?2"])
 def test_a_limited_rate_keeps_order_and_lets_others_pass(site, path):
-    with site.connect() as client:
+    # nginx sends the share of the first second, 80k of 128k, at once.
+    with site.connect() as client, takes(0.3):
         client.send(http.build("GET", path, version="1.0"))
         client.read_head()
         assert site.get("/plain").body == b"plain"

@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 from lib import h2client, http, procs
-from lib.poll import elapse, until_stable
+from lib.poll import elapse, takes, until_stable
 
 CHUNK = 65536
 SERVER = """
@@ -17,7 +17,7 @@ SERVER = """
     location = /small { wsgi_app stream:fast; wsgi_buffer_size 4k; }
     location = /fast_writes { wsgi_app stream:fast_writes; }
     location = /zipped { gzip on; gzip_types *; wsgi_app stream:parts; }
-    location = /limited { limit_rate 200k; wsgi_app stream:fast; }
+    location = /limited { limit_rate 80k; wsgi_app stream:fast; }
     location = /burst { wsgi_app stream:burst; wsgi_buffer_size 16m; }
     location = /send_timeout { wsgi_app stream:burst; wsgi_buffer_size 16m; send_timeout 500ms; }
     location = /impatient { wsgi_app stream:fast; wsgi_read_timeout 500ms; }
@@ -141,7 +141,8 @@ def test_a_smaller_buffer_lets_the_application_run_less_far_ahead(site):
 
 
 def test_a_limited_rate_delays_and_loses_nothing(site):
-    response = site.get("/limited?2")
+    with takes(0.3):
+        response = site.get("/limited?2")
     assert response.end == "chunked"
     assert len(response.body) == 2 * CHUNK
 

@@ -228,7 +228,8 @@ impl Worker {
         }
     }
 
-    /// Posts one more runner; false if nginx does not take it. The task is not in any pool of nginx's: it outlives all requests.
+    /// Posts one more runner; false if nginx does not take it. The task is not in any pool of
+    /// nginx's: it outlives all requests.
     fn post_runner(&self, pool: usize, tp: *mut ngx_thread_pool_t) -> bool {
         let runner = Box::new(Runner { runners: Arc::clone(&self.runners), pool });
         // SAFETY: all-zero bytes are a valid task. nginx wants a handler on its event, which it

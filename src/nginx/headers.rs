@@ -14,7 +14,6 @@ use ngx::ffi::{
 };
 
 use super::accel;
-
 use crate::wsgi::head::ResponseHead;
 
 /// Copies the head into headers_out and sends it through nginx's header filters.

@@ -23,7 +23,7 @@ use super::shapes::{self, Shapes};
 /// Names kept at most: clients choose the names of headers.
 const MAX_NAMES: usize = 1024;
 /// Longest name kept.
-const MAX_NAME: usize = 64;
+pub const MAX_NAME: usize = 64;
 
 /// What the environs of one application have in common.
 pub struct EnvironMaker {

@@ -116,11 +116,7 @@ impl Response {
                 head.set_file();
             }
         }
-        if !self.started {
-            return Err(Refused::NoHead);
-        }
-        self.warn_of_body(py);
-        self.send_head();
+        self.open_body(py)?;
         let len = self.left.map_or(rest, |left| left.min(rest));
         if self.bodyless || len == 0 {
             return Ok(());
@@ -142,11 +138,7 @@ impl Response {
         if bytes.is_empty() {
             return Ok(Wanted::More);
         }
-        if !self.started {
-            return Err(Refused::NoHead);
-        }
-        self.warn_of_body(py);
-        self.send_head();
+        self.open_body(py)?;
         if self.bodyless || self.overrun {
             return Ok(Wanted::Nothing);
         }
@@ -159,14 +151,20 @@ impl Response {
         Ok(if self.overrun { Wanted::Nothing } else { Wanted::More })
     }
 
-    /// Before the head is sent for a chunk: one that nobody will get is worth a word.
-    fn warn_of_body(&self, py: Python<'_>) {
+    /// Sends the head, because a part of the body is there. One that nobody will get is worth a
+    /// word.
+    fn open_body(&mut self, py: Python<'_>) -> Result<(), Refused> {
+        if !self.started {
+            return Err(Refused::NoHead);
+        }
         if let Some(head) = &self.head
             && !(self.head_only || head.allows_body() || head.is_redirect())
         {
             let line = format!("application returned a body with status {}", head.code());
             log::record(py, Some(self.sender.id()), Level::Warn, line);
         }
+        self.send_head();
+        Ok(())
     }
 
     fn send_head(&mut self) {

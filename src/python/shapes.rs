@@ -15,13 +15,13 @@ use pyo3::types::{PyDict, PyString};
 use crate::wsgi::numbers::{NumberMap, Spread};
 use crate::wsgi::vars::Vars;
 
+use super::environ::MAX_NAME;
 use super::ffi;
 
 /// Shapes kept; when another one comes it starts over.
 const MAX_SHAPES: usize = 64;
-/// Names of a shape that is kept, and bytes of each.
+/// Names of a shape that is kept.
 const MAX_NAMES: usize = 64;
-const MAX_NAME: usize = 64;
 /// Bytes of a value that is kept.
 const MAX_VALUE: usize = 256;
 
@@ -143,18 +143,17 @@ impl Shapes {
         base: &Bound<'_, PyDict>,
         key: impl Fn(&[u8]) -> Option<Py<PyString>>,
     ) -> PyResult<()> {
-        let prototype = base.copy()?;
         let mut names = Vec::with_capacity(MAX_NAMES);
         for (name, _) in vars.iter() {
-            let key = match name.starts_with(b"wsgi.") {
-                true => None,
-                false => {
-                    let Some(key) = key(name) else { return Ok(()) };
-                    prototype.set_item(key.bind(base.py()), "")?;
-                    Some(key)
-                }
-            };
+            let key = key(name);
+            if key.is_none() && !name.starts_with(b"wsgi.") {
+                return Ok(());
+            }
             names.push(Name { name: name.into(), key, is_steady: STEADY.contains(&name) });
+        }
+        let prototype = base.copy()?;
+        for key in names.iter().filter_map(|name| name.key.as_ref()) {
+            prototype.set_item(key.bind(base.py()), "")?;
         }
         let values = Mutex::new(names.iter().map(|_| None).collect());
         let shape = Arc::new(Shape { names, prototype: prototype.unbind(), values });

@@ -240,12 +240,12 @@ impl ResponseSender {
         self.exchange.id
     }
 
-    /// A thread takes the request: the application's time starts.
-    pub fn begin(&self) -> Result<(), Cancelled> {
+    /// A thread has taken the request, `at` this time: the application's time starts.
+    pub fn begin(&self, at: Instant) -> Result<(), Cancelled> {
         if self.is_cancelled() {
             return Err(Cancelled);
         }
-        self.exchange.lock().progress = Progress::Silent(Instant::now());
+        self.exchange.lock().progress = Progress::Silent(at);
         Ok(())
     }
 
@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn head_chunks_and_end_come_in_one_batch() {
         let (mailbox, exchange, mut sender) = exchange(100);
-        sender.begin().unwrap();
+        sender.begin(Instant::now()).unwrap();
         sender.head(ResponseHead::new(b"200 OK").unwrap());
         assert_eq!(sender.send(chunk(b"ab"), true), Ok(Room::Free));
         assert!(mailbox.collect(Vec::new()).is_empty());
@@ -424,7 +424,7 @@ mod tests {
         let (result, mut sender) = waiting.join().unwrap();
         assert_eq!(result, Err(Cancelled));
         assert_eq!(sender.send(chunk(b""), false), Err(Cancelled));
-        assert_eq!(sender.begin(), Err(Cancelled));
+        assert_eq!(sender.begin(Instant::now()), Err(Cancelled));
         mailbox.collect(Vec::new());
         sender.finish(Ok(()));
         assert!(mailbox.collect(Vec::new()).is_empty());

@@ -118,6 +118,16 @@ impl State {
         self.jobs.iter().position(Job::is_runnable)
     }
 
+    /// Makes a sleeping runner the stand-by, if there is one: it is then to be woken.
+    fn call(&mut self) -> bool {
+        let sleeps = self.idle > 0;
+        if sleeps {
+            self.standby = true;
+            self.called = true;
+        }
+        sleeps
+    }
+
     fn waiting(&self) -> usize {
         self.jobs.iter().filter(|job| job.id().is_some()).count()
     }
@@ -187,9 +197,7 @@ impl RequestQueue {
         if state.standby || state.posted > 0 {
             return Summons::CheckLater;
         }
-        if state.idle > 0 {
-            state.standby = true;
-            state.called = true;
+        if state.call() {
             return if state.jobs.len() == 1 { Summons::Wake } else { Summons::WakeAndCheck };
         }
         if state.runners < self.threads {
@@ -240,9 +248,12 @@ impl RequestQueue {
     pub fn pop(&self, from: From) -> Option<Popped> {
         let at = Instant::now();
         let mut state = self.lock();
-        let unlooked = std::mem::take(&mut state.unlooked) && from == From::Waiting;
+        let mut unlooked = false;
         match from {
-            From::Waiting => state.standby = false,
+            From::Waiting => {
+                state.standby = false;
+                unlooked = std::mem::take(&mut state.unlooked);
+            }
             From::Request => state.busy -= 1,
             From::Other => (),
         }
@@ -259,11 +270,7 @@ impl RequestQueue {
         }
         let expected = state.returned.is_some_and(|returned| at - returned < self.patience);
         let chain = (unlooked || !expected) && !state.standby && state.next().is_some();
-        let wake = chain && state.idle > 0;
-        if wake {
-            state.standby = true;
-            state.called = true;
-        }
+        let wake = chain && state.call();
         let lacks_runner = chain && !wake && state.runners < self.threads && state.posted == 0;
         drop(state);
         if wake {

@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 use super::mailbox::{Level, LogRecord, Mail, Mailbox};
@@ -96,7 +96,7 @@ impl Runners {
                         since = Some(at);
                         self.mailbox.wake_if_late();
                     }
-                    from = self.work(job);
+                    from = self.work(job, at);
                     self.host.tidy();
                 }
                 self.mailbox.wake_if_late();
@@ -111,11 +111,11 @@ impl Runners {
         });
     }
 
-    fn work(&self, job: Job) -> From {
+    fn work(&self, job: Job, at: Instant) -> From {
         let from = if matches!(job, Job::Call { .. }) { From::Request } else { From::Other };
         let outcome = catch_unwind(AssertUnwindSafe(|| match job {
             Job::Call { app, request, response } => {
-                if response.begin().is_ok() {
+                if response.begin(at).is_ok() {
                     app.call(request, response);
                 }
             }

@@ -12,6 +12,15 @@ class Recorded(bytes):
         record("freed", len(self), threading.get_native_id())
 
 
+SHARED = b"abcd" * 262_144
+
+
+def shared(environ, start_response):
+    """The same object each time."""
+    start_response("200 OK", [("Content-Type", "text/plain; charset=one")])
+    return [SHARED]
+
+
 def application(environ, start_response):
     query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
     size = int(query["size"])

@@ -1,5 +1,6 @@
 """The one place where the tests wait: conditions are polled, never slept for."""
 
+import contextlib
 import os
 import time
 
@@ -33,6 +34,14 @@ def until_stable(value, quiet=0.5, timeout=20.0, what="a value that stays"):
 
     until(settled, timeout, what)
     return seen[0]
+
+
+@contextlib.contextmanager
+def takes(seconds):
+    """What is done inside is held up for at least so long."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start >= seconds, f"done in less than {seconds} s"
 
 
 def elapse(seconds):

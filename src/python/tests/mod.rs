@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::app::PythonApplication;
 use super::{ffi, start};
@@ -187,7 +187,7 @@ const WINDOW: usize = 1 << 20;
 
 fn open(window: usize) -> (Arc<Exchange>, ResponseSender) {
     let (exchange, sender) = Exchange::open(next(), window, Arc::clone(&worker().mailbox));
-    sender.begin().unwrap();
+    sender.begin(Instant::now()).unwrap();
     (exchange, sender)
 }
 

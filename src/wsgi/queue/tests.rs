@@ -132,13 +132,17 @@ fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
 #[test]
 fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(2, true));
+    let queue = Arc::new(RequestQueue::new(3, true));
+    let mut push = || queue.push(f.job().1, 9);
+    // The third one is busy.
+    assert_eq!(push(), Ok(Summons::PostRunner));
+    assert!(queue.begin() && queue.pop(From::Waiting).is_some());
     for _ in 0..2 {
         assert!(queue.begin() && queue.pop(From::Waiting).is_none());
     }
-    for _ in 0..2 {
-        let (_, job) = f.job();
-        assert_eq!(queue.push(job, 9), Ok(Summons::Done));
+    queue.lock().popped = None;
+    for _ in 0..3 {
+        assert_eq!(push(), Ok(Summons::Done));
     }
     assert!(queue.wait());
     let waiting = Arc::clone(&queue);
@@ -146,8 +150,8 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     while queue.lock().idle == 0 {
         std::thread::yield_now();
     }
-    // Even if somebody has come back just now.
-    queue.lock().returned = Some(Instant::now());
+    // Even if the third one comes back just now.
+    assert!(queue.pop(From::Request).is_some());
     assert!(queue.pop(From::Waiting).is_some());
     assert!(second.join().unwrap());
     assert!(queue.pop(From::Waiting).is_some());
