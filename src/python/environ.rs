@@ -18,7 +18,7 @@ use super::errors::LogStream;
 use super::ffi;
 use super::file_wrapper::FileWrapper;
 use super::input::Input;
-use super::shapes::{self, Shapes};
+use super::shapes::Shapes;
 
 /// Names kept at most: clients choose the names of headers.
 const MAX_NAMES: usize = 1024;
@@ -57,26 +57,18 @@ impl EnvironMaker {
         errors: &Bound<'py, LogStream>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let shapes = &self.shapes[usize::from(flags.multithread)];
-        let number = shapes::number(vars);
-        let shape = shapes.find(number, vars);
-        let environ = match &shape {
-            Some(shape) => shape.environ(py)?,
-            None => self.base(py, flags).copy()?,
+        let environ = match shapes.find(vars) {
+            Some(shape) => shape.environ(py, vars)?,
+            None => {
+                let base = self.base(py, flags);
+                if shapes.is_wanted(vars) {
+                    shapes.learn(vars, base, |name| self.known(py, name))?;
+                }
+                self.environ(base, vars)?
+            }
         };
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         environ.set_item(intern!(py, "wsgi.errors"), errors)?;
-        let scheme = if is_secure(vars) { intern!(py, "https") } else { intern!(py, "http") };
-        environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
-        match shape {
-            Some(shape) => shape.set_vars(&environ, vars)?,
-            None => {
-                self.set_vars(&environ, vars)?;
-                if shapes.is_wanted(number, vars) {
-                    let key = |name: &[u8]| self.known(py, name);
-                    shapes.learn(number, vars, self.base(py, flags), key)?;
-                }
-            }
-        }
         Ok(environ)
     }
 
@@ -86,8 +78,9 @@ impl EnvironMaker {
         self.prototypes[multithread][multiprocess].bind(py)
     }
 
-    fn set_vars(&self, environ: &Bound<'_, PyDict>, vars: &Vars) -> PyResult<()> {
-        let py = environ.py();
+    fn environ<'py>(&self, base: &Bound<'py, PyDict>, vars: &Vars) -> PyResult<Bound<'py, PyDict>> {
+        let (py, environ) = (base.py(), base.copy()?);
+        environ.set_item(intern!(py, "wsgi.url_scheme"), schemes(py).of(vars))?;
         let mut new = Vec::new();
         {
             // Nothing in this block runs Python code or lets go of the interpreter.
@@ -107,7 +100,7 @@ impl EnvironMaker {
         if !new.is_empty() {
             self.remember(new);
         }
-        Ok(())
+        Ok(environ)
     }
 
     fn known(&self, py: Python<'_>, name: &[u8]) -> Option<Py<PyString>> {
@@ -125,15 +118,28 @@ impl EnvironMaker {
     }
 }
 
-/// HTTPS=on and its kin, or REQUEST_SCHEME, make it https.
-fn is_secure(vars: &Vars) -> bool {
-    vars.iter().any(|(name, value)| match name {
-        b"HTTPS" => [&b"on"[..], b"1", b"https", b"true"]
-            .iter()
-            .any(|secure| value.eq_ignore_ascii_case(secure)),
-        b"REQUEST_SCHEME" => value.eq_ignore_ascii_case(b"https"),
-        _ => false,
-    })
+/// The values of `wsgi.url_scheme`.
+pub struct Schemes<'py> {
+    pub http: &'py Bound<'py, PyString>,
+    https: &'py Bound<'py, PyString>,
+}
+
+pub fn schemes(py: Python<'_>) -> Schemes<'_> {
+    Schemes { http: intern!(py, "http"), https: intern!(py, "https") }
+}
+
+impl<'py> Schemes<'py> {
+    /// HTTPS=on and its kin, or REQUEST_SCHEME, make it https.
+    pub fn of(&self, vars: &Vars) -> &'py Bound<'py, PyString> {
+        let is_secure = vars.iter().any(|(name, value)| match name {
+            b"HTTPS" => [&b"on"[..], b"1", b"https", b"true"]
+                .iter()
+                .any(|secure| value.eq_ignore_ascii_case(secure)),
+            b"REQUEST_SCHEME" => value.eq_ignore_ascii_case(b"https"),
+            _ => false,
+        });
+        if is_secure { self.https } else { self.http }
+    }
 }
 
 fn prototype(py: Python<'_>, multithread: bool, multiprocess: bool) -> PyResult<Py<PyDict>> {

@@ -1,21 +1,23 @@
 //! What environs with the same names in the same order have in common.
 //!
 //! Requests of one kind of client differ in values, seldom in names. For such a *shape* there is a
-//! dict with all keys to be copied, so that none is looked up, made or moved again, and the last
-//! str of values that tend to stay. Filled and used by `environ`. A shape is learnt when it comes a
+//! dict with all keys, and with the last values of those variables that tend to stay: a request
+//! copies it and sets what differs. Filled and used by `environ`. A shape is learnt when it comes a
 //! second time, and the number of shapes is bounded: clients choose the names of headers.
 //! Runs on: pool thread.
 
 use std::hash::Hasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::wsgi::numbers::{NumberMap, Spread};
 use crate::wsgi::vars::Vars;
 
-use super::environ::MAX_NAME;
+use super::environ::{MAX_NAME, schemes};
 use super::ffi;
 
 /// Shapes kept; when another one comes it starts over.
@@ -44,22 +46,28 @@ const STEADY: [&[u8]; 15] = [
     b"SERVER_PROTOCOL",
 ];
 
+/// The variables that `Schemes::of` looks at; all of them are steady.
+const TELLS_SCHEME: [&[u8]; 2] = [b"HTTPS", b"REQUEST_SCHEME"];
+
 /// One variable of a shape.
 struct Name {
     name: Box<[u8]>,
     /// `None`: not for the environ.
     key: Option<Py<PyString>>,
     is_steady: bool,
+    tells_scheme: bool,
 }
-
-type Steady = Option<(Box<[u8]>, Py<PyString>)>;
 
 pub struct Shape {
     names: Vec<Name>,
+    /// All keys: with the last values of steady variables, as `values` has them, and empty strings
+    /// for the others.
     prototype: Py<PyDict>,
-    /// Last values, for each name. Nothing under this lock runs Python code or makes a container,
-    /// which could start the garbage collector.
-    values: Mutex<Vec<Steady>>,
+    /// Number of changes of the prototype.
+    version: AtomicU64,
+    /// Last value of each name, empty for those that are not steady. Nothing under this lock runs
+    /// Python code or makes a container, which could start the garbage collector.
+    values: Mutex<Vec<Box<[u8]>>>,
 }
 
 impl Shape {
@@ -69,32 +77,53 @@ impl Shape {
             && names.next().is_none()
     }
 
-    /// A dict of its own with all keys and no values yet.
-    pub fn environ<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.prototype.bind(py).copy()
-    }
-
-    /// Sets the value of every key.
-    pub fn set_vars(&self, environ: &Bound<'_, PyDict>, vars: &Vars) -> PyResult<()> {
-        let py = environ.py();
+    /// A dict of its own with every key and value of `vars`, and `wsgi.url_scheme`.
+    pub fn environ<'py>(&self, py: Python<'py>, vars: &Vars) -> PyResult<Bound<'py, PyDict>> {
+        // Before the lock: the first use of an interned str may wait for another thread.
+        let (scheme_key, schemes) = (intern!(py, "wsgi.url_scheme"), schemes(py));
+        let version = self.version.load(Ordering::Acquire);
+        let environ = self.prototype.bind(py).copy()?;
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = self.names.iter().zip(values.iter_mut());
-        for ((name, last), (_, value)) in last.zip(vars.iter()) {
+        // Copying may have let another thread change the prototype.
+        let is_last = version == self.version.load(Ordering::Acquire);
+        let mut is_scheme_known = is_last;
+        for ((name, last), (_, value)) in self.names.iter().zip(values.iter_mut()).zip(vars.iter())
+        {
             let Some(key) = &name.key else { continue };
-            match last {
-                Some((bytes, text)) if **bytes == *value => {
-                    environ.set_item(key.bind(py), text.bind(py))?;
-                }
-                _ => {
-                    let text = ffi::latin1(py, value)?;
-                    environ.set_item(key.bind(py), &text)?;
-                    if name.is_steady && value.len() <= MAX_VALUE {
-                        *last = Some((value.into(), text.unbind()));
+            if **last == *value && (is_last || !name.is_steady) {
+                continue;
+            }
+            is_scheme_known &= !name.tells_scheme;
+            let (key, text) = (key.bind(py), ffi::latin1(py, value)?);
+            environ.set_item(key, &text)?;
+            let is_kept = name.is_steady && (name.tells_scheme || value.len() <= MAX_VALUE);
+            if is_kept && **last != *value {
+                self.change(py, |prototype| {
+                    if name.tells_scheme {
+                        prototype.set_item(scheme_key, schemes.of(vars))?;
                     }
-                }
+                    prototype.set_item(key, &text)
+                })?;
+                *last = value.into();
             }
         }
-        Ok(())
+        if !is_scheme_known {
+            environ.set_item(scheme_key, schemes.of(vars))?;
+        }
+        Ok(environ)
+    }
+
+    /// Changes the prototype; only with the lock of the values. A copy of what is half changed
+    /// has a version that is not the last.
+    fn change(
+        &self,
+        py: Python<'_>,
+        set: impl FnOnce(&Bound<'_, PyDict>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        let outcome = set(self.prototype.bind(py));
+        self.version.fetch_add(1, Ordering::AcqRel);
+        outcome
     }
 }
 
@@ -102,16 +131,13 @@ impl Shape {
 #[derive(Default)]
 pub struct Shapes(Mutex<State>);
 
+#[derive(Default)]
 struct State {
     shapes: NumberMap<Arc<Shape>>,
+    /// The one that was used last.
+    recent: Option<Arc<Shape>>,
     /// Numbers of shapes that have come once, each at a place of its own.
-    seen: [u64; MAX_SHAPES],
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { shapes: NumberMap::default(), seen: [0; MAX_SHAPES] }
-    }
+    seen: Vec<u64>,
 }
 
 impl Shapes {
@@ -119,15 +145,24 @@ impl Shapes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The shape with this number, if these vars have it.
-    pub fn find(&self, number: u64, vars: &Vars) -> Option<Arc<Shape>> {
-        let shape = self.lock().shapes.get(&number).map(Arc::clone)?;
-        shape.fits(vars).then_some(shape)
+    /// The shape of these vars, if it is known.
+    pub fn find(&self, vars: &Vars) -> Option<Arc<Shape>> {
+        let mut state = self.lock();
+        if let Some(recent) = state.recent.as_ref().filter(|recent| recent.fits(vars)) {
+            return Some(Arc::clone(recent));
+        }
+        let shape = state.shapes.get(&number(vars)).filter(|shape| shape.fits(vars))?.clone();
+        let before = state.recent.replace(Arc::clone(&shape));
+        drop(state);
+        drop(before);
+        Some(shape)
     }
 
     /// True if the shape has come before and is small enough to be kept.
-    pub fn is_wanted(&self, number: u64, vars: &Vars) -> bool {
+    pub fn is_wanted(&self, vars: &Vars) -> bool {
+        let number = number(vars);
         let mut state = self.lock();
+        state.seen.resize(MAX_SHAPES, 0);
         let place = &mut state.seen[(number % MAX_SHAPES as u64) as usize];
         std::mem::replace(place, number) == number
             && vars.iter().count() <= MAX_NAMES
@@ -135,10 +170,9 @@ impl Shapes {
     }
 
     /// Learns a shape. `base`: the environ without vars; `key`: the key of a variable, if it is
-    /// known.
+    /// known. One that has a name twice is never learnt.
     pub fn learn(
         &self,
-        number: u64,
         vars: &Vars,
         base: &Bound<'_, PyDict>,
         key: impl Fn(&[u8]) -> Option<Py<PyString>>,
@@ -149,29 +183,44 @@ impl Shapes {
             if key.is_none() && !name.starts_with(b"wsgi.") {
                 return Ok(());
             }
-            names.push(Name { name: name.into(), key, is_steady: STEADY.contains(&name) });
+            if names.iter().any(|known: &Name| *known.name == *name) {
+                return Ok(());
+            }
+            names.push(Name {
+                name: name.into(),
+                key,
+                is_steady: STEADY.contains(&name),
+                tells_scheme: TELLS_SCHEME.contains(&name),
+            });
         }
         let prototype = base.copy()?;
+        prototype.set_item(intern!(base.py(), "wsgi.url_scheme"), schemes(base.py()).http)?;
         for key in names.iter().filter_map(|name| name.key.as_ref()) {
             prototype.set_item(key.bind(base.py()), "")?;
         }
-        let values = Mutex::new(names.iter().map(|_| None).collect());
-        let shape = Arc::new(Shape { names, prototype: prototype.unbind(), values });
+        let shape = Arc::new(Shape {
+            values: Mutex::new(names.iter().map(|_| Box::default()).collect()),
+            names,
+            prototype: prototype.unbind(),
+            version: AtomicU64::new(0),
+        });
+        let number = number(vars);
         let mut state = self.lock();
         let old = match state.shapes.len() {
             ..MAX_SHAPES => NumberMap::default(),
             _ => std::mem::take(&mut state.shapes),
         };
-        let replaced = state.shapes.insert(number, shape);
+        let replaced = state.shapes.insert(number, Arc::clone(&shape));
+        let before = state.recent.replace(shape);
         drop(state);
         // Without the lock: dicts go with them.
-        drop((old, replaced));
+        drop((old, replaced, before));
         Ok(())
     }
 }
 
 /// A number for the names and their order, the same for vars of one shape.
-pub fn number(vars: &Vars) -> u64 {
+fn number(vars: &Vars) -> u64 {
     let mut hash = Spread::default();
     for (name, _) in vars.iter() {
         // The ends of a name and its length tell most names apart; `find` compares them all.

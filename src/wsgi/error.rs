@@ -55,7 +55,9 @@ pub enum HeadError {
     HeaderName(String),
     /// A control character other than a tab (RFC 9110 section 5.5).
     HeaderValue(String),
-    /// A value longer than [`crate::wsgi::head::MAX_VALUE`] bytes.
+    /// A name longer than [`crate::wsgi::head::MAX_LEN`] bytes.
+    HeaderNameTooLong(usize),
+    /// A value longer than [`crate::wsgi::head::MAX_LEN`] bytes.
     HeaderTooLong(String),
     /// Connection and friends belong to the server (PEP 3333, "Other HTTP Features").
     HopByHop(String),
@@ -74,6 +76,7 @@ impl fmt::Display for HeadError {
             Self::StatusRange(n) => write!(f, "status code {n} is outside of 200-599"),
             Self::HeaderName(s) => write!(f, "invalid header name {s:?}"),
             Self::HeaderValue(s) => write!(f, "control character in the value of header {s:?}"),
+            Self::HeaderNameTooLong(n) => write!(f, "header name of {n} bytes is too long"),
             Self::HeaderTooLong(s) => write!(f, "value of header {s:?} is too long"),
             Self::HopByHop(s) => write!(f, "hop-by-hop header {s:?} is not the application's"),
             Self::ContentLength(s) => write!(f, "invalid Content-Length {s:?}"),

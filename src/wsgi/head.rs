@@ -6,8 +6,8 @@
 
 use super::error::HeadError;
 
-/// Longest value of a header in bytes.
-pub const MAX_VALUE: usize = 65535;
+/// Longest name, and longest value, of a header in bytes.
+pub const MAX_LEN: usize = 65535;
 
 const HOP_BY_HOP: [&[u8]; 9] = [
     b"connection",
@@ -21,13 +21,13 @@ const HOP_BY_HOP: [&[u8]; 9] = [
     b"upgrade",
 ];
 
-/// A checked head. Status line and all names and values lie in one block.
+/// A checked head. All of it lies in one block: the status line, then names and values, each with
+/// its length in front (two bytes, little endian).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResponseHead {
     code: u16,
     status_len: usize,
     block: Vec<u8>,
-    fields: Vec<(usize, usize)>,
     content_length: Option<u64>,
     redirect: bool,
     file: bool,
@@ -43,7 +43,6 @@ impl ResponseHead {
             code,
             status_len: status.len(),
             block,
-            fields: Vec::with_capacity(8),
             content_length: None,
             redirect: false,
             file: false,
@@ -64,9 +63,12 @@ impl ResponseHead {
         }
         let value = value.trim_ascii();
         self.redirect |= name.eq_ignore_ascii_case(b"x-accel-redirect");
-        self.block.extend_from_slice(name);
-        self.block.extend_from_slice(value);
-        self.fields.push((name.len(), value.len()));
+        for part in [name, value] {
+            // Both have been checked against their limits.
+            let len = part.len() as u16;
+            self.block.extend_from_slice(&len.to_le_bytes());
+            self.block.extend_from_slice(part);
+        }
         Ok(())
     }
 
@@ -97,12 +99,13 @@ impl ResponseHead {
     /// Names and values in the application's order, without Content-Length.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = &self.block[self.status_len..];
-        self.fields.iter().map(move |(name_len, value_len)| {
-            let (name, tail) = rest.split_at(*name_len);
-            let (value, tail) = tail.split_at(*value_len);
+        let mut part = move || {
+            let (len, tail) = rest.split_first_chunk::<2>()?;
+            let (part, tail) = tail.split_at_checked(u16::from_le_bytes(*len).into())?;
             rest = tail;
-            (name, value)
-        })
+            Some(part)
+        };
+        std::iter::from_fn(move || Some((part()?, part()?)))
     }
 
     /// Length of the body in bytes, if it is known.
@@ -140,7 +143,10 @@ fn parse_status(status: &[u8]) -> Result<u16, HeadError> {
 }
 
 fn check_name(name: &[u8]) -> Result<(), HeadError> {
-    if name.is_empty() || !name.iter().all(|b| is_tchar(*b)) {
+    if name.len() > MAX_LEN {
+        return Err(HeadError::HeaderNameTooLong(name.len()));
+    }
+    if name.is_empty() || !name.iter().all(|b| TCHARS[usize::from(*b)]) {
         return Err(HeadError::HeaderName(lossy(name)));
     }
     if HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop)) {
@@ -150,7 +156,7 @@ fn check_name(name: &[u8]) -> Result<(), HeadError> {
 }
 
 fn check_value(name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-    if value.len() > MAX_VALUE {
+    if value.len() > MAX_LEN {
         return Err(HeadError::HeaderTooLong(lossy(name)));
     }
     if value.iter().any(|b| is_control(*b)) {
@@ -177,10 +183,17 @@ fn is_control(b: u8) -> bool {
     (b < 0x20 && b != b'\t') || b == 0x7f
 }
 
-/// RFC 9110 section 5.6.2.
-fn is_tchar(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
-}
+/// The characters of a token (RFC 9110 section 5.6.2).
+static TCHARS: [bool; 256] = {
+    let mut table = [false; 256];
+    let tokens = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut n = 0;
+    while n < tokens.len() {
+        table[tokens[n] as usize] = true;
+        n += 1;
+    }
+    table
+};
 
 /// For messages: latin-1, as the application gave it.
 fn lossy(bytes: &[u8]) -> String {
@@ -261,8 +274,13 @@ mod tests {
                 "{value:?}"
             );
         }
-        assert!(head().push(b"X", &[b'v'; MAX_VALUE]).is_ok());
-        assert!(head().push(b"X", &[b'v'; MAX_VALUE + 1]).is_err());
+        assert!(head().push(b"X", &[b'v'; MAX_LEN]).is_ok());
+        assert!(head().push(b"X", &[b'v'; MAX_LEN + 1]).is_err());
+        let mut long = head();
+        long.push(&[b'n'; MAX_LEN], b"v").unwrap();
+        assert_eq!(long.fields().collect::<Vec<_>>(), [(&[b'n'; MAX_LEN][..], &b"v"[..])]);
+        let error = head().push(&[b'n'; MAX_LEN + 1], b"v").unwrap_err();
+        assert_eq!(error, HeadError::HeaderNameTooLong(MAX_LEN + 1));
         assert!(head().push(b"X", b"a\tb").is_ok());
     }
 

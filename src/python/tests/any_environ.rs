@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::thread;
 
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 
 use super::{PythonApplication, app, request, with_vars};
 use crate::wsgi::tests::{bytes, cases};
@@ -22,6 +24,20 @@ const NAMES: [&[u8]; 9] = [
     b"",
 ];
 
+/// Variables whose values are kept, and such whose values are not.
+const SHARED: [&[u8]; 8] = [
+    b"REMOTE_ADDR",
+    b"HTTPS",
+    b"REQUEST_SCHEME",
+    b"HTTP_HOST",
+    b"PATH_INFO",
+    b"QUERY_STRING",
+    b"HTTP_COOKIE",
+    b"wsgi.version",
+];
+
+const VALUES: [&[u8]; 6] = [b"", b"on", b"https", b"http", b"\xff", &[b'v'; 300]];
+
 /// Answers with its environ: code points in decimal, so that no decoder is needed to read it.
 fn echo() -> &'static PythonApplication {
     static ECHO: OnceLock<PythonApplication> = OnceLock::new();
@@ -32,8 +48,10 @@ fn echo() -> &'static PythonApplication {
 def application(e, s):
     ok(s)
     assert type(e) is dict and e['wsgi.version'] == (1, 0) and e['wsgi.input'].read() == b''
-    assert e.pop('wsgi.url_scheme') in ('http', 'https')
-    lines = [points(k) + '=' + points(v) for k, v in e.items() if k[:5] != 'wsgi.']
+    lines = [points(k) + '=' + points(v) for k, v in e.items()
+             if k[:5] != 'wsgi.' or k == 'wsgi.url_scheme']
+    e['REMOTE_ADDR'] = e['HTTP_HOST'] = e['wsgi.url_scheme'] = 'what an application sets'
+    e['PATH_INFO'] = 'is gone with its request'
     return ['\\n'.join(lines).encode()]")
     })
 }
@@ -59,22 +77,71 @@ proptest! {
         if all {
             vars.push((&every_byte, &every_byte));
         }
-        // PEP 3333 wants these; a later var of the same name replaces one.
-        let mut want = BTreeMap::new();
-        for name in ["SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"] {
-            want.insert(name.as_bytes().to_vec(), Vec::new());
-        }
-        for (name, value) in vars.iter().filter(|(name, _)| !name.starts_with(b"wsgi.")) {
-            want.insert(name.to_vec(), value.to_vec());
-        }
+        is_in_the_environ(&vars);
+    }
 
-        let outcome = request(echo(), with_vars(&vars));
-        outcome.is_clean();
-        let body = outcome.body();
-        let got: BTreeMap<_, _> = body.split('\n').map(|line| {
+    /// Requests with the same names share what they have in common.
+    #[test]
+    fn the_environ_of_one_request_shows_nothing_of_another(
+        names in subsequence(&SHARED[..], 0..=SHARED.len()).prop_shuffle(),
+        extra in option::of(name()),
+        requests in vec(vec(select(&VALUES[..]), SHARED.len() + 1), 3..9),
+    ) {
+        for values in requests {
+            let names = names.iter().copied().chain(extra.as_deref());
+            let vars: Vec<_> = names.zip(values).collect();
+            is_in_the_environ(&vars);
+        }
+    }
+}
+
+#[test]
+fn threads_share_what_their_requests_have_in_common() {
+    thread::scope(|scope| {
+        for addr in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+            scope.spawn(move || {
+                for n in 0..100 {
+                    let scheme: &[u8] = if n % 3 == 0 { b"https" } else { b"http" };
+                    is_in_the_environ(&[
+                        (b"REMOTE_ADDR", addr.as_bytes()),
+                        (b"REQUEST_SCHEME", scheme),
+                        (b"HTTP_X", n.to_string().as_bytes()),
+                    ]);
+                }
+            });
+        }
+    });
+}
+
+/// The environ has these vars and nothing else, byte for byte.
+fn is_in_the_environ(vars: &[(&[u8], &[u8])]) {
+    let outcome = request(echo(), with_vars(vars));
+    outcome.is_clean();
+    let body = outcome.body();
+    let mut got: BTreeMap<_, _> = body
+        .split('\n')
+        .map(|line| {
             let (name, value) = line.split_once('=').unwrap();
             (points(name), points(value))
-        }).collect();
-        assert_eq!(got, want);
+        })
+        .collect();
+    // PEP 3333 wants these; a later var of the same name replaces one.
+    let mut want = BTreeMap::new();
+    for name in ["SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"] {
+        want.insert(name.as_bytes().to_vec(), Vec::new());
     }
+    for (name, value) in vars.iter().filter(|(name, _)| !name.starts_with(b"wsgi.")) {
+        want.insert(name.to_vec(), value.to_vec());
+    }
+    let scheme = got.remove(&b"wsgi.url_scheme"[..]).unwrap();
+    assert_eq!(got, want);
+    let is_secure = vars.iter().any(|(name, value)| {
+        let value = value.to_ascii_lowercase();
+        match *name {
+            b"HTTPS" => [&b"on"[..], b"1", b"https", b"true"].contains(&&value[..]),
+            b"REQUEST_SCHEME" => value == b"https",
+            _ => false,
+        }
+    });
+    assert_eq!(scheme, if is_secure { &b"https"[..] } else { b"http" });
 }
