@@ -153,6 +153,10 @@ fn prototype(py: Python<'_>, multithread: bool, multiprocess: bool) -> PyResult<
     environ.set_item("wsgi.multiprocess", multiprocess)?;
     environ.set_item("wsgi.run_once", false)?;
     environ.set_item("wsgi.input_terminated", true)?;
+    // Each request has its own; with them here a copy need not grow.
+    environ.set_item(intern!(py, "wsgi.input"), py.None())?;
+    environ.set_item(intern!(py, "wsgi.errors"), py.None())?;
+    environ.set_item(intern!(py, "wsgi.url_scheme"), schemes(py).http)?;
     environ.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
     Ok(environ.unbind())
 }

@@ -38,6 +38,9 @@ impl<'py> Context<'py> {
 impl Context<'_> {
     /// Logs what has been begun on this thread.
     pub fn flush(&self) {
+        if BEGUN.with_borrow(|begun| begun.iter().all(LineBuffer::is_empty)) {
+            return;
+        }
         for std in [Std::Out, Std::Err] {
             let lines = BEGUN.with_borrow_mut(|begun| begun[std as usize].flush());
             emit(self.0, self.1, lines);

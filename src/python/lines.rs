@@ -25,6 +25,11 @@ impl LineBuffer {
         Self { pending: Vec::new() }
     }
 
+    /// Nothing has been written since the last line end.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Adds bytes; returns the lines that are complete now.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
@@ -51,7 +56,7 @@ impl LineBuffer {
     /// The line that has not been ended, if there is one.
     pub fn flush(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
-        if !self.pending.is_empty() {
+        if !self.is_empty() {
             escape(&mem::take(&mut self.pending), &mut lines);
         }
         lines

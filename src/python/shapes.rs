@@ -194,7 +194,6 @@ impl Shapes {
             });
         }
         let prototype = base.copy()?;
-        prototype.set_item(intern!(base.py(), "wsgi.url_scheme"), schemes(base.py()).http)?;
         for key in names.iter().filter_map(|name| name.key.as_ref()) {
             prototype.set_item(key.bind(base.py()), "")?;
         }
