@@ -18,7 +18,8 @@ class Case:
 
     @property
     def django(self):
-        return self.target.startswith("miniproject")
+        """It needs Django."""
+        return self.target.startswith(("miniproject", "bench_django"))
 
     def stable(self, body):
         """A body without what differs from process to process: the table on the home page."""
@@ -32,6 +33,7 @@ CASES = {
     case.name: case
     for case in (
         Case("hello", "13 bytes", "bench_cases:hello"),
+        Case("view", "Django, hello", "bench_django:application"),
         Case("django", "Django, home page", DJANGO),
         Case("json", "Django, JSON from SQLite", DJANGO, "/miniProj/segment/querySegment?road=A1"),
         Case("echo", "POST of 64 KiB, sent back", "bench_cases:echo", post=ECHO),
@@ -46,4 +48,4 @@ CASES = {
     )
 }
 # Those of a run without --cases.
-USUAL = ["hello", "django", "json", "echo", "body", "file", "sleep", "stream"]
+USUAL = ["hello", "view", "django", "json", "echo", "body", "file", "sleep", "stream"]

@@ -32,7 +32,8 @@ class Site:
         (self.files / "large").write_bytes(self.large)
         self.scratch = self.subdirectory("scratch")
         apps = self.subdirectory("apps")
-        shutil.copy(APPS / "bench_cases.py", apps)
+        for name in ("bench_cases.py", "bench_django.py"):
+            shutil.copy(APPS / name, apps)
         self.python_path = [apps]
         self.environ = {"BENCH_FILE": str(self.files / "large")}
         self.answers = {}
