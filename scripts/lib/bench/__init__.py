@@ -1,1 +1,1 @@
-"""The parts of scripts/bench and scripts/instructions."""
+"""The parts of scripts/bench and scripts/instructions; scripts/serve uses some of them."""
