@@ -51,7 +51,7 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 14] = [
+static mut COMMANDS: [ngx_command_t; 15] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -70,6 +70,7 @@ static mut COMMANDS: [ngx_command_t; 14] = [
     local(c"wsgi_mount", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_mount),
     local(c"wsgi_buffer_size", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_buffer_size),
     local(c"wsgi_read_timeout", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_read_timeout),
+    local(c"wsgi_request_buffering", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_request_buffering),
     ngx_command_t::empty(),
 ];
 

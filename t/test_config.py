@@ -15,6 +15,7 @@ HTTP_ONLY = {
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
     "wsgi_buffer_size": "8k", "wsgi_read_timeout": "5s",
+    "wsgi_request_buffering": "off",
 }
 ALL = HTTP_ONLY | EVERYWHERE | {"wsgi_app": "mod:app"}
 REPEATABLE = {"wsgi_python_path", "wsgi_env", "wsgi_param"}

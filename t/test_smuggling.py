@@ -25,6 +25,13 @@ IN_FILES = f"""
         {SERVER}
     }}
 """
+AS_THEY_COME = f"""
+    server {{
+        listen 127.0.0.1:@PORT3@;
+        wsgi_request_buffering off;
+        {SERVER}
+    }}
+"""
 POST = b"POST /first HTTP/1.1\r\nHost: a\r\n"
 GET = b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -225,12 +232,12 @@ LENIENT = {
 
 @pytest.fixture(scope="module")
 def site(shared_nginx):
-    return shared_nginx(server=SERVER, http=IN_FILES)
+    return shared_nginx(server=SERVER, http=IN_FILES + AS_THEY_COME)
 
 
-@pytest.fixture(params=["PORT", "PORT2"], ids=["memory", "file"])
+@pytest.fixture(params=["PORT", "PORT2", "PORT3"], ids=["memory", "file", "unbuffered"])
 def port(site, request):
-    """Where bodies are kept in memory, or in files."""
+    """Where bodies are kept in memory, or in files, or nowhere."""
     return site.ports[request.param]
 
 

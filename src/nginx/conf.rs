@@ -105,6 +105,7 @@ pub struct LocConf {
     pub mount: Option<Rc<[u8]>>,
     pub buffer_size: Option<usize>,
     pub read_timeout: Option<Duration>,
+    pub request_buffering: Option<bool>,
     pub endpoint: Option<Endpoint>,
 }
 
@@ -119,6 +120,10 @@ impl LocConf {
 
     pub fn read_timeout(&self) -> Duration {
         self.read_timeout.unwrap_or(Duration::from_secs(60))
+    }
+
+    pub fn request_buffering(&self) -> bool {
+        self.request_buffering.unwrap_or(true)
     }
 
     pub fn mount(&self) -> &[u8] {
@@ -228,6 +233,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.mount, &prev.mount);
     from(&mut conf.buffer_size, &prev.buffer_size);
     from(&mut conf.read_timeout, &prev.read_timeout);
+    from(&mut conf.request_buffering, &prev.request_buffering);
 }
 
 fn note_aio_pool(main: &mut MainConf, clcf: &ngx_http_core_loc_conf_t) {

@@ -18,6 +18,7 @@ use ngx::ffi::{
 
 use crate::module::http_module;
 use crate::wsgi::body::{RequestBody, Segment};
+use crate::wsgi::body_pipe::{BodyError, BodyPipe};
 use crate::wsgi::exchange::{End, Exchange, HeldBack};
 use crate::wsgi::queue::RequestQueue;
 use crate::wsgi::vars::Vars;
@@ -29,6 +30,8 @@ pub struct Context {
     pub queue: Arc<RequestQueue>,
     /// Only kept, see [`crate::wsgi::request::Request`].
     _kept: (Vars, Arc<RequestBody>),
+    /// What of the body comes while the application runs.
+    pub pipe: Option<Arc<BodyPipe>>,
     /// When a request that no thread has taken is given up, and after how long that was.
     pub queue_timeout: Option<(Instant, Duration)>,
     pub read_timeout: Duration,
@@ -52,6 +55,7 @@ pub struct Waiting {
     pub exchange: Arc<Exchange>,
     pub queue: Arc<RequestQueue>,
     pub kept: (Vars, Arc<RequestBody>),
+    pub pipe: Option<Arc<BodyPipe>>,
     pub queue_timeout: Option<Duration>,
     pub read_timeout: Duration,
 }
@@ -80,6 +84,7 @@ impl Context {
                 exchange: waiting.exchange,
                 queue: waiting.queue,
                 _kept: waiting.kept,
+                pipe: waiting.pipe,
                 queue_timeout: waiting.queue_timeout.map(|time| (Instant::now() + time, time)),
                 read_timeout: waiting.read_timeout,
                 timer: std::mem::zeroed(),
@@ -127,13 +132,23 @@ impl Context {
             return;
         }
         super::dispatch::forget(self.exchange.id());
-        if self.exchange.cancel() {
+        if self.cancel() {
             self.queue.remove(self.exchange.id());
         }
         if self.timer.timer_set() != 0 {
             // SAFETY: the timer is set, so it is in nginx's tree.
             unsafe { ngx_del_timer(&mut self.timer) };
         }
+    }
+
+    /// Tells the application that nobody reads any more, nor brings the rest of its body. Returns
+    /// whether no thread had taken the request.
+    pub fn cancel(&self) -> bool {
+        let queued = self.exchange.cancel();
+        if let Some(pipe) = &self.pipe {
+            pipe.fail(BodyError::Gone);
+        }
+        queued
     }
 
     pub fn is_detached(&self) -> bool {

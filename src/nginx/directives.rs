@@ -91,6 +91,18 @@ impl Args<'_> {
         parse_time(self.bytes(n)).ok_or_else(|| self.invalid(n))
     }
 
+    /// nginx's flag, refused in nginx's words.
+    fn flag(&self, n: usize) -> Result<bool, Refusal> {
+        match self.bytes(n).to_ascii_lowercase().as_slice() {
+            b"on" => Ok(true),
+            b"off" => Ok(false),
+            _ => Err(Text(format!(
+                "invalid value \"{}\", it must be \"on\" or \"off\"",
+                self.shown(n)
+            ))),
+        }
+    }
+
     fn number(&self, n: usize) -> Result<usize, Refusal> {
         let text = self.bytes(n);
         let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
@@ -335,6 +347,10 @@ handler!(cmd_wsgi_read_timeout, LocConf, |args, conf| {
         Duration::ZERO => Err(args.invalid(0)),
         time => Ok(time),
     })
+});
+
+handler!(cmd_wsgi_request_buffering, LocConf, |args, conf| {
+    set_once(&mut conf.request_buffering, || args.flag(0))
 });
 
 fn set_once<T>(

@@ -21,7 +21,7 @@ use super::context::Context;
 use super::guard::protect;
 use super::summons::PoolEvents;
 use super::wakeup::Wakeup;
-use super::{log, process, refuse, response};
+use super::{log, process, refuse, response, unbuffered};
 use crate::wsgi::application::Hosted;
 use crate::wsgi::host::{Settings, SharedHost};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
@@ -266,6 +266,8 @@ impl Worker {
             match mail {
                 // SAFETY: the context is in the table, so its request is live.
                 Mail::Response(id) => unsafe { self.respond(id) },
+                // SAFETY: as above.
+                Mail::BodyRoom(id) => unsafe { self.read_body(id) },
                 // SAFETY: as the caller says.
                 Mail::Log(record) => unsafe { self.write_log(cycle, &record) },
                 Mail::Check(pool) => self.check(pool),
@@ -286,6 +288,19 @@ impl Worker {
             let c = (*(*context).request).connection;
             log::set_log_request((*c).log, (*context).request);
             response::advance(context);
+            ngx_http_run_posted_requests(c);
+        }
+    }
+
+    unsafe fn read_body(&self, id: ExchangeId) {
+        let Some(context) = self.context(id) else {
+            return;
+        };
+        // SAFETY: as in `respond`.
+        unsafe {
+            let c = (*(*context).request).connection;
+            log::set_log_request((*c).log, (*context).request);
+            unbuffered::resume(context);
             ngx_http_run_posted_requests(c);
         }
     }
@@ -320,7 +335,7 @@ impl Worker {
     pub fn cancel_all(&self) {
         for context in self.exchanges.borrow().values() {
             // SAFETY: contexts in the table are live.
-            unsafe { (**context).exchange.cancel() };
+            unsafe { (**context).cancel() };
         }
     }
 }

@@ -17,14 +17,16 @@ use ngx::ffi::{
 use super::body::request_body;
 use super::conf::{self, LocConf};
 use super::context::{Context, Waiting};
-use super::dispatch::{self, Worker};
+use super::dispatch;
 use super::guard::protect;
-use super::{headers, log, response, vars};
+use super::{headers, log, response, unbuffered, vars};
 use crate::wsgi::application::Admission;
+use crate::wsgi::body::RequestBody;
 use crate::wsgi::exchange::{Exchange, Progress, time_left};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::queue::Job;
 use crate::wsgi::request::{Flags, Request};
+use crate::wsgi::vars::Vars;
 
 const NOT_FOUND: ngx_int_t = NGX_HTTP_NOT_FOUND as ngx_int_t;
 const BAD_REQUEST: ngx_int_t = NGX_HTTP_BAD_REQUEST as ngx_int_t;
@@ -40,10 +42,16 @@ pub unsafe extern "C" fn ngx_http_wsgi_handler(r: *mut ngx_http_request_t) -> ng
     protect(INTERNAL_ERROR, || {
         // SAFETY: nginx's request.
         unsafe {
-            if split_path((*r).uri.as_bytes(), conf::of_request(r).mount()).is_none() {
+            let conf = conf::of_request(r);
+            if split_path((*r).uri.as_bytes(), conf.mount()).is_none() {
                 return NOT_FOUND;
             }
-            let rc = ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_read));
+            let rc = if !conf.request_buffering() && unbuffered::is_unread(r) {
+                (*r).set_request_body_no_buffering(1);
+                ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_begun))
+            } else {
+                ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_read))
+            };
             if rc >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t { rc } else { NGX_DONE as ngx_int_t }
         }
     })
@@ -59,7 +67,7 @@ fn split_path<'a>(uri: &'a [u8], mount: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 unsafe extern "C" fn ngx_http_wsgi_body_read(r: *mut ngx_http_request_t) {
     let rc = protect(Err(INTERNAL_ERROR), || {
         // SAFETY: nginx's request, with a reference for us that one finalize gives back.
-        unsafe { submit(r) }
+        unsafe { submit(r, Reading::Done) }
     });
     // SAFETY: as above. Both may free the request; nothing touches it after them.
     unsafe {
@@ -70,7 +78,29 @@ unsafe extern "C" fn ngx_http_wsgi_body_read(r: *mut ngx_http_request_t) {
     }
 }
 
-unsafe fn submit(r: *mut ngx_http_request_t) -> Result<(), ngx_int_t> {
+/// With `wsgi_request_buffering off`: all, a part or nothing of the body is there.
+unsafe extern "C" fn ngx_http_wsgi_body_begun(r: *mut ngx_http_request_t) {
+    protect((), || {
+        // SAFETY: as in `ngx_http_wsgi_body_read`.
+        unsafe {
+            match protect(Err(INTERNAL_ERROR), || submit(r, Reading::Begun)) {
+                Ok(()) => unbuffered::start(r),
+                Err(rc) => ngx_http_finalize_request(r, rc),
+            }
+        }
+    });
+}
+
+/// How far nginx is with the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// It is complete, or is not to be had.
+    Done,
+    /// The application reads it as it comes.
+    Begun,
+}
+
+unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx_int_t> {
     // SAFETY: the caller's request.
     unsafe {
         let conf = conf::of_request(r);
@@ -93,14 +123,36 @@ unsafe fn submit(r: *mut ngx_http_request_t) -> Result<(), ngx_int_t> {
                 return Err(INTERNAL_ERROR);
             }
         }
-        let request = request(r, conf, worker, queue.threads())?;
         let id = worker.next_id();
+        let pipe = match reading {
+            Reading::Begun => unbuffered::open(r, id, &worker.mailbox),
+            Reading::Done => None,
+        };
+        let body = match pipe.is_some() || unbuffered::is_begun(r) {
+            true => RequestBody::default(),
+            false => request_body(r).map_err(|err| {
+                log::write_request(r, Level::Alert, format_args!("request body: {err}"));
+                INTERNAL_ERROR
+            })?,
+        };
+        let len = (reading == Reading::Done).then_some(body.len());
+        let request = Request {
+            vars: vars(r, conf, len)?,
+            body: Arc::new(body),
+            pipe: pipe.clone(),
+            flags: Flags {
+                head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
+                multithread: queue.threads() > 1,
+                multiprocess: worker.multiprocess,
+            },
+        };
         let (exchange, response) = Exchange::open(id, conf.buffer_size(), worker.mailbox.clone());
         let limits = conf.queue();
         let waiting = Waiting {
             exchange,
             queue: queue.clone(),
             kept: (request.vars.clone(), request.body.clone()),
+            pipe,
             queue_timeout: limits.timeout,
             read_timeout: conf.read_timeout(),
         };
@@ -121,36 +173,29 @@ unsafe fn submit(r: *mut ngx_http_request_t) -> Result<(), ngx_int_t> {
     }
 }
 
-/// The owned request that crosses to a pool thread.
-unsafe fn request(
+/// The vars of the request. `body`: its length, as far as it is known.
+unsafe fn vars(
     r: *mut ngx_http_request_t,
     conf: &LocConf,
-    worker: &Worker,
-    threads: usize,
-) -> Result<Request, ngx_int_t> {
+    body: Option<u64>,
+) -> Result<Vars, ngx_int_t> {
     // SAFETY: the caller's request.
     unsafe {
         let path = split_path((*r).uri.as_bytes(), conf.mount()).ok_or(NOT_FOUND)?;
-        let body = request_body(r).map_err(|err| {
-            log::write_request(r, Level::Alert, format_args!("request body: {err}"));
-            INTERNAL_ERROR
-        })?;
         let main = conf::main_of_request(r);
-        let vars = vars::request_vars(r, main, conf, path, body.len()).map_err(|err| {
+        vars::request_vars(r, main, conf, path, body).map_err(|err| {
             log::write_request(r, Level::Info, format_args!("request variables: {err}"));
             BAD_REQUEST
-        })?;
-        let flags = Flags {
-            head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
-            multithread: threads > 1,
-            multiprocess: worker.multiprocess,
-        };
-        Ok(Request { vars, body: Arc::new(body), flags })
+        })
     }
 }
 
 /// Notices when the client goes away. May free the request.
-unsafe fn watch_client(r: *mut ngx_http_request_t) {
+///
+/// # Safety
+///
+/// `r` is a live request whose body is complete.
+pub unsafe fn watch_client(r: *mut ngx_http_request_t) {
     // SAFETY: a live request that waits for its application.
     unsafe {
         if (*r).post_action() != 0 {
@@ -196,6 +241,8 @@ unsafe fn timed_out(context: *mut Context) {
     unsafe {
         let r = (*context).request;
         let progress = (*context).exchange.progress();
+        let pipe = (*context).pipe.as_ref();
+        let progress = pipe.map_or(progress, |pipe| pipe.progress(progress));
         if progress == Progress::Queued {
             match (*context).queue_timeout {
                 Some((deadline, waited)) if now >= deadline => {

@@ -1,7 +1,7 @@
 //! The event loop: everything that names nginx's types, and every unsafe call into nginx.
 //!
-//! `handler` takes a request whose body nginx has read and hands it to `dispatch`, which queues it
-//! for a pool thread; `wakeup` tells that something came back, and `response` turns it into
+//! `handler` takes a request whose body nginx has read (or reads, see `unbuffered`) and hands it to
+//! `dispatch`, which queues it for a pool thread; `wakeup` tells that something came back, and `response` turns it into
 //! nginx's `headers` and chains. `context` is what one request keeps meanwhile. `conf` is the
 //! configuration, `guard` the way out of a worker, `process` what a worker changes of its process.
 //! Runs on: event loop, but for `dispatch::ngx_http_wsgi_runner`.
@@ -20,5 +20,6 @@ pub mod process;
 pub mod refuse;
 pub mod response;
 pub mod summons;
+pub mod unbuffered;
 pub mod vars;
 pub mod wakeup;

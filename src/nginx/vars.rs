@@ -42,17 +42,17 @@ fn replaces_header(params: &[Param], header: &[u8]) -> bool {
     })
 }
 
-/// All vars of `r`. `body`: length of the body; `path`: SCRIPT_NAME and PATH_INFO.
+/// All vars of `r`. `body`: length of the body, `None` if it is still to come; `path`: SCRIPT_NAME and PATH_INFO.
 ///
 /// # Safety
 ///
-/// `r` is a live request of this location, its body read.
+/// `r` is a live request of this location, its body read unless it is still to come.
 pub unsafe fn request_vars(
     r: *mut ngx_http_request_t,
     main: &MainConf,
     conf: &LocConf,
     path: (&[u8], &[u8]),
-    body: u64,
+    body: Option<u64>,
 ) -> Result<Vars, VarsError> {
     // SAFETY: the caller's request.
     let fields = unsafe { fields(r) };
@@ -123,19 +123,24 @@ unsafe fn put_request(
 unsafe fn put_body(
     w: &mut Writer<'_>,
     r: *mut ngx_http_request_t,
-    body: u64,
+    body: Option<u64>,
 ) -> Result<(), VarsError> {
     // SAFETY: the headers of a live request.
     unsafe {
-        if body == 0 && r != (*r).main {
+        if body == Some(0) && r != (*r).main {
             return Ok(());
         }
         let headers = &(*r).headers_in;
         if !headers.content_type.is_null() {
             w.put(b"CONTENT_TYPE", (*headers.content_type).value.as_bytes())?;
         }
-        if body > 0 || !headers.content_length.is_null() || headers.chunked() != 0 {
-            w.put(b"CONTENT_LENGTH", Decimal::new(body).as_bytes())?;
+        let declared = !headers.content_length.is_null();
+        let length = match body {
+            Some(len) => (len > 0 || declared || headers.chunked() != 0).then_some(len),
+            None => declared.then_some(headers.content_length_n as u64),
+        };
+        if let Some(length) = length {
+            w.put(b"CONTENT_LENGTH", Decimal::new(length).as_bytes())?;
         }
     }
     Ok(())

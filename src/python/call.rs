@@ -5,7 +5,7 @@
 //! every return from application code a forked child is caught: it must never answer.
 //! Runs on: pool thread. PEP 3333, "Specification Details", "Error Handling".
 
-use pyo3::exceptions::PyBrokenPipeError;
+use pyo3::exceptions::{PyBrokenPipeError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -25,6 +25,7 @@ use super::input::Input;
 use super::log;
 use super::response::{Refused, Response, Wanted};
 use super::start_response::StartResponse;
+use super::stream::Stream;
 
 /// Serves one request.
 pub fn serve(
@@ -64,13 +65,50 @@ impl From<Refused> for Broken {
     }
 }
 
+/// `wsgi.input`.
+enum Body<'py> {
+    /// Of a body that is complete.
+    Whole(Bound<'py, Input>),
+    /// Of one that the client still sends.
+    Stream(Bound<'py, Stream>),
+}
+
+impl<'py> Body<'py> {
+    fn new(py: Python<'py>, request: &mut Request) -> PyResult<Self> {
+        match request.pipe.take() {
+            None => Bound::new(py, Input::new(std::mem::take(&mut request.body))).map(Self::Whole),
+            Some(pipe) => Bound::new(py, Stream::new(pipe)).map(Self::Stream),
+        }
+    }
+
+    fn as_any(&self) -> &Bound<'py, PyAny> {
+        match self {
+            Self::Whole(input) => input.as_any(),
+            Self::Stream(stream) => stream.as_any(),
+        }
+    }
+
+    /// Whether the client has not sent it all, and will not any more.
+    fn is_broken(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.get().is_broken())
+    }
+
+    /// The request has ended.
+    fn end(&self) {
+        match self {
+            Self::Whole(input) => input.get().end(),
+            Self::Stream(stream) => stream.get().end(),
+        }
+    }
+}
+
 /// The objects of one request.
 struct Call<'py> {
     py: Python<'py>,
     id: ExchangeId,
     environ: Bound<'py, PyAny>,
     start: Bound<'py, StartResponse>,
-    input: Bound<'py, Input>,
+    input: Body<'py>,
     errors: Bound<'py, LogStream>,
     ender: Ender,
     context: Context<'py>,
@@ -79,15 +117,15 @@ struct Call<'py> {
 impl<'py> Call<'py> {
     fn open(
         py: Python<'py>,
-        request: Request,
+        mut request: Request,
         sender: ResponseSender,
         maker: &EnvironMaker,
     ) -> PyResult<Self> {
-        let Request { vars, body, flags } = request;
         let (id, ender) = (sender.id(), sender.ender());
-        let input = Bound::new(py, Input::new(body))?;
+        let input = Body::new(py, &mut request)?;
+        let Request { vars, flags, .. } = request;
         let errors = Bound::new(py, LogStream::of_request(id))?;
-        let environ = maker.make(py, &vars, flags, &input, &errors)?.into_any();
+        let environ = maker.make(py, &vars, flags, input.as_any(), &errors)?.into_any();
         let start = Bound::new(py, StartResponse::new(Response::new(sender, flags.head)))?;
         let context = Context::enter(py, Some(id));
         Ok(Self { py, id, environ, start, input, errors, ender, context })
@@ -216,6 +254,9 @@ impl<'py> Call<'py> {
         let gone = self.response(|response| response.is_cancelled()).unwrap_or(false);
         if gone && err.is_instance_of::<PyBrokenPipeError>(self.py) {
             self.say(Level::Info, "application stopped at write(): the client is gone");
+        } else if gone && self.input.is_broken() && err.is_instance_of::<PyOSError>(self.py) {
+            let line = format!("application stopped at wsgi.input: {}", err.value(self.py));
+            self.say(Level::Info, &line);
         } else {
             exception::log(self.py, Some(self.id), what, err);
         }
@@ -260,7 +301,7 @@ impl Drop for Call<'_> {
         // Also after a panic: an exchange without an end would keep its client waiting.
         self.ender.finish(Err(Failure::Lost));
         self.end_start_response();
-        self.input.get().end();
+        self.input.end();
         self.errors.get().flush(self.py);
     }
 }

@@ -17,7 +17,6 @@ use crate::wsgi::vars::Vars;
 use super::errors::LogStream;
 use super::ffi;
 use super::file_wrapper::FileWrapper;
-use super::input::Input;
 use super::shapes::Shapes;
 
 /// Names kept at most: clients choose the names of headers.
@@ -53,7 +52,7 @@ impl EnvironMaker {
         py: Python<'py>,
         vars: &Vars,
         flags: Flags,
-        input: &Bound<'py, Input>,
+        input: &Bound<'py, PyAny>,
         errors: &Bound<'py, LogStream>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let shapes = &self.shapes[usize::from(flags.multithread)];

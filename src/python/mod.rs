@@ -1,7 +1,7 @@
 //! The pool threads' room: everything of Python, behind [`crate::wsgi::host::Host`].
 //!
 //! `interpreter` starts CPython and is what the other rooms see. `app` loads an application,
-//! `call` runs one request: `environ`, `input`, `errors`, `file_wrapper` and `start_response` are
+//! `call` runs one request: `environ`, `input`, `stream`, `errors`, `file_wrapper` and `start_response` are
 //! the objects it hands to the application, `response` passes on what comes back. `log`, `lines`
 //! and `exception` turn text into log records; `ffi` holds what needs `unsafe`.
 //! Runs on: pool thread, except `start`. PEP 3333.
@@ -22,6 +22,7 @@ mod log;
 mod response;
 mod shapes;
 mod start_response;
+mod stream;
 
 pub use interpreter::start;
 

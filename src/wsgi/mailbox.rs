@@ -38,6 +38,8 @@ pub struct LogRecord {
 pub enum Mail {
     /// There is something to take from this exchange.
     Response(ExchangeId),
+    /// The application has read on: more of this exchange's request body can be taken in.
+    BodyRoom(ExchangeId),
     Log(LogRecord),
     /// Requests of the pool with this index may have become runnable.
     Check(usize),

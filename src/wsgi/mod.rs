@@ -11,6 +11,7 @@
 
 pub mod application;
 pub mod body;
+pub mod body_pipe;
 pub mod error;
 pub mod exchange;
 pub mod fields;

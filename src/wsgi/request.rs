@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::body::RequestBody;
+use super::body_pipe::BodyPipe;
 use super::vars::Vars;
 
 /// What is known of a request beside its vars.
@@ -18,12 +19,14 @@ pub struct Flags {
     pub multiprocess: bool,
 }
 
-/// A request, complete with its body. The event loop keeps a clone of vars and body, so that it
+/// A request with its body, or with the pipe it comes through. The event loop keeps a clone of vars and body, so that it
 /// gives back the memory that it has taken: a pool thread that did would fight with it for the
 /// allocator's lock.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Request {
     pub vars: Vars,
     pub body: Arc<RequestBody>,
+    /// Instead of the body, with `wsgi_request_buffering off`.
+    pub pipe: Option<Arc<BodyPipe>>,
     pub flags: Flags,
 }

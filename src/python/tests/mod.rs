@@ -14,6 +14,7 @@ mod line_laws;
 mod load;
 mod log;
 mod response;
+mod stream;
 
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
