@@ -7,8 +7,8 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
 use ngx::ffi::{
-    NGX_CONF_1MORE, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12, NGX_CONF_TAKE23,
-    NGX_CORE_MODULE, NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF, NGX_HTTP_LOC_CONF,
+    NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12,
+    NGX_CONF_TAKE23, NGX_CORE_MODULE, NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF, NGX_HTTP_LOC_CONF,
     NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_MODULE,
     NGX_HTTP_SRV_CONF, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t,
     ngx_core_conf_t, ngx_core_module, ngx_core_module_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t,
@@ -17,8 +17,9 @@ use ngx::ffi::{
 use ngx::http::HttpModuleConfExt;
 
 use crate::nginx::conf::MainConf;
+use crate::nginx::directives::passing;
 use crate::nginx::guard::{ngx_http_wsgi_guard_exit_process, ngx_http_wsgi_guard_init_process};
-use crate::nginx::{conf, directives, dispatch, guard, process, refuse};
+use crate::nginx::{conf, directives, dispatch, guard, process, refuse, variables};
 
 type Handler =
     unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
@@ -51,7 +52,7 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 15] = [
+static mut COMMANDS: [ngx_command_t; 22] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -71,12 +72,19 @@ static mut COMMANDS: [ngx_command_t; 15] = [
     local(c"wsgi_buffer_size", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_buffer_size),
     local(c"wsgi_read_timeout", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_read_timeout),
     local(c"wsgi_request_buffering", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_request_buffering),
+    local(c"wsgi_hide_header", ANY, NGX_CONF_TAKE1, passing::cmd_wsgi_hide_header),
+    local(c"wsgi_pass_header", ANY, NGX_CONF_TAKE1, passing::cmd_wsgi_pass_header),
+    local(c"wsgi_ignore_headers", ANY, NGX_CONF_1MORE, passing::cmd_wsgi_ignore_headers),
+    local(c"wsgi_intercept_errors", ANY, NGX_CONF_FLAG, passing::cmd_wsgi_intercept_errors),
+    local(c"wsgi_force_ranges", ANY, NGX_CONF_FLAG, passing::cmd_wsgi_force_ranges),
+    local(c"wsgi_pass_request_headers", ANY, NGX_CONF_FLAG, passing::cmd_wsgi_pass_request_headers),
+    local(c"wsgi_pass_request_body", ANY, NGX_CONF_FLAG, passing::cmd_wsgi_pass_request_body),
     ngx_command_t::empty(),
 ];
 
 static HTTP_CONTEXT: ngx_http_module_t = ngx_http_module_t {
-    preconfiguration: None,
-    postconfiguration: None,
+    preconfiguration: Some(variables::ngx_http_wsgi_add_variables),
+    postconfiguration: Some(variables::ngx_http_wsgi_wrap_variables),
     create_main_conf: Some(conf::ngx_http_wsgi_create_main_conf),
     init_main_conf: Some(conf::ngx_http_wsgi_init_main_conf),
     create_srv_conf: None,

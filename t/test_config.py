@@ -16,9 +16,14 @@ EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
     "wsgi_buffer_size": "8k", "wsgi_read_timeout": "5s",
     "wsgi_request_buffering": "off",
+    "wsgi_hide_header": "X-A", "wsgi_pass_header": "X-A", "wsgi_ignore_headers": "Vary",
 }
+FLAGS = ["wsgi_intercept_errors", "wsgi_force_ranges", "wsgi_pass_request_headers",
+         "wsgi_pass_request_body"]
+EVERYWHERE |= dict.fromkeys(FLAGS, "on")
 ALL = HTTP_ONLY | EVERYWHERE | {"wsgi_app": "mod:app"}
-REPEATABLE = {"wsgi_python_path", "wsgi_env", "wsgi_param"}
+REPEATABLE = {"wsgi_python_path", "wsgi_env", "wsgi_param", "wsgi_hide_header", "wsgi_pass_header",
+              "wsgi_ignore_headers"}
 
 
 def check(make_nginx, http="", server="", location="", main="", events="", limit="", when=""):
@@ -100,6 +105,10 @@ BAD_ANYWHERE = [
     ("wsgi_buffer_size", "0", ""),
     ("wsgi_read_timeout", "soon", "invalid value"),
     ("wsgi_read_timeout", "-1s", "invalid value"),
+    ("wsgi_ignore_headers", "Server", 'invalid value "Server"'),
+    ("wsgi_ignore_headers", "Vary X-Accel", 'invalid value "X-Accel"'),
+    *((flag, value, f'invalid value "{value}", it must be "on" or "off"')
+      for flag in FLAGS for value in ("yes", "1")),
 ]
 BAD_APP = [
     '""', "1x:app", "a..b", ".a:app", "a.:app", "mod:", "mod:f(", "mod:f)", "mod:f(x)", "mod:()",
@@ -134,7 +143,8 @@ def test_a_duplicate_is_refused(make_nginx, directive):
 
 @pytest.mark.parametrize("directive", sorted(REPEATABLE))
 def test_what_may_be_repeated_is_accepted(make_nginx, directive):
-    second = {"wsgi_python_path": "@DIR@", "wsgi_env": "B c", "wsgi_param": "B c"}[directive]
+    second = {"wsgi_python_path": "@DIR@", "wsgi_env": "B c", "wsgi_param": "B c",
+              "wsgi_ignore_headers": "Expires"}.get(directive, ALL[directive])
     accepted(make_nginx, http=f"{directive} {ALL[directive]};\n{directive} {second};\n")
 
 
@@ -173,7 +183,7 @@ def test_a_directive_without_arguments_is_refused(make_nginx, directive):
 @pytest.mark.parametrize(
     "directive, value",
     [(name, f"{value} one two three") for name, value in ALL.items()
-     if name != "wsgi_python_path"] + [("wsgi_env", "A"), ("wsgi_param", "A")],
+     if name not in ("wsgi_python_path", "wsgi_ignore_headers")] + [("wsgi_env", "A"), ("wsgi_param", "A")],
 )
 def test_a_directive_with_a_wrong_number_of_arguments_is_refused(make_nginx, directive, value):
     place = "http" if directive in HTTP_ONLY else "location"
@@ -248,7 +258,10 @@ def test_every_directive_with_a_good_value_is_accepted(make_nginx):
         http="".join(f"{name} {value};\n" for name, value in HTTP_ONLY.items()),
         location="wsgi_app mod:app; wsgi_thread_pool wsgi; wsgi_queue 100 timeout=10s;"
         " wsgi_param A $uri if_not_empty; wsgi_param B b; wsgi_mount /tested;"
-        " wsgi_buffer_size 16k; wsgi_read_timeout 90;",
+        " wsgi_buffer_size 16k; wsgi_read_timeout 90; wsgi_hide_header X-A; wsgi_pass_header Date;"
+        " wsgi_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Charset"
+        " X-Accel-Buffering Expires Cache-Control Set-Cookie Vary; wsgi_intercept_errors On;"
+        " wsgi_force_ranges OFF; wsgi_pass_request_headers off; wsgi_pass_request_body off;",
         when="wsgi_param A c;",
     )
 
@@ -265,3 +278,10 @@ def test_a_pool_declared_after_its_use_is_accepted(make_nginx):
 def test_a_directive_of_the_server_replaces_that_of_http(make_nginx):
     accepted(make_nginx, http="wsgi_queue 1; wsgi_read_timeout 1s; wsgi_buffer_size 1k;",
              server="wsgi_queue 2; wsgi_read_timeout 2s; wsgi_buffer_size 2k;")
+
+
+@pytest.mark.parametrize("value", ["vary VARY", "Expires; wsgi_ignore_headers expires"])
+def test_an_ignored_header_named_twice_is_warned_of(make_nginx, value):
+    _, status, said = check(make_nginx, location=f"wsgi_ignore_headers {value};")
+    assert status == 0
+    assert re.search(r'\[warn\].*duplicate value "(VARY|expires)" in \S+:\d+', said), said

@@ -1,10 +1,12 @@
 """environ as the configuration shapes it: wsgi_param, wsgi_mount, TLS, realip, auth_basic."""
 
 import base64
+import hashlib
 import json
 import subprocess
 
 import pytest
+from lib import http
 from lib.respond import Expr, respond
 
 PARAMS = """
@@ -33,6 +35,19 @@ PARAMS = """
         if ($arg_id) { wsgi_param WHEN asked; }
     }
 """
+PASSING = """
+    location /headless { wsgi_app environ:bare; wsgi_pass_request_headers off;
+        wsgi_param HTTP_X_OWN own; }
+    location /bodiless { wsgi_app environ:application; wsgi_pass_request_body off; }
+    location /drained { wsgi_app upload:application; wsgi_pass_request_body off; }
+    location /handed/ { wsgi_pass_request_body off; wsgi_app respond:application; }
+    location @upload { wsgi_app upload:application; }
+    location /none { wsgi_pass_request_headers off; wsgi_pass_request_body off;
+        location /none/inherits { wsgi_app environ:bare; if ($arg_a) { set $a 1; } }
+        location /none/on { wsgi_app environ:bare; wsgi_pass_request_headers on;
+            wsgi_pass_request_body on; }
+    }
+"""
 MOUNTS = """
     location /app { wsgi_app environ:bare; wsgi_mount /app; }
     location /deep/ { wsgi_app environ:bare; wsgi_mount /deep/er; }
@@ -48,7 +63,7 @@ def environ(response):
 
 @pytest.fixture(scope="module")
 def site(shared_nginx):
-    return shared_nginx(server=PARAMS + MOUNTS)
+    return shared_nginx(server=PARAMS + PASSING + MOUNTS)
 
 
 def test_params_of_the_server_are_inherited(site):
@@ -130,6 +145,53 @@ def test_a_uri_outside_the_mount_is_404_without_the_application(site, uri):
     before = len(site.events("called"))
     assert site.get(uri).status == 404
     assert len(site.events("called")) == before
+
+
+def headers_of(found):
+    return {name for name in found if name.startswith("HTTP_")}
+
+
+@pytest.mark.parametrize("target", ["/headless", "http://example.net/headless"])
+def test_request_headers_that_are_not_passed_are_not_there(site, target):
+    sent = {"X-Sent": "1", "Cookie": "a=b", "X-Own": "sent", "Content-Type": "a/b"}
+    found = environ(site.post(target, body=b"abc", headers=sent))
+    assert {name: found[name] for name in headers_of(found)} == {"HTTP_X_OWN": "own"}
+    assert (found["CONTENT_TYPE"], found["CONTENT_LENGTH"]) == ("a/b", "3")
+
+
+@pytest.mark.parametrize("size", [3, 50_000])
+def test_a_body_that_is_not_passed_has_no_length(site, size):
+    body = b"x" * size
+    found = environ(site.post("/bodiless", body=body, headers={"Content-Type": "a/b"}))
+    assert (found["CONTENT_LENGTH"], found["CONTENT_TYPE"]) == ("0", "a/b")
+    assert environ(site.get("/bodiless")).get("CONTENT_LENGTH") is None
+    with site.connect() as client:
+        for _ in range(2):
+            client.send(http.build("POST", "/drained", body=body, close=False))
+            response = client.read_response()
+            assert (response.status, response.rest) == (200, b"")
+
+
+def test_a_body_that_is_not_passed_may_be_chunked(site):
+    with site.connect() as client:
+        client.send(b"POST /bodiless HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    b"3\r\nabc\r\n0\r\n\r\n" + http.build("GET", "/http"))
+        assert environ(client.read_response())["CONTENT_LENGTH"] == "0"
+        assert environ(client.read_response())["PATH_INFO"] == "/http"
+
+
+def test_a_body_that_is_not_passed_is_there_for_the_next_location(site):
+    path = "/handed" + respond(headers=[("X-Accel-Redirect", "@upload")])
+    body = b"x" * 50_000
+    assert hashlib.sha256(body).hexdigest().encode() in site.post(path, body=body).body
+
+
+@pytest.mark.parametrize("place, passed", [("inherits", False), ("inherits?a=1", False),
+                                           ("on", True)])
+def test_what_is_passed_of_a_request_is_inherited(site, place, passed):
+    found = environ(site.post(f"/none/{place}", body=b"abc", headers={"X-Sent": "1"}))
+    assert found.get("HTTP_X_SENT") == ("1" if passed else None)
+    assert found["CONTENT_LENGTH"] == ("3" if passed else "0")
 
 
 @pytest.mark.parametrize("threads, multithread", [(1, False), (2, True)])

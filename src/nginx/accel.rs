@@ -1,8 +1,8 @@
 //! What the application tells nginx in X-Accel-* headers, as to an upstream.
 //!
-//! None of them goes to the client. X-Accel-Expires is for caches and X-Accel-Buffering for
-//! spooling; there is neither here, so that both change nothing.
-//! Called by `response` and `headers`. Runs on: event loop.
+//! None of them goes to the client unless `wsgi_pass_header` names it, and none is obeyed that
+//! `wsgi_ignore_headers` names. X-Accel-Expires is for caches: there is none, it changes nothing.
+//! Called by `response`, `headers` and `intercept`. Runs on: event loop.
 
 use std::ptr;
 
@@ -14,8 +14,10 @@ use ngx::ffi::{
     ngx_http_parse_unsafe_uri, ngx_http_request_t, ngx_int_t, ngx_palloc, ngx_str_t, ngx_uint_t,
 };
 
+use super::conf;
 use super::context::Context;
 use super::headers::{copy, set_header};
+use super::passing::Passing;
 use super::response::finish;
 use crate::wsgi::head::ResponseHead;
 
@@ -31,31 +33,76 @@ const KEPT: [&[u8]; 6] = [
     b"accept-ranges",
 ];
 
-const REDIRECT: &[u8] = b"x-accel-redirect";
-const LIMIT_RATE: &[u8] = b"x-accel-limit-rate";
-const CHARSET: &[u8] = b"x-accel-charset";
-const ALL: [&[u8]; 5] = [REDIRECT, LIMIT_RATE, CHARSET, b"x-accel-buffering", b"x-accel-expires"];
-
-/// Whether the header is one of them.
-pub fn is_accel(name: &[u8]) -> bool {
-    ALL.iter().any(|accel| name.eq_ignore_ascii_case(accel))
+/// The headers that are for nginx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    Redirect,
+    Expires,
+    LimitRate,
+    Buffering,
+    Charset,
 }
 
-/// Obeys X-Accel-Limit-Rate and X-Accel-Charset. False without memory.
+use Accel::{Buffering, Charset, Expires, LimitRate, Redirect};
+
+impl Accel {
+    const ALL: [Self; 5] = [Redirect, Expires, LimitRate, Buffering, Charset];
+
+    /// In the order of the variants.
+    pub const NAMES: [&[u8]; 5] = [
+        b"X-Accel-Redirect",
+        b"X-Accel-Expires",
+        b"X-Accel-Limit-Rate",
+        b"X-Accel-Buffering",
+        b"X-Accel-Charset",
+    ];
+
+    /// The one of this name.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let at = Self::NAMES.iter().position(|known| name.eq_ignore_ascii_case(known))?;
+        Self::ALL.get(at).copied()
+    }
+}
+
+/// What X-Accel-Buffering says, `yes` or `no`; other values, and one that is ignored, say nothing.
+#[allow(dead_code, reason = "for who decides between buffering and not")]
+pub fn buffering(passing: &Passing, head: &ResponseHead) -> Option<bool> {
+    if passing.ignores(Buffering) {
+        return None;
+    }
+    let values = head.fields().filter(|(name, _)| Accel::of(name) == Some(Buffering));
+    let said = values.filter_map(|(_, value)| match value {
+        _ if value.eq_ignore_ascii_case(b"yes") => Some(true),
+        _ if value.eq_ignore_ascii_case(b"no") => Some(false),
+        _ => None,
+    });
+    said.last()
+}
+
+/// Does what X-Accel-Limit-Rate and X-Accel-Charset ask for; nothing for other names. False
+/// without memory.
 ///
 /// # Safety
 ///
 /// `r` is a live request whose head has not been sent.
-pub unsafe fn obey(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> bool {
+pub unsafe fn obey(
+    r: *mut ngx_http_request_t,
+    passing: &Passing,
+    name: &[u8],
+    value: &[u8],
+) -> bool {
+    let Some(accel) = Accel::of(name).filter(|accel| !passing.ignores(*accel)) else {
+        return true;
+    };
     // SAFETY: the caller's request; the string and its holder are in its pool.
     unsafe {
-        if name.eq_ignore_ascii_case(LIMIT_RATE) {
+        if accel == LimitRate {
             let rate = ngx_atoi(value.as_ptr().cast_mut(), value.len());
             if rate != NGX_ERROR as ngx_int_t {
                 (*r).limit_rate = rate as usize;
                 (*r).set_limit_rate_set(1);
             }
-        } else if name.eq_ignore_ascii_case(CHARSET) {
+        } else if accel == Charset {
             let charset: *mut ngx_str_t = ngx_palloc((*r).pool, size_of::<ngx_str_t>()).cast();
             let (false, Some(value)) = (charset.is_null(), copy(r, value)) else {
                 return false;
@@ -79,7 +126,7 @@ pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
         return false;
     }
     let mut fields = head.fields();
-    let Some((_, target)) = fields.find(|(name, _)| name.eq_ignore_ascii_case(REDIRECT)) else {
+    let Some((_, target)) = fields.find(|(name, _)| Accel::of(name) == Some(Redirect)) else {
         return false;
     };
     // SAFETY: the request is live until it is finalized, which is the last thing done to it.
@@ -90,9 +137,10 @@ pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
             finish(context, Status::NGX_OK.into());
             return true;
         }
+        let passing = &conf::of_request(r).passing;
         for (name, value) in head.fields() {
             let kept = KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept));
-            if (kept && !set_header(r, name, value)) || !obey(r, name, value) {
+            if (kept && !set_header(r, name, value)) || !obey(r, passing, name, value) {
                 finish(context, INTERNAL_ERROR);
                 return true;
             }
@@ -121,5 +169,31 @@ pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
         }
         ngx_http_finalize_request(r, NGX_DONE as ngx_int_t);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffering_is_the_last_valid_word() {
+        for (values, want) in [
+            (&[][..], None),
+            (&["no"], Some(false)),
+            (&["YES"], Some(true)),
+            (&["1"], None),
+            (&[""], None),
+            (&["no", "yes", "maybe"], Some(true)),
+        ] {
+            let mut head = ResponseHead::new(b"200 OK").unwrap();
+            head.push(b"X-Other", b"no").unwrap();
+            for value in values {
+                head.push(b"x-accel-BUFFERING", value.as_bytes()).unwrap();
+            }
+            assert_eq!(buffering(&Passing::default(), &head), want, "{values:?}");
+            let ignoring = Passing { ignored: 1 << Buffering as u16, ..Passing::default() };
+            assert_eq!(buffering(&ignoring, &head), None);
+        }
     }
 }

@@ -21,6 +21,7 @@ use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
 use super::handler::ngx_http_wsgi_handler;
+use super::passing::Passing;
 use crate::module::http_module;
 use crate::wsgi::target::Target;
 
@@ -99,6 +100,8 @@ pub struct Endpoint {
 #[derive(Default)]
 pub struct LocConf {
     pub app: Option<(Target, Place)>,
+    /// `wsgi_app` as it is written, in the configuration's pool.
+    pub app_text: Option<ngx_str_t>,
     pub thread_pool: Option<(String, *mut ngx_thread_pool_t)>,
     pub queue: Option<Queue>,
     pub params: Option<Rc<Vec<Param>>>,
@@ -106,6 +109,7 @@ pub struct LocConf {
     pub buffer_size: Option<usize>,
     pub read_timeout: Option<Duration>,
     pub request_buffering: Option<bool>,
+    pub passing: Passing,
     pub endpoint: Option<Endpoint>,
 }
 
@@ -165,6 +169,19 @@ pub unsafe fn main_of_request<'a>(r: *mut ngx_http_request_t) -> &'a MainConf {
     }
 }
 
+/// The main configuration of an http block.
+///
+/// # Safety
+///
+/// `ctx` is the context of an http block with the configurations of all modules.
+pub unsafe fn main_of<'a>(ctx: *const ngx_http_conf_ctx_t) -> &'a MainConf {
+    // SAFETY: as `of_request`.
+    unsafe {
+        let conf: *mut MainConf = (*(*ctx).main_conf.add(http_module().ctx_index)).cast();
+        &*conf
+    }
+}
+
 /// # Safety
 ///
 /// Called by nginx, once for each http block.
@@ -207,6 +224,7 @@ pub unsafe extern "C" fn ngx_http_wsgi_merge_loc_conf(
     // As uwsgi_pass: into `if` and `limit_except`, and into no nested location.
     if clcf.noname() != 0 && conf.app.is_none() {
         conf.app = prev.app.clone();
+        conf.app_text = prev.app_text;
     }
     if conf.app.is_none() {
         return ptr::null_mut();
@@ -234,6 +252,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.buffer_size, &prev.buffer_size);
     from(&mut conf.read_timeout, &prev.read_timeout);
     from(&mut conf.request_buffering, &prev.request_buffering);
+    conf.passing.inherit(&prev.passing);
 }
 
 fn note_aio_pool(main: &mut MainConf, clcf: &ngx_http_core_loc_conf_t) {

@@ -16,10 +16,12 @@ use ngx::ffi::{
     ngx_http_cleanup_add, ngx_http_request_t, ngx_msec_t, ngx_pool_cleanup_add,
 };
 
+use super::account::Account;
+use super::conf::LocConf;
 use crate::module::http_module;
 use crate::wsgi::body::{RequestBody, Segment};
 use crate::wsgi::body_pipe::{BodyError, BodyPipe};
-use crate::wsgi::exchange::{End, Exchange, HeldBack};
+use crate::wsgi::exchange::{End, Exchange, HeldBack, Taken};
 use crate::wsgi::queue::RequestQueue;
 use crate::wsgi::vars::Vars;
 
@@ -46,16 +48,20 @@ pub struct Context {
     pub head_taken: bool,
     /// What of `chunks` the application need not wait for.
     pub held_back: HeldBack,
+    pub account: Account,
     /// Out of the worker's table: nginx finishes the request alone.
     detached: bool,
 }
 
 /// A queued request's exchange, its queue, and how long it may wait.
-pub struct Waiting {
+pub struct Waiting<'a> {
     pub exchange: Arc<Exchange>,
     pub queue: Arc<RequestQueue>,
     pub kept: (Vars, Arc<RequestBody>),
     pub pipe: Option<Arc<BodyPipe>>,
+    /// Where the account begins.
+    pub conf: &'a LocConf,
+    pub queued: Instant,
     pub queue_timeout: Option<Duration>,
     pub read_timeout: Duration,
 }
@@ -68,7 +74,7 @@ impl Context {
     /// `r` is a live request of this module without a context.
     pub unsafe fn create(
         r: *mut ngx_http_request_t,
-        waiting: Waiting,
+        waiting: Waiting<'_>,
         timeout_handler: ngx_event_handler_pt,
     ) -> *mut Self {
         // SAFETY: the request's pool and connection are live; both cleanups run before the pool's
@@ -85,7 +91,7 @@ impl Context {
                 queue: waiting.queue,
                 _kept: waiting.kept,
                 pipe: waiting.pipe,
-                queue_timeout: waiting.queue_timeout.map(|time| (Instant::now() + time, time)),
+                queue_timeout: waiting.queue_timeout.map(|time| (waiting.queued + time, time)),
                 read_timeout: waiting.read_timeout,
                 timer: std::mem::zeroed(),
                 chunks: VecDeque::new(),
@@ -94,6 +100,7 @@ impl Context {
                 end: None,
                 head_taken: false,
                 held_back: HeldBack::default(),
+                account: Account::open(r, waiting.conf, waiting.queued),
                 detached: false,
             }));
             (*context).timer.data = context.cast();
@@ -118,6 +125,32 @@ impl Context {
         unsafe { (*(*r).ctx.add(http_module().ctx_index)).cast() }
     }
 
+    /// All contexts that `r` has had, the newest first. nginx forgets a request's context when it
+    /// redirects it, but the pool keeps it.
+    ///
+    /// # Safety
+    ///
+    /// `r` is a live request.
+    pub unsafe fn all_of(r: *mut ngx_http_request_t) -> Vec<*mut Self> {
+        let mut all = Vec::new();
+        // SAFETY: the cleanups of a live pool are a list; those with our handler have a context,
+        // which is freed with the pool. Subrequests use the pool of their main request.
+        unsafe {
+            let mut cleanup = (*(*r).pool).cleanup;
+            while let Some(cln) = cleanup.as_ref() {
+                let ours = cln.handler.is_some_and(|handler| {
+                    ptr::fn_addr_eq(handler, ngx_http_wsgi_free as unsafe extern "C" fn(_))
+                });
+                let context: *mut Self = cln.data.cast();
+                if ours && (*context).request == r {
+                    all.push(context);
+                }
+                cleanup = cln.next;
+            }
+        }
+        all
+    }
+
     /// Arms the timer.
     pub fn arm(&mut self, time: Duration) {
         let msec = ngx_msec_t::try_from(time.as_millis()).unwrap_or(ngx_msec_t::MAX / 2);
@@ -132,7 +165,9 @@ impl Context {
             return;
         }
         super::dispatch::forget(self.exchange.id());
-        if self.cancel() {
+        self.account.close();
+        self.account.taken = self.cancel();
+        if self.account.taken.is_none() {
             self.queue.remove(self.exchange.id());
         }
         if self.timer.timer_set() != 0 {
@@ -142,13 +177,13 @@ impl Context {
     }
 
     /// Tells the application that nobody reads any more, nor brings the rest of its body. Returns
-    /// whether no thread had taken the request.
-    pub fn cancel(&self) -> bool {
-        let queued = self.exchange.cancel();
+    /// which thread had taken the request, if any.
+    pub fn cancel(&self) -> Option<Taken> {
+        let taken = self.exchange.cancel();
         if let Some(pipe) = &self.pipe {
             pipe.fail(BodyError::Gone);
         }
-        queued
+        taken
     }
 
     pub fn is_detached(&self) -> bool {

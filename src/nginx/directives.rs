@@ -181,6 +181,9 @@ macro_rules! handler {
     };
 }
 
+// After the macro, which it uses.
+pub mod passing;
+
 handler!(cmd_wsgi_python_home, MainConf, |args, conf| {
     set_once(&mut conf.python_home, || {
         let home = args.directory(0)?;
@@ -262,6 +265,7 @@ handler!(cmd_wsgi_app, LocConf, |args, conf| {
             clcf.set_auto_redirect(1);
         }
         conf.app = Some((target, Place::of(args.cf)));
+        conf.app_text = args.values.first().copied();
     }
     Ok(())
 });

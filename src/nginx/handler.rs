@@ -14,6 +14,7 @@ use ngx::ffi::{
     ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t, ngx_uint_t,
 };
 
+use super::accel::Accel;
 use super::body::request_body;
 use super::conf::{self, LocConf};
 use super::context::{Context, Waiting};
@@ -46,7 +47,8 @@ pub unsafe extern "C" fn ngx_http_wsgi_handler(r: *mut ngx_http_request_t) -> ng
             if split_path((*r).uri.as_bytes(), conf.mount()).is_none() {
                 return NOT_FOUND;
             }
-            let rc = if !conf.request_buffering() && unbuffered::is_unread(r) {
+            let streams = !conf.request_buffering() && conf.passing.passes_request_body();
+            let rc = if streams && unbuffered::is_unread(r) {
                 (*r).set_request_body_no_buffering(1);
                 ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_begun))
             } else {
@@ -111,7 +113,8 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         let (Some(app), Some(queue)) = (worker.app(endpoint), worker.queue(endpoint)) else {
             return Err(INTERNAL_ERROR);
         };
-        match app.admit(Instant::now()) {
+        let now = Instant::now();
+        match app.admit(now) {
             Admission::Queue => (),
             Admission::LoadFirst => {
                 worker.push(endpoint.pool, Job::Load(app.clone()), usize::MAX);
@@ -128,7 +131,10 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             Reading::Begun => unbuffered::open(r, id, &worker.mailbox),
             Reading::Done => None,
         };
-        let body = match pipe.is_some() || unbuffered::is_begun(r) {
+        // One that is not passed has been read, and is there for another location that the request
+        // is given to.
+        let passes = conf.passing.passes_request_body();
+        let body = match pipe.is_some() || unbuffered::is_begun(r) || !passes {
             true => RequestBody::default(),
             false => request_body(r).map_err(|err| {
                 log::write_request(r, Level::Alert, format_args!("request body: {err}"));
@@ -142,6 +148,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             pipe: pipe.clone(),
             flags: Flags {
                 head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
+                ignores_redirect: conf.passing.ignores(Accel::Redirect),
                 multithread: queue.threads() > 1,
                 multiprocess: worker.multiprocess,
             },
@@ -153,6 +160,8 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             queue: queue.clone(),
             kept: (request.vars.clone(), request.body.clone()),
             pipe,
+            conf,
+            queued: now,
             queue_timeout: limits.timeout,
             read_timeout: conf.read_timeout(),
         };
@@ -164,8 +173,10 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         let job = Job::Call { app: app.clone(), request, response };
         if !worker.push(endpoint.pool, job, limits.limit) {
             log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
+            let rc = unavailable(r, 1);
+            context.account.refused(rc);
             context.detach();
-            return Err(unavailable(r, 1));
+            return Err(rc);
         }
         worker.remember(id, context);
         context.arm(limits.timeout.unwrap_or(context.read_timeout).min(context.read_timeout));

@@ -13,7 +13,7 @@ use ngx::ffi::{
     ngx_pnalloc, ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 
-use super::accel;
+use super::{accel, conf};
 use crate::wsgi::head::ResponseHead;
 
 /// Copies the head into headers_out and sends it through nginx's header filters.
@@ -38,20 +38,24 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_
             (_, Some(length)) => length as i64,
             (_, None) => -1,
         };
+        let passing = &conf::of_request(r).passing;
         for (name, value) in head.fields() {
-            if !set_header(r, name, value) {
+            if !accel::obey(r, passing, name, value)
+                || !(passing.hides(name) || set_header(r, name, value))
+            {
                 return NGX_ERROR as ngx_int_t;
             }
         }
-        allow_ranges(r, head);
+        allow_ranges(r, head, passing.forces_ranges());
         ngx_http_send_header(r)
     }
 }
 
 /// nginx may send parts of what has a known length (RFC 9110 section 14): of a file unless the
-/// application forbids it, of anything else if the application says that it has ranges. Only
-/// a response with status 200 is ever cut, so an application's own 206 stays as it is.
-unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead) {
+/// application forbids it, of anything else if the application says that it has ranges, or if
+/// `forced`, which is for all methods. Only a response with status 200 is ever cut, so an
+/// application's own 206 stays as it is.
+unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead, forced: bool) {
     // SAFETY: as `send_head`.
     unsafe {
         let out = &raw mut (*r).headers_out;
@@ -59,9 +63,9 @@ unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead) {
             true => head.is_file(),
             false => (*(*out).accept_ranges).value.as_bytes().eq_ignore_ascii_case(b"bytes"),
         };
-        let method = (*r).method as u32;
-        if !wanted || (*out).content_length_n == -1 || method & (NGX_HTTP_GET | NGX_HTTP_HEAD) == 0
-        {
+        let read = (*r).method as u32 & (NGX_HTTP_GET | NGX_HTTP_HEAD) != 0;
+        let cut = wanted && read && (*out).content_length_n != -1;
+        if !(cut || forced) {
             return;
         }
         (*r).set_allow_ranges(1);
@@ -118,8 +122,7 @@ pub unsafe fn push_header(
     }
 }
 
-/// One header, with what nginx's filters want to know of it; false without memory. What is for
-/// nginx alone is obeyed and goes no further.
+/// One header, with what nginx's filters want to know of it; false without memory.
 ///
 /// # Safety
 ///
@@ -129,9 +132,6 @@ pub unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) 
     unsafe {
         let out = &raw mut (*r).headers_out;
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-        if accel::is_accel(name) {
-            return accel::obey(r, name, value);
-        }
         if is(b"content-type") {
             let Some(value) = copy(r, value) else {
                 return false;

@@ -7,6 +7,7 @@
 //! Runs on: event loop, but for `dispatch::ngx_http_wsgi_runner`.
 
 pub mod accel;
+mod account;
 mod body;
 pub mod conf;
 pub mod context;
@@ -15,11 +16,14 @@ pub mod dispatch;
 pub mod guard;
 pub mod handler;
 pub mod headers;
+pub mod intercept;
 pub mod log;
+pub mod passing;
 pub mod process;
 pub mod refuse;
 pub mod response;
 pub mod summons;
 pub mod unbuffered;
+pub mod variables;
 pub mod vars;
 pub mod wakeup;

@@ -26,6 +26,7 @@ use super::accel;
 use super::context::Context;
 use super::guard::protect;
 use super::headers::send_head;
+use super::intercept::intercept;
 use super::log;
 use crate::module::http_module;
 use crate::wsgi::body::Segment;
@@ -45,10 +46,12 @@ pub unsafe fn advance(context: *mut Context) {
         let r = (*context).request;
         if let Some(end) = end {
             (*context).end = Some(end);
+            (*context).account.close();
         }
         if let Some(head) = head {
             (*context).head_taken = true;
-            if accel::redirect(context, &head) {
+            (*context).account.head(head.code());
+            if intercept(context, &head) || accel::redirect(context, &head) {
                 return;
             }
             let rc = send_head(r, &head);
@@ -67,6 +70,7 @@ pub unsafe fn advance(context: *mut Context) {
             };
             return finish(context, rc);
         }
+        (*context).account.received(chunks.iter().map(Segment::len).sum());
         let last = (*context).end == Some(Ok(()));
         let rc = match chunks.is_empty() && !last {
             // Only an abort comes without anything to send.
@@ -160,6 +164,7 @@ pub unsafe fn finish(context: *mut Context, rc: ngx_int_t) {
     unsafe {
         let r = (*context).request;
         (*context).detach();
+        (*context).account.refused(rc);
         // A post_action has no response of its own, and the client's must not suffer.
         let failed = rc >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
         let rc = if failed && (*r).post_action() != 0 { NGX_OK as ngx_int_t } else { rc };

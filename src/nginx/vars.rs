@@ -54,18 +54,23 @@ pub unsafe fn request_vars(
     path: (&[u8], &[u8]),
     body: Option<u64>,
 ) -> Result<Vars, VarsError> {
-    // SAFETY: the caller's request.
-    let fields = unsafe { fields(r) };
+    let fields = match conf.passing.passes_request_headers() {
+        // SAFETY: the caller's request.
+        true => Some(unsafe { fields(r) }),
+        false => None,
+    };
     // SAFETY: the strings of a live request.
     let uri = unsafe { 2 * (*r).unparsed_uri.len + (*r).args.len };
-    let block = VarsWriter::with_capacity(fields.size() + uri + 400);
+    let block = VarsWriter::with_capacity(fields.as_ref().map_or(0, Fields::size) + uri + 400);
     let mut w = Writer { block, params: conf.params() };
     // SAFETY: the caller's request.
     unsafe {
         put_request(&mut w, r, main, path)?;
         put_body(&mut w, r, body)?;
         put_peers(&mut w, r)?;
-        put_fields(&mut w, r, fields)?;
+        if let Some(fields) = fields {
+            put_fields(&mut w, r, fields)?;
+        }
         put_params(&mut w, r)?;
     }
     Ok(w.block.finish())

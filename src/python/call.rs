@@ -126,7 +126,8 @@ impl<'py> Call<'py> {
         let Request { vars, flags, .. } = request;
         let errors = Bound::new(py, LogStream::of_request(id))?;
         let environ = maker.make(py, &vars, flags, input.as_any(), &errors)?.into_any();
-        let start = Bound::new(py, StartResponse::new(Response::new(sender, flags.head)))?;
+        let response = Response::new(sender, flags.head);
+        let start = Bound::new(py, StartResponse::new(response, flags.ignores_redirect))?;
         let context = Context::enter(py, Some(id));
         Ok(Self { py, id, environ, start, input, errors, ender, context })
     }

@@ -20,11 +20,13 @@ use super::response::{Refused, Response};
 pub struct StartResponse {
     /// `None` after the end of the request.
     response: Option<Response>,
+    ignores_redirect: bool,
 }
 
 impl StartResponse {
-    pub fn new(response: Response) -> Self {
-        Self { response: Some(response) }
+    /// `ignores_redirect`: of [`crate::wsgi::request::Flags`].
+    pub fn new(response: Response, ignores_redirect: bool) -> Self {
+        Self { response: Some(response), ignores_redirect }
     }
 
     /// Fails after the end of the request.
@@ -50,6 +52,7 @@ impl StartResponse {
     ) -> PyResult<Bound<'py, PyAny>> {
         {
             let mut this = slf.try_borrow_mut()?;
+            let ignores_redirect = this.ignores_redirect;
             let response = this.response()?;
             if let Some(exc_info) = exc_info {
                 if response.is_head_sent() {
@@ -60,7 +63,11 @@ impl StartResponse {
                     "start_response() called again without exc_info",
                 ));
             }
-            response.start(head(status, response_headers)?);
+            let mut head = head(status, response_headers)?;
+            if ignores_redirect {
+                head.ignore_redirect();
+            }
+            response.start(head);
         }
         slf.getattr(intern!(slf.py(), "write"))
     }

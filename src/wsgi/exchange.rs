@@ -39,6 +39,14 @@ pub enum Progress {
     Ended,
 }
 
+/// The thread that has taken a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    pub at: Instant,
+    /// The runner's number in its pool, from 1 on.
+    pub runner: usize,
+}
+
 /// What the event loop takes in one go.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -92,6 +100,7 @@ const MAX_CHUNKS: usize = 256;
 
 struct State {
     progress: Progress,
+    taken: Option<Taken>,
     batch: Batch,
     /// Sent and not yet consumed.
     ahead: Passed,
@@ -120,6 +129,7 @@ impl Exchange {
     ) -> (Arc<Self>, ResponseSender) {
         let state = State {
             progress: Progress::Queued,
+            taken: None,
             batch: Batch::default(),
             ahead: Passed::default(),
             announced: false,
@@ -172,14 +182,14 @@ impl Exchange {
         }
     }
 
-    /// Nobody reads any more: the next send fails, what is queued is dropped. Returns whether no
-    /// thread had taken the request. Event loop.
-    pub fn cancel(&self) -> bool {
+    /// Nobody reads any more: the next send fails, what is queued is dropped. Returns which thread
+    /// had taken the request, if any. Event loop.
+    pub fn cancel(&self) -> Option<Taken> {
         self.cancelled.store(true, Ordering::Release);
         let mut state = self.lock();
         state.batch = Batch::default();
         self.wake(&mut state);
-        state.progress == Progress::Queued
+        state.taken
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -189,6 +199,11 @@ impl Exchange {
     /// Event loop.
     pub fn progress(&self) -> Progress {
         self.lock().progress
+    }
+
+    /// Which thread has taken the request. Event loop.
+    pub fn taken(&self) -> Option<Taken> {
+        self.lock().taken
     }
 
     fn finish(&self, end: End) {
@@ -240,12 +255,14 @@ impl ResponseSender {
         self.exchange.id
     }
 
-    /// A thread has taken the request, `at` this time: the application's time starts.
-    pub fn begin(&self, at: Instant) -> Result<(), Cancelled> {
+    /// A thread has taken the request: the application's time starts.
+    pub fn begin(&self, taken: Taken) -> Result<(), Cancelled> {
         if self.is_cancelled() {
             return Err(Cancelled);
         }
-        self.exchange.lock().progress = Progress::Silent(at);
+        let mut state = self.exchange.lock();
+        state.progress = Progress::Silent(taken.at);
+        state.taken = Some(taken);
         Ok(())
     }
 
@@ -349,10 +366,14 @@ mod tests {
         (mailbox, exchange, sender)
     }
 
+    fn taken() -> Taken {
+        Taken { at: Instant::now(), runner: 1 }
+    }
+
     #[test]
     fn head_chunks_and_end_come_in_one_batch() {
         let (mailbox, exchange, mut sender) = exchange(100);
-        sender.begin(Instant::now()).unwrap();
+        sender.begin(taken()).unwrap();
         sender.head(ResponseHead::new(b"200 OK").unwrap());
         assert_eq!(sender.send(chunk(b"ab"), true), Ok(Room::Free));
         assert!(mailbox.collect(Vec::new()).is_empty());
@@ -424,7 +445,7 @@ mod tests {
         let (result, mut sender) = waiting.join().unwrap();
         assert_eq!(result, Err(Cancelled));
         assert_eq!(sender.send(chunk(b""), false), Err(Cancelled));
-        assert_eq!(sender.begin(Instant::now()), Err(Cancelled));
+        assert_eq!(sender.begin(taken()), Err(Cancelled));
         mailbox.collect(Vec::new());
         sender.finish(Ok(()));
         assert!(mailbox.collect(Vec::new()).is_empty());

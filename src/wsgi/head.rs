@@ -118,6 +118,11 @@ impl ResponseHead {
         self.redirect
     }
 
+    /// X-Accel-Redirect is not obeyed here: it is a header like any other.
+    pub fn ignore_redirect(&mut self) {
+        self.redirect = false;
+    }
+
     /// False for the codes that never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5), and
     /// with X-Accel-Redirect: the body comes from where nginx is sent to.
     pub fn allows_body(&self) -> bool {

@@ -227,16 +227,18 @@ impl RequestQueue {
         job.is_some()
     }
 
-    /// A runner begins; false if it should leave at once.
-    pub fn begin(&self) -> bool {
+    /// A runner begins. Returns its number, from 1 on; `None` if it should leave at once.
+    pub fn begin(&self) -> Option<usize> {
         let mut state = self.lock();
         state.posted = 0;
-        if !state.stopping {
-            state.runners += 1;
-            // Until its first `pop` it is the one on the way.
-            state.standby = true;
+        if state.stopping {
+            return None;
         }
-        !state.stopping
+        // None leaves before the stop, so the numbers are used once.
+        state.runners += 1;
+        // Until its first `pop` it is the one on the way.
+        state.standby = true;
+        Some(state.runners)
     }
 
     /// A runner leaves.

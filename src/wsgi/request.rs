@@ -13,6 +13,8 @@ use super::vars::Vars;
 pub struct Flags {
     /// The method is HEAD: the client must not get a body (RFC 9110 section 9.3.2).
     pub head: bool,
+    /// X-Accel-Redirect is not obeyed, so that its response has a body of its own.
+    pub ignores_redirect: bool,
     /// The application may be called by several threads at once: `wsgi.multithread`.
     pub multithread: bool,
     /// Other worker processes run the same application: `wsgi.multiprocess`.

@@ -8,8 +8,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::exchange::Taken;
 use super::host::Host;
 use super::mailbox::{Level, LogRecord, Mail, Mailbox};
 use super::queue::{From, Job, Popped, RequestQueue};
@@ -83,7 +84,7 @@ impl Runners {
         };
         let begun = queue.begin();
         self.host.attach(&mut || {
-            let mut arrived = begun;
+            let mut arrived = begun.is_some();
             while arrived {
                 let mut from = From::Waiting;
                 // When the event loop may last have been woken for a response.
@@ -96,13 +97,13 @@ impl Runners {
                         since = Some(at);
                         self.mailbox.wake_if_late();
                     }
-                    from = self.work(job, at);
+                    from = self.work(job, Taken { at, runner: begun.unwrap_or_default() });
                     self.host.tidy();
                 }
                 self.mailbox.wake_if_late();
                 self.host.detach(&mut || arrived = queue.wait());
             }
-            if begun {
+            if begun.is_some() {
                 queue.leave();
             }
             if self.serving.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -111,11 +112,11 @@ impl Runners {
         });
     }
 
-    fn work(&self, job: Job, at: Instant) -> From {
+    fn work(&self, job: Job, taken: Taken) -> From {
         let from = if matches!(job, Job::Call { .. }) { From::Request } else { From::Other };
         let outcome = catch_unwind(AssertUnwindSafe(|| match job {
             Job::Call { app, request, response } => {
-                if response.begin(at).is_ok() {
+                if response.begin(taken).is_ok() {
                     app.call(request, response);
                 }
             }

@@ -27,7 +27,7 @@ use super::app::PythonApplication;
 use super::{ffi, start};
 use crate::wsgi::application::Application;
 use crate::wsgi::body::{RequestBody, Segment};
-use crate::wsgi::exchange::{Batch, End, Exchange, ResponseSender};
+use crate::wsgi::exchange::{Batch, End, Exchange, ResponseSender, Taken};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::host::{Host, Settings};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
@@ -188,7 +188,7 @@ const WINDOW: usize = 1 << 20;
 
 fn open(window: usize) -> (Arc<Exchange>, ResponseSender) {
     let (exchange, sender) = Exchange::open(next(), window, Arc::clone(&worker().mailbox));
-    sender.begin(Instant::now()).unwrap();
+    sender.begin(Taken { at: Instant::now(), runner: 1 }).unwrap();
     (exchange, sender)
 }
 

@@ -55,13 +55,13 @@ fn a_runner_is_posted_only_when_the_last_one_has_begun() {
     let mut f = Fixture::new(2);
     assert_eq!(f.push(9), Ok(Summons::PostRunner));
     assert_eq!(f.push(9), Ok(Summons::CheckLater));
-    assert!(f.queue.begin());
+    assert!(f.queue.begin().is_some());
     // One is on its way and takes a job first.
     assert_eq!(f.push(9), Ok(Summons::CheckLater));
     assert!(f.queue.pop(From::Waiting).is_some());
     f.lose_patience();
     assert_eq!(f.push(9), Ok(Summons::PostRunner));
-    assert!(f.queue.begin());
+    assert!(f.queue.begin().is_some());
     assert!(f.queue.pop(From::Waiting).is_some());
     // Never more than threads.
     f.lose_patience();
@@ -97,7 +97,7 @@ fn a_runner_that_pops_one_job_after_the_other_gets_no_company() {
 
 /// A runner asleep in `wait`, which returns when the queue is stopped or it is woken.
 fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> std::thread::JoinHandle<bool> {
-    assert!(queue.begin() && queue.pop(From::Waiting).is_none());
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
     let waiting = Arc::clone(queue);
     let thread = std::thread::spawn(move || waiting.wait());
     while queue.lock().idle < idle {
@@ -136,9 +136,9 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     let mut push = || queue.push(f.job().1, 9);
     // The third one is busy.
     assert_eq!(push(), Ok(Summons::PostRunner));
-    assert!(queue.begin() && queue.pop(From::Waiting).is_some());
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
     for _ in 0..2 {
-        assert!(queue.begin() && queue.pop(From::Waiting).is_none());
+        assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
     }
     queue.lock().popped = None;
     for _ in 0..3 {
@@ -181,7 +181,7 @@ fn one_tidying_is_enough() {
 fn a_sleeping_runner_is_woken_for_what_waits() {
     let f = Arc::new(Mutex::new(Fixture::new(1)));
     let queue = Arc::new(RequestQueue::new(1, true));
-    assert!(queue.begin() && queue.pop(From::Waiting).is_none());
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
     let waiting = Arc::clone(&queue);
     let thread = std::thread::spawn(move || waiting.wait());
     while queue.lock().idle == 0 {
@@ -259,11 +259,11 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
     let mut f = Fixture::new(2);
     let (exchange, job) = f.job();
     f.queue.push(job, 9).unwrap();
-    assert!(f.queue.begin());
+    assert!(f.queue.begin().is_some());
     f.queue.stop();
     assert_eq!(exchange.progress(), Progress::Ended);
     assert!(f.queue.pop(From::Waiting).is_none());
     assert!(!f.queue.wait());
-    assert!(!f.queue.begin());
+    assert!(f.queue.begin().is_none());
     assert_eq!(f.push(9), Err(Full));
 }

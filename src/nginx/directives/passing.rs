@@ -1,0 +1,62 @@
+//! The handlers of the directives of [`Passing`](crate::nginx::passing::Passing).
+//!
+//! Runs on: event loop (configuration, in the master).
+
+use std::ffi::{c_char, c_void};
+use std::rc::Rc;
+
+use ngx::ffi::{NGX_LOG_WARN, ngx_command_t, ngx_conf_t};
+use ngx::ngx_conf_log_error;
+
+use super::{Args, Refusal, Text, directive, set_once};
+use crate::nginx::conf::LocConf;
+use crate::nginx::passing::{IGNORABLE, Names};
+
+/// One more name; nginx takes any, and any number of them.
+fn name(args: &Args<'_>, names: &mut Option<Rc<Names>>) -> Result<(), Refusal> {
+    let names = Rc::get_mut(names.get_or_insert_default())
+        .ok_or_else(|| Text(String::from("configuration is shared")))?;
+    names.push(args.bytes(0).to_vec());
+    Ok(())
+}
+
+fn flag(args: &Args<'_>, field: &mut Option<bool>) -> Result<(), Refusal> {
+    set_once(field, || match args.bytes(0) {
+        text if text.eq_ignore_ascii_case(b"on") => Ok(true),
+        text if text.eq_ignore_ascii_case(b"off") => Ok(false),
+        _ => {
+            Err(Text(format!("invalid value \"{}\", it must be \"on\" or \"off\"", args.shown(0))))
+        }
+    })
+}
+
+handler!(cmd_wsgi_hide_header, LocConf, |args, conf| name(args, &mut conf.passing.hide));
+
+handler!(cmd_wsgi_pass_header, LocConf, |args, conf| name(args, &mut conf.passing.pass));
+
+handler!(cmd_wsgi_ignore_headers, LocConf, |args, conf| {
+    for n in 0..args.values.len() {
+        let known = |name: &&str| name.as_bytes().eq_ignore_ascii_case(args.bytes(n));
+        let bit = IGNORABLE.iter().position(known).ok_or_else(|| args.invalid(n))?;
+        if conf.passing.ignored & 1 << bit != 0 {
+            let text = args.shown(n);
+            ngx_conf_log_error!(NGX_LOG_WARN, args.cf, "duplicate value \"{text}\"");
+        }
+        conf.passing.ignored |= 1 << bit;
+    }
+    Ok(())
+});
+
+handler!(cmd_wsgi_intercept_errors, LocConf, |args, conf| {
+    flag(args, &mut conf.passing.intercept_errors)
+});
+
+handler!(cmd_wsgi_force_ranges, LocConf, |args, conf| flag(args, &mut conf.passing.force_ranges));
+
+handler!(cmd_wsgi_pass_request_headers, LocConf, |args, conf| {
+    flag(args, &mut conf.passing.pass_request_headers)
+});
+
+handler!(cmd_wsgi_pass_request_body, LocConf, |args, conf| {
+    flag(args, &mut conf.passing.pass_request_body)
+});

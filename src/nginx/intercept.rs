@@ -1,0 +1,65 @@
+//! `wsgi_intercept_errors`: an error_page in place of what the application answers.
+//!
+//! Called by `response`, as nginx's upstream modules do: before X-Accel-Redirect counts.
+//! Runs on: event loop.
+
+use ngx::ffi::{
+    NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_UNAUTHORIZED,
+    ngx_http_core_loc_conf_t, ngx_http_err_page_t, ngx_http_request_t, ngx_int_t,
+};
+use ngx::http::{HttpModule, NgxHttpCoreModule};
+
+use super::context::Context;
+use super::headers::set_header;
+use super::response::finish;
+use super::{accel, conf};
+use crate::wsgi::head::ResponseHead;
+
+/// Gives the request to the error_page for this status, if errors are intercepted and there is
+/// one. The application is told that nobody reads on. Returns whether this was done; then
+/// `context` may be gone.
+///
+/// # Safety
+///
+/// As [`super::response::advance`].
+pub unsafe fn intercept(context: *mut Context, head: &ResponseHead) -> bool {
+    let code = ngx_int_t::try_from(head.code()).unwrap_or_default();
+    // SAFETY: the request is live until it is finished, which is the last thing done to it.
+    unsafe {
+        let r = (*context).request;
+        let passing = &conf::of_request(r).passing;
+        if code < NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t
+            || !passing.intercepts_errors()
+            || !has_page(r, code)
+        {
+            return false;
+        }
+        let challenge = |name: &[u8]| {
+            code == NGX_HTTP_UNAUTHORIZED as ngx_int_t
+                && name.eq_ignore_ascii_case(b"www-authenticate")
+        };
+        for (name, value) in head.fields() {
+            if !accel::obey(r, passing, name, value)
+                || (challenge(name) && !set_header(r, name, value))
+            {
+                finish(context, NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t);
+                return true;
+            }
+        }
+        finish(context, code);
+        true
+    }
+}
+
+/// Whether the location of `r` has an error_page for this status.
+unsafe fn has_page(r: *mut ngx_http_request_t, code: ngx_int_t) -> bool {
+    // SAFETY: a live request has a configuration of the core module, whose array is null or one
+    // of error pages.
+    unsafe {
+        let clcf: *mut ngx_http_core_loc_conf_t =
+            (*(*r).loc_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
+        let pages = (*clcf).error_pages;
+        !pages.is_null()
+            && (*pages).as_slice::<ngx_http_err_page_t>().iter().any(|page| page.status == code)
+    }
+}

@@ -1,0 +1,138 @@
+//! What passes: of a response to the client, and of a request to the application.
+//!
+//! The directives are those of nginx's upstream modules, and so is the way they are inherited.
+//! Part of [`super::conf::LocConf`]; `headers.rs`, `accel.rs` and `intercept.rs` ask it.
+//! Runs on: event loop.
+
+use std::rc::Rc;
+
+use super::accel::Accel;
+
+/// Names of header fields.
+pub type Names = Vec<Vec<u8>>;
+
+/// What `wsgi_ignore_headers` takes; the first are those of [`Accel`], in its order. The others
+/// matter to caches only.
+pub const IGNORABLE: [&str; 9] = [
+    "X-Accel-Redirect",
+    "X-Accel-Expires",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+    "Expires",
+    "Cache-Control",
+    "Set-Cookie",
+    "Vary",
+];
+
+/// `None`: not set here.
+#[derive(Default)]
+pub struct Passing {
+    pub hide: Option<Rc<Names>>,
+    pub pass: Option<Rc<Names>>,
+    /// One bit for each of [`IGNORABLE`]; zero: not set here.
+    pub ignored: u16,
+    pub intercept_errors: Option<bool>,
+    pub force_ranges: Option<bool>,
+    pub pass_request_headers: Option<bool>,
+    pub pass_request_body: Option<bool>,
+    /// What `hide` and `pass` make of the fields that are hidden by default; `None`: nothing.
+    hidden: Option<Rc<Names>>,
+}
+
+impl Passing {
+    /// Takes over what is not set here.
+    pub fn inherit(&mut self, prev: &Self) {
+        let own = self.hide.is_some() || self.pass.is_some();
+        self.hide = self.hide.take().or_else(|| prev.hide.clone());
+        self.pass = self.pass.take().or_else(|| prev.pass.clone());
+        self.hidden = match (own, &prev.hidden) {
+            (false, Some(hidden)) => Some(Rc::clone(hidden)),
+            // The level of http is inherited from, but is never merged itself.
+            _ => self.hidden(),
+        };
+        if self.ignored == 0 {
+            self.ignored = prev.ignored;
+        }
+        self.intercept_errors = self.intercept_errors.or(prev.intercept_errors);
+        self.force_ranges = self.force_ranges.or(prev.force_ranges);
+        self.pass_request_headers = self.pass_request_headers.or(prev.pass_request_headers);
+        self.pass_request_body = self.pass_request_body.or(prev.pass_request_body);
+    }
+
+    fn hidden(&self) -> Option<Rc<Names>> {
+        if self.hide.is_none() && self.pass.is_none() {
+            return None;
+        }
+        let list = |names: &Option<Rc<Names>>| names.as_deref().cloned().unwrap_or_default();
+        let mut all: Names = Accel::NAMES.iter().map(|name| name.to_vec()).collect();
+        all.append(&mut list(&self.hide));
+        let pass = list(&self.pass);
+        all.retain(|name| !pass.iter().any(|passed| passed.eq_ignore_ascii_case(name)));
+        Some(Rc::new(all))
+    }
+
+    /// Whether the application's field of this name is kept from the client.
+    pub fn hides(&self, name: &[u8]) -> bool {
+        match &self.hidden {
+            None => Accel::of(name).is_some(),
+            Some(hidden) => hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name)),
+        }
+    }
+
+    /// Whether nginx does not do what this header asks for.
+    pub fn ignores(&self, accel: Accel) -> bool {
+        self.ignored & 1 << accel as u16 != 0
+    }
+
+    pub fn intercepts_errors(&self) -> bool {
+        self.intercept_errors.unwrap_or(false)
+    }
+
+    pub fn forces_ranges(&self) -> bool {
+        self.force_ranges.unwrap_or(false)
+    }
+
+    pub fn passes_request_headers(&self) -> bool {
+        self.pass_request_headers.unwrap_or(true)
+    }
+
+    pub fn passes_request_body(&self) -> bool {
+        self.pass_request_body.unwrap_or(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Option<Rc<Names>> {
+        Some(Rc::new(names.iter().map(|name| name.as_bytes().to_vec()).collect()))
+    }
+
+    #[test]
+    fn the_names_of_both_lists_agree() {
+        for (name, ignorable) in Accel::NAMES.iter().zip(IGNORABLE) {
+            assert_eq!(*name, ignorable.as_bytes());
+            let accel = Accel::of(name).unwrap();
+            let bit = IGNORABLE.iter().position(|known| *known == ignorable).unwrap();
+            assert!(Passing { ignored: 1 << bit, ..Passing::default() }.ignores(accel));
+            assert!(!Passing { ignored: !(1 << bit), ..Passing::default() }.ignores(accel));
+        }
+    }
+
+    #[test]
+    fn hide_and_pass_are_inherited_each_for_itself() {
+        let http = Passing { hide: names(&["X-A", "X-B"]), ..Passing::default() };
+        let mut server = Passing::default();
+        server.inherit(&http);
+        assert!(server.hides(b"x-a") && server.hides(b"X-Accel-Charset") && !server.hides(b"X-C"));
+        let mut passes = Passing { pass: names(&["x-b", "X-ACCEL-Charset"]), ..Passing::default() };
+        passes.inherit(&server);
+        assert!(passes.hides(b"X-A") && !passes.hides(b"X-B"));
+        assert!(passes.hides(b"X-Accel-Redirect") && !passes.hides(b"X-Accel-Charset"));
+        let mut hides = Passing { hide: names(&["X-C"]), ..Passing::default() };
+        hides.inherit(&passes);
+        assert!(hides.hides(b"X-C") && !hides.hides(b"X-A") && !hides.hides(b"X-Accel-Charset"));
+    }
+}
