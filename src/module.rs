@@ -52,13 +52,15 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 22] = [
+static mut COMMANDS: [ngx_command_t; 26] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
     main(c"wsgi_env", NGX_CONF_TAKE2, directives::cmd_wsgi_env),
     main(c"wsgi_switch_interval", NGX_CONF_TAKE1, directives::cmd_wsgi_switch_interval),
     main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
+    main(c"wsgi_max_requests", NGX_CONF_TAKE12, directives::cmd_wsgi_max_requests),
+    main(c"wsgi_max_rss", NGX_CONF_TAKE1, directives::cmd_wsgi_max_rss),
     local(
         c"wsgi_app",
         NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_HTTP_LMT_CONF,
@@ -79,12 +81,19 @@ static mut COMMANDS: [ngx_command_t; 22] = [
     local(c"wsgi_force_ranges", ANY, NGX_CONF_FLAG, passing::cmd_wsgi_force_ranges),
     local(c"wsgi_pass_request_headers", ANY, NGX_CONF_FLAG, passing::cmd_wsgi_pass_request_headers),
     local(c"wsgi_pass_request_body", ANY, NGX_CONF_FLAG, passing::cmd_wsgi_pass_request_body),
+    local(c"wsgi_request_timeout", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_request_timeout),
+    local(
+        c"wsgi_ignore_client_abort",
+        ANY,
+        NGX_CONF_TAKE1,
+        directives::cmd_wsgi_ignore_client_abort,
+    ),
     ngx_command_t::empty(),
 ];
 
 static HTTP_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(variables::ngx_http_wsgi_add_variables),
-    postconfiguration: Some(variables::ngx_http_wsgi_wrap_variables),
+    postconfiguration: Some(conf::ngx_http_wsgi_postconfiguration),
     create_main_conf: Some(conf::ngx_http_wsgi_create_main_conf),
     init_main_conf: Some(conf::ngx_http_wsgi_init_main_conf),
     create_srv_conf: None,

@@ -10,12 +10,12 @@ PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 HTTP_ONLY = {
     "wsgi_python_home": "@DIR@/venv", "wsgi_python_path": "@DIR@/site",
     "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
-    "wsgi_shutdown_timeout": "5s",
+    "wsgi_shutdown_timeout": "5s", "wsgi_max_requests": "5", "wsgi_max_rss": "1g",
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
     "wsgi_buffer_size": "8k", "wsgi_read_timeout": "5s",
-    "wsgi_request_buffering": "off",
+    "wsgi_request_buffering": "off", "wsgi_request_timeout": "5s", "wsgi_ignore_client_abort": "on",
     "wsgi_hide_header": "X-A", "wsgi_pass_header": "X-A", "wsgi_ignore_headers": "Vary",
 }
 FLAGS = ["wsgi_intercept_errors", "wsgi_force_ranges", "wsgi_pass_request_headers",
@@ -67,6 +67,12 @@ def accepted(make_nginx, **where):
 
 
 BAD_HTTP = [
+    ("wsgi_max_requests", "0", 'invalid value "0"'),
+    ("wsgi_max_requests", "-1", 'invalid value "-1"'),
+    ("wsgi_max_requests", "5 jitter=x", 'invalid value "jitter=x"'),
+    ("wsgi_max_requests", "5 jit=5", 'invalid parameter "jit=5"'),
+    ("wsgi_max_rss", "0", 'invalid value "0"'),
+    ("wsgi_max_rss", "lots", 'invalid value "lots"'),
     ("wsgi_python_home", "@DIR@/nowhere", "/nowhere"),
     ("wsgi_python_home", "nowhere", "nowhere"),
     ("wsgi_python_home", "@DIR@/plain_file", "plain_file"),
@@ -85,6 +91,8 @@ BAD_HTTP = [
     ("wsgi_shutdown_timeout", "-5s", "invalid value"),
 ]
 BAD_ANYWHERE = [
+    ("wsgi_request_timeout", "x", 'invalid value "x"'),
+    ("wsgi_ignore_client_abort", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
     ("wsgi_thread_pool", "unknown", 'unknown thread pool "unknown"|unknown'),
     ("wsgi_thread_pool", '""', ""),
     ("wsgi_queue", "many", "invalid"),

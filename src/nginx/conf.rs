@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use ngx::core::Pool;
 use ngx::ffi::{
-    NGX_LOG_EMERG, ngx_conf_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_str_t, ngx_thread_pool_add,
-    ngx_thread_pool_t, ngx_uint_t,
+    NGX_ERROR, NGX_LOG_EMERG, ngx_conf_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
+    ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t, ngx_shm_zone_t, ngx_str_t,
+    ngx_thread_pool_add, ngx_thread_pool_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
 use super::handler::ngx_http_wsgi_handler;
 use super::passing::Passing;
+use super::{retire, variables};
 use crate::module::http_module;
 use crate::wsgi::target::Target;
 
@@ -71,7 +72,6 @@ pub struct PoolUse {
 }
 
 /// Context http.
-#[derive(Default)]
 pub struct MainConf {
     pub python_home: Option<PathBuf>,
     pub python_path: Vec<PathBuf>,
@@ -79,6 +79,12 @@ pub struct MainConf {
     pub env: Vec<(OsString, OsString)>,
     pub switch_interval: Option<Duration>,
     pub shutdown_timeout: Option<Duration>,
+    /// `wsgi_max_requests`: the number, and by how much more it may be.
+    pub max_requests: Option<(u64, u64)>,
+    /// Bytes.
+    pub max_rss: Option<usize>,
+    /// The shared memory of `retire`; null without an application.
+    pub token_zone: *mut ngx_shm_zone_t,
     /// Every application named in the configuration, once, with a pool it runs on.
     pub apps: Vec<(Target, usize)>,
     /// Every pool an application runs on, once.
@@ -87,6 +93,26 @@ pub struct MainConf {
     pub aio_pools: Vec<*mut ngx_thread_pool_t>,
     /// Index of `$document_root`.
     pub document_root: isize,
+}
+
+impl Default for MainConf {
+    fn default() -> Self {
+        Self {
+            python_home: None,
+            python_path: Vec::new(),
+            chdir: None,
+            env: Vec::new(),
+            switch_interval: None,
+            shutdown_timeout: None,
+            max_requests: None,
+            max_rss: None,
+            token_zone: ptr::null_mut(),
+            apps: Vec::new(),
+            pools: Vec::new(),
+            aio_pools: Vec::new(),
+            document_root: 0,
+        }
+    }
 }
 
 /// What a worker needs to know of a location with an application: indexes into [`MainConf`].
@@ -109,6 +135,9 @@ pub struct LocConf {
     pub buffer_size: Option<usize>,
     pub read_timeout: Option<Duration>,
     pub request_buffering: Option<bool>,
+    /// Zero: off.
+    pub request_timeout: Option<Duration>,
+    pub ignore_client_abort: Option<bool>,
     pub passing: Passing,
     pub endpoint: Option<Endpoint>,
 }
@@ -128,6 +157,15 @@ impl LocConf {
 
     pub fn request_buffering(&self) -> bool {
         self.request_buffering.unwrap_or(true)
+    }
+
+    /// `None`: off.
+    pub fn request_timeout(&self) -> Option<Duration> {
+        self.request_timeout.filter(|timeout| !timeout.is_zero())
+    }
+
+    pub fn ignores_client_abort(&self) -> bool {
+        self.ignore_client_abort.unwrap_or(false)
     }
 
     pub fn mount(&self) -> &[u8] {
@@ -252,6 +290,8 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.buffer_size, &prev.buffer_size);
     from(&mut conf.read_timeout, &prev.read_timeout);
     from(&mut conf.request_buffering, &prev.request_buffering);
+    from(&mut conf.request_timeout, &prev.request_timeout);
+    from(&mut conf.ignore_client_abort, &prev.ignore_client_abort);
     conf.passing.inherit(&prev.passing);
 }
 
@@ -312,4 +352,26 @@ pub unsafe extern "C" fn ngx_http_wsgi_init_main_conf(
         (*conf.cast::<MainConf>()).document_root = index;
     }
     ptr::null_mut()
+}
+
+/// # Safety
+///
+/// Called by nginx when the http block has been read and merged.
+pub unsafe extern "C" fn ngx_http_wsgi_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    // SAFETY: the context of `cf` is that of the http block; the conf was made by
+    // `ngx_http_wsgi_create_main_conf`.
+    unsafe {
+        let ctx = &*(*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let Some(mut main) = ctx.http_main_conf_unchecked::<MainConf>(http_module()) else {
+            return NGX_ERROR as ngx_int_t;
+        };
+        let main = main.as_mut();
+        if !main.apps.is_empty() {
+            main.token_zone = retire::add_zone(cf);
+            if main.token_zone.is_null() {
+                return NGX_ERROR as ngx_int_t;
+            }
+        }
+        variables::wrap(cf)
+    }
 }

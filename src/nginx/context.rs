@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t,
-    ngx_http_cleanup_add, ngx_http_request_t, ngx_msec_t, ngx_pool_cleanup_add,
+    ngx_http_cleanup_add, ngx_http_request_t, ngx_int_t, ngx_msec_t, ngx_pool_cleanup_add,
 };
 
 use super::account::Account;
@@ -21,7 +21,7 @@ use super::conf::LocConf;
 use crate::module::http_module;
 use crate::wsgi::body::{RequestBody, Segment};
 use crate::wsgi::body_pipe::{BodyError, BodyPipe};
-use crate::wsgi::exchange::{End, Exchange, HeldBack, Taken};
+use crate::wsgi::exchange::{End, Exchange, HeldBack, Progress, Taken};
 use crate::wsgi::queue::RequestQueue;
 use crate::wsgi::vars::Vars;
 
@@ -37,7 +37,15 @@ pub struct Context {
     /// When a request that no thread has taken is given up, and after how long that was.
     pub queue_timeout: Option<(Instant, Duration)>,
     pub read_timeout: Duration,
-    /// Queue and read timeout. It is not cancelable, so a leaving worker waits for the request.
+    /// `wsgi_request_timeout`.
+    pub request_timeout: Option<Duration>,
+    /// The application runs to its end even if the client goes away.
+    pub ignores_abort: bool,
+    /// The client has gone while the application goes on: what nginx is told at its end.
+    pub client_lost: Option<ngx_int_t>,
+    /// The pool of `queue`.
+    pub pool: usize,
+    /// Queue, request and read timeout. It is not cancelable, so a leaving worker waits for the request.
     pub timer: ngx_event_t,
     pub chunks: VecDeque<Segment>,
     pub busy: *mut ngx_chain_t,
@@ -64,6 +72,9 @@ pub struct Waiting<'a> {
     pub queued: Instant,
     pub queue_timeout: Option<Duration>,
     pub read_timeout: Duration,
+    pub request_timeout: Option<Duration>,
+    pub ignores_abort: bool,
+    pub pool: usize,
 }
 
 impl Context {
@@ -93,6 +104,10 @@ impl Context {
                 pipe: waiting.pipe,
                 queue_timeout: waiting.queue_timeout.map(|time| (waiting.queued + time, time)),
                 read_timeout: waiting.read_timeout,
+                request_timeout: waiting.request_timeout,
+                ignores_abort: waiting.ignores_abort,
+                client_lost: None,
+                pool: waiting.pool,
                 timer: std::mem::zeroed(),
                 chunks: VecDeque::new(),
                 busy: ptr::null_mut(),
@@ -151,11 +166,20 @@ impl Context {
         all
     }
 
-    /// Arms the timer.
+    /// Arms the timer. It is not to be later than the request's own time may be over.
     pub fn arm(&mut self, time: Duration) {
+        let time = self.request_timeout.map_or(time, |timeout| timeout.min(time));
         let msec = ngx_msec_t::try_from(time.as_millis()).unwrap_or(ngx_msec_t::MAX / 2);
         // SAFETY: the event lives as long as the context, which deletes it when it is detached.
         unsafe { ngx_add_timer(&mut self.timer, msec.max(1)) };
+    }
+
+    /// How long until the request has been in the application for `wsgi_request_timeout`; `None`
+    /// if there is no such time, or it is not there.
+    pub fn request_time_left(&self, progress: Progress, now: Instant) -> Option<Duration> {
+        let timeout = self.request_timeout.filter(|_| progress != Progress::Ended)?;
+        let begun = self.exchange.taken()?.at;
+        Some(timeout.saturating_sub(now.saturating_duration_since(begun)))
     }
 
     /// Takes the context out of the worker's table: the application is told that nobody reads any
@@ -169,6 +193,12 @@ impl Context {
         self.account.taken = self.cancel();
         if self.account.taken.is_none() {
             self.queue.remove(self.exchange.id());
+        }
+        if let Some(timeout) = self.request_timeout
+            && let Some(worker) = super::dispatch::worker()
+        {
+            // SAFETY: the first call, which comes while the request lives.
+            unsafe { worker.watch.follow(worker, self, timeout) };
         }
         if self.timer.timer_set() != 0 {
             // SAFETY: the timer is set, so it is in nginx's tree.

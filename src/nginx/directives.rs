@@ -15,8 +15,8 @@ use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
     NGX_ERROR, NGX_LOG_EMERG, NGX_OK, ngx_command_t, ngx_conf_full_name, ngx_conf_t,
     ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
-    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_int_t, ngx_parse_size, ngx_parse_time,
-    ngx_str_t, ngx_thread_pool_add,
+    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_int_t, ngx_parse_offset, ngx_parse_size,
+    ngx_parse_time, ngx_str_t, ngx_thread_pool_add,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
@@ -91,7 +91,11 @@ impl Args<'_> {
         parse_time(self.bytes(n)).ok_or_else(|| self.invalid(n))
     }
 
-    /// nginx's flag, refused in nginx's words.
+    fn number(&self, n: usize) -> Result<usize, Refusal> {
+        number_of(self.bytes(n)).ok_or_else(|| self.invalid(n))
+    }
+
+    /// As nginx's own flags, in any case.
     fn flag(&self, n: usize) -> Result<bool, Refusal> {
         match self.bytes(n).to_ascii_lowercase().as_slice() {
             b"on" => Ok(true),
@@ -102,13 +106,11 @@ impl Args<'_> {
             ))),
         }
     }
+}
 
-    fn number(&self, n: usize) -> Result<usize, Refusal> {
-        let text = self.bytes(n);
-        let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-        let number = std::str::from_utf8(text).ok().filter(|_| digits);
-        number.and_then(|number| number.parse().ok()).ok_or_else(|| self.invalid(n))
-    }
+fn number_of(text: &[u8]) -> Option<usize> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
 fn ngx_str(bytes: &[u8]) -> ngx_str_t {
@@ -239,6 +241,31 @@ handler!(cmd_wsgi_shutdown_timeout, MainConf, |args, conf| {
     set_once(&mut conf.shutdown_timeout, || args.time(0))
 });
 
+handler!(cmd_wsgi_max_requests, MainConf, |args, conf| {
+    set_once(&mut conf.max_requests, || {
+        let number = args.number(0)?;
+        if number == 0 {
+            return Err(args.invalid(0));
+        }
+        let jitter = match args.bytes(1).strip_prefix(b"jitter=") {
+            Some(text) => number_of(text).ok_or_else(|| args.invalid(1))?,
+            None if args.values.len() > 1 => {
+                return Err(Text(format!("invalid parameter \"{}\"", args.shown(1))));
+            }
+            None => 0,
+        };
+        Ok((number as u64, jitter as u64))
+    })
+});
+
+handler!(cmd_wsgi_max_rss, MainConf, |args, conf| {
+    set_once(&mut conf.max_rss, || {
+        // SAFETY: nginx only reads the string.
+        let size = unsafe { ngx_parse_offset(&mut ngx_str(args.bytes(0))) };
+        usize::try_from(size).ok().filter(|size| *size > 0).ok_or_else(|| args.invalid(0))
+    })
+});
+
 handler!(cmd_wsgi_app, LocConf, |args, conf| {
     if conf.app.is_some() {
         return Err(DUPLICATE);
@@ -355,6 +382,14 @@ handler!(cmd_wsgi_read_timeout, LocConf, |args, conf| {
 
 handler!(cmd_wsgi_request_buffering, LocConf, |args, conf| {
     set_once(&mut conf.request_buffering, || args.flag(0))
+});
+
+handler!(cmd_wsgi_request_timeout, LocConf, |args, conf| {
+    set_once(&mut conf.request_timeout, || args.time(0))
+});
+
+handler!(cmd_wsgi_ignore_client_abort, LocConf, |args, conf| {
+    set_once(&mut conf.ignore_client_abort, || args.flag(0))
 });
 
 fn set_once<T>(

@@ -19,8 +19,10 @@ use ngx::ffi::{
 use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT};
 use super::context::Context;
 use super::guard::protect;
+use super::retire::Retirement;
 use super::summons::PoolEvents;
 use super::wakeup::Wakeup;
+use super::watch::Watch;
 use super::{log, process, refuse, response, unbuffered};
 use crate::wsgi::application::Hosted;
 use crate::wsgi::host::{Settings, SharedHost};
@@ -38,6 +40,8 @@ pub struct Worker {
     /// The signal that writes all stacks into the file.
     pub stack_dump: Option<(i32, OwnedFd)>,
     pub multiprocess: bool,
+    pub watch: Watch,
+    pub retirement: Retirement,
     /// Timers of a millisecond come in time.
     is_patient: bool,
     apps: Vec<Arc<Hosted>>,
@@ -125,6 +129,8 @@ pub unsafe fn start(
         shutdown_timeout: main.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
         stack_dump,
         multiprocess,
+        watch: Watch::new(main.pools.iter().map(|pool| pool.name.clone()).collect(), log),
+        retirement: Retirement::new(main, log),
         is_patient,
         apps,
         pools,
@@ -133,6 +139,7 @@ pub unsafe fn start(
         spare: Cell::default(),
     }));
     WORKER.set(Some(worker));
+    worker.retirement.started();
     for (app, (_, pool)) in worker.apps.iter().zip(&main.apps) {
         worker.push(*pool, Job::Load(Arc::clone(app)), usize::MAX);
     }
@@ -172,7 +179,12 @@ impl Worker {
         self.exchanges.borrow_mut().insert(id, context);
     }
 
-    fn context(&self, id: ExchangeId) -> Option<*mut Context> {
+    /// The numbers of all exchanges there are.
+    pub fn exchanges(&self) -> Vec<ExchangeId> {
+        self.exchanges.borrow().keys().copied().collect()
+    }
+
+    pub fn context(&self, id: ExchangeId) -> Option<*mut Context> {
         self.exchanges.borrow().get(&id).copied()
     }
 
@@ -270,7 +282,10 @@ impl Worker {
                 Mail::BodyRoom(id) => unsafe { self.read_body(id) },
                 // SAFETY: as the caller says.
                 Mail::Log(record) => unsafe { self.write_log(cycle, &record) },
-                Mail::Check(pool) => self.check(pool),
+                Mail::Check(pool) => {
+                    self.check(pool);
+                    self.retirement.settled(|| self.apps.iter().all(|app| app.is_settled()));
+                }
                 Mail::Tidy => drop(self.push(0, Job::Tidy, usize::MAX)),
                 Mail::RunnerLeft => (),
             }

@@ -7,12 +7,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     NGX_OK, NGX_PROCESS_SINGLE, ngx_close_listening_sockets, ngx_cycle_t, ngx_delete_pidfile,
-    ngx_int_t, ngx_process, ngx_terminate, ngx_time_update, ngx_uint_t,
+    ngx_int_t, ngx_list_part_t, ngx_open_file_t, ngx_process, ngx_terminate, ngx_time_update,
+    ngx_uint_t,
 };
 
 use super::dispatch::{self, Worker};
@@ -82,18 +84,30 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
     worker.runners.stop();
     worker.cancel_all();
     loop {
+        let next = worker.watch.look(worker);
         // SAFETY: the event loop has ended, this is its thread; `cycle` is live.
         unsafe { worker.drain_log(cycle) };
         if worker.runners.alive() == 0 {
             skip_exit_handlers();
             return;
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            // SAFETY: as above.
-            unsafe { leave(worker, cycle, timeout) };
+        if worker.watch.has_only_lost(worker) {
+            let lost = worker.runners.alive();
+            let text = format!("python has {lost} lost threads, leaving");
+            // SAFETY: as above. Their stacks have been logged.
+            unsafe { leave(worker, cycle, &text, false) };
         }
-        worker.wakeup.wait(left);
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() {
+            let alive = worker.runners.alive();
+            let text =
+                format!("python did not stop within {timeout:?}, {alive} threads left, leaving");
+            // SAFETY: as above.
+            unsafe { leave(worker, cycle, &text, true) };
+        }
+        let next = next.map_or(left, |next| next.saturating_duration_since(now));
+        worker.wakeup.wait(left.min(next));
     }
 }
 
@@ -111,22 +125,20 @@ extern "C" fn ngx_http_wsgi_exit() {
 }
 
 /// The worker's last words when Python does not stop.
-unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, waited: Duration) -> ! {
+unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, text: &str, with_stacks: bool) -> ! {
     // SAFETY: the cycle of this process is live until the end of it; after `_exit` nothing runs.
     unsafe {
         // The event loop, which keeps nginx's clock, has ended.
         ngx_time_update();
         let log = (*cycle).log;
-        let alive = worker.runners.alive();
-        log::write(
-            log,
-            Level::Error,
-            format_args!("python did not stop within {waited:?}, {alive} threads left, leaving"),
-        );
-        for line in stacks(worker) {
-            log::write(log, Level::Error, format_args!("{line}"));
+        log::write(log, Level::Error, format_args!("{text}"));
+        if let Some((signal, file)) = worker.stack_dump.as_ref().filter(|_| with_stacks) {
+            for line in stacks(*signal, file) {
+                log::write(log, Level::Error, format_args!("{line}"));
+            }
         }
         worker.drain_log(cycle);
+        flush_files(cycle);
         if ngx_process == NGX_PROCESS_SINGLE as ngx_uint_t {
             ngx_close_listening_sockets(cycle);
             ngx_delete_pidfile(cycle);
@@ -136,16 +148,42 @@ unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, waited: Duration) -> !
     }
 }
 
-/// The stacks of all Python threads, a line each.
-fn stacks(worker: &Worker) -> Vec<String> {
-    let Some((signal, file)) = &worker.stack_dump else {
-        return Vec::new();
-    };
+/// What nginx has buffered for its logs, which it writes when its memory is given back.
+///
+/// # Safety
+///
+/// `cycle` is live, and the event loop has ended.
+unsafe fn flush_files(cycle: *mut ngx_cycle_t) {
+    // SAFETY: the cycle's list of open files; a file's flush is called as in ngx_reopen_files().
+    unsafe {
+        let mut part: *mut ngx_list_part_t = &raw mut (*cycle).open_files.part;
+        while !part.is_null() {
+            let files: *mut ngx_open_file_t = (*part).elts.cast();
+            for n in 0..(*part).nelts {
+                let file = files.add(n);
+                if let Some(flush) = (*file).flush {
+                    flush(file, (*cycle).log);
+                }
+            }
+            part = (*part).next;
+        }
+    }
+}
+
+/// The stacks of all Python threads, a line each: `signal` writes them into `file`.
+/// Runs on: any thread.
+pub fn stacks(signal: i32, file: &OwnedFd) -> Vec<String> {
+    let file = file.try_clone().map(File::from);
+    let emptied = file.and_then(|mut file| {
+        file.set_len(0)?;
+        file.rewind()?;
+        Ok(file)
+    });
     // The handler, Python's faulthandler, needs no GIL, but it walks frames that running threads
     // would change under it.
-    process::raise_in_child(*signal, DUMP_TIMEOUT);
+    process::raise_in_child(signal, DUMP_TIMEOUT);
     let mut text = Vec::new();
-    let read = file.try_clone().map(File::from).and_then(|mut file| {
+    let read = emptied.and_then(|mut file| {
         file.rewind()?;
         file.read_to_end(&mut text)
     });

@@ -18,7 +18,7 @@ use super::accel::Accel;
 use super::body::request_body;
 use super::conf::{self, LocConf};
 use super::context::{Context, Waiting};
-use super::dispatch;
+use super::dispatch::{self, Worker};
 use super::guard::protect;
 use super::{headers, log, response, unbuffered, vars};
 use crate::wsgi::application::Admission;
@@ -126,6 +126,10 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
                 return Err(INTERNAL_ERROR);
             }
         }
+        if worker.runners.lost(endpoint.pool) >= queue.threads() {
+            log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
+            return Err(unavailable(r, 1));
+        }
         let id = worker.next_id();
         let pipe = match reading {
             Reading::Begun => unbuffered::open(r, id, &worker.mailbox),
@@ -164,6 +168,9 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             queued: now,
             queue_timeout: limits.timeout,
             read_timeout: conf.read_timeout(),
+            request_timeout: conf.request_timeout(),
+            ignores_abort: conf.ignores_client_abort(),
+            pool: endpoint.pool,
         };
         let context = Context::create(r, waiting, Some(ngx_http_wsgi_timeout));
         if context.is_null() {
@@ -180,6 +187,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         }
         worker.remember(id, context);
         context.arm(limits.timeout.unwrap_or(context.read_timeout).min(context.read_timeout));
+        worker.retirement.count(worker);
         Ok(())
     }
 }
@@ -209,7 +217,7 @@ unsafe fn vars(
 pub unsafe fn watch_client(r: *mut ngx_http_request_t) {
     // SAFETY: a live request that waits for its application.
     unsafe {
-        if (*r).post_action() != 0 {
+        if (*r).post_action() != 0 || conf::of_request(r).ignores_client_abort() {
             // It runs when the client has its response, and may be gone.
             return;
         }
@@ -229,6 +237,32 @@ unsafe fn unavailable(r: *mut ngx_http_request_t, seconds: u64) -> ngx_int_t {
         let value = seconds.to_string();
         let header = headers::push_header(r, b"Retry-After", value.as_bytes());
         if header.is_none() { INTERNAL_ERROR } else { UNAVAILABLE }
+    }
+}
+
+const NO_THREAD: &str = "all threads of the pool are lost";
+
+/// No thread of this pool will take what waits for it.
+pub fn refuse_waiting(worker: &Worker, pool: usize) {
+    if !dispatch::is_running() {
+        // The event loop has ended.
+        return;
+    }
+    for id in worker.exchanges() {
+        let Some(context) = worker.context(id) else { continue };
+        // SAFETY: contexts in the table belong to live requests. The connection's memory outlives
+        // the request.
+        unsafe {
+            let waits = (*context).exchange.progress() == Progress::Queued;
+            if (*context).pool != pool || !waits {
+                continue;
+            }
+            let r = (*context).request;
+            let c = (*r).connection;
+            log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
+            response::finish(context, unavailable(r, 1));
+            ngx_http_run_posted_requests(c);
+        }
     }
 }
 
@@ -269,17 +303,34 @@ unsafe fn timed_out(context: *mut Context) {
                 None => return (*context).arm((*context).read_timeout),
             }
         }
+        let request_left = (*context).request_time_left(progress, now);
+        if request_left.is_some_and(|left| left.is_zero()) {
+            let time = (*context).request_timeout.unwrap_or_default();
+            log::write_request(r, Level::Error, format_args!("request took longer than {time:?}"));
+            return give_up(context);
+        }
         match time_left(progress, (*context).read_timeout, now) {
             Some(left) if left.is_zero() => {
                 let time = (*context).read_timeout;
                 let text = format_args!("application was silent for {time:?}");
                 log::write_request(r, Level::Error, text);
-                match (*context).head_taken {
-                    false => response::finish(context, log::TIMED_OUT),
-                    true => response::abort(context),
-                }
+                give_up(context);
             }
-            left => (*context).arm(left.unwrap_or((*context).read_timeout)),
+            left => {
+                let left = left.unwrap_or((*context).read_timeout);
+                (*context).arm(request_left.map_or(left, |request| request.min(left)));
+            }
+        }
+    }
+}
+
+/// The application has had its time: 504, or a response that is cut.
+unsafe fn give_up(context: *mut Context) {
+    // SAFETY: as `timed_out`.
+    unsafe {
+        match (*context).head_taken {
+            false => response::finish(context, log::TIMED_OUT),
+            true => response::abort(context),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use ngx::ffi::{ngx_connection_t, ngx_cycle_t, ngx_http_init_connection, ngx_listening_t};
@@ -86,6 +87,21 @@ pub fn unblock_signals() {
     }
 }
 
+/// Starts a thread that no signal of the process is delivered to: nginx's handlers only count when
+/// they interrupt the event loop.
+pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // SAFETY: two sets, initialised before use; this thread's mask is put back.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
+        spawned.map(drop)
+    }
+}
+
 /// Sets an environment variable of the worker.
 pub fn set_env(name: &OsStr, value: &OsStr) {
     // SAFETY: called in init_process, before this worker's pool threads run anything of ours.
@@ -116,6 +132,7 @@ pub fn raise_in_child(signal: i32, timeout: Duration) {
         let [read, write] = ends;
         let child = libc::fork();
         if child == 0 {
+            unblock_signals();
             libc::raise(signal);
             libc::_exit(0);
         }

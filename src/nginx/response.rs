@@ -27,7 +27,7 @@ use super::context::Context;
 use super::guard::protect;
 use super::headers::send_head;
 use super::intercept::intercept;
-use super::log;
+use super::{log, retire};
 use crate::module::http_module;
 use crate::wsgi::body::Segment;
 use crate::wsgi::exchange::{Batch, Passed};
@@ -48,13 +48,25 @@ pub unsafe fn advance(context: *mut Context) {
             (*context).end = Some(end);
             (*context).account.close();
         }
+        if let Some(rc) = (*context).client_lost {
+            if (*context).end.is_some() {
+                finish(context, rc);
+            }
+            return;
+        }
         if let Some(head) = head {
             (*context).head_taken = true;
             (*context).account.head(head.code());
             if intercept(context, &head) || accel::redirect(context, &head) {
                 return;
             }
+            if retire::is_draining() {
+                (*r).set_keepalive(0);
+            }
             let rc = send_head(r, &head);
+            if rc == NGX_ERROR as ngx_int_t && outlives_client(&mut *context, rc) {
+                return;
+            }
             if rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || (*r).header_only() != 0 {
                 return finish(context, rc);
             }
@@ -86,7 +98,10 @@ unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
     // SAFETY: as `advance`.
     unsafe {
         if rc == NGX_ERROR as ngx_int_t {
-            return finish(context, rc);
+            return match outlives_client(&mut *context, rc) {
+                true => (),
+                false => finish(context, rc),
+            };
         }
         let r = (*context).request;
         let c = (*r).connection;
@@ -99,6 +114,27 @@ unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
             Some(Err(_)) if !buffered => abort(context),
             _ => watch_output(context),
         }
+    }
+}
+
+/// The client has gone, which `wsgi_ignore_client_abort` keeps from the application: what it sends
+/// is dropped from now on, and the request ends with `rc` when the application does. False if
+/// there is no reason to wait for that.
+unsafe fn outlives_client(context: &mut Context, rc: ngx_int_t) -> bool {
+    // SAFETY: as `advance`.
+    unsafe {
+        let c = (*context.request).connection;
+        let gone = (*c).error() != 0 || (*c).timedout() != 0;
+        if !(context.ignores_abort && gone && context.end.is_none()) {
+            return false;
+        }
+        context.client_lost = Some(rc);
+        context.exchange.discard();
+        let wev = (*c).write;
+        if (*wev).timer_set() != 0 {
+            ngx_del_timer(wev);
+        }
+        true
     }
 }
 
@@ -178,14 +214,18 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
         // SAFETY: nginx calls this for a live request.
         unsafe {
             let context = Context::of(r);
-            if context.is_null() || (*context).is_detached() {
+            if context.is_null() || (*context).is_detached() || (*context).client_lost.is_some() {
                 return;
             }
             let wev = (*(*r).connection).write;
             if (*wev).timedout() != 0 {
                 log::write_request(r, Level::Info, format_args!("client timed out"));
                 (*(*r).connection).set_timedout(1);
-                return finish(context, NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t);
+                let rc = NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t;
+                if !outlives_client(&mut *context, rc) {
+                    finish(context, rc);
+                }
+                return;
             }
             if (*wev).delayed() != 0 || (*r).aio() != 0 {
                 return watch_output(context);

@@ -73,8 +73,8 @@ struct Original {
 ///
 /// # Safety
 ///
-/// Called by nginx when the http block has been read, before it resolves variables.
-pub unsafe extern "C" fn ngx_http_wsgi_wrap_variables(cf: *mut ngx_conf_t) -> ngx_int_t {
+/// The http block has been read, and nginx has not resolved its variables.
+pub unsafe fn wrap(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: the context of the http block with the configurations of all modules. The array of
     // known variables is made by the core module and dropped after the last postconfiguration.
     unsafe {

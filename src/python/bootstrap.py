@@ -6,6 +6,7 @@ Runs on: the thread that starts Python (paths, wrap_exit, dump_stacks_on), pool 
 import atexit
 import faulthandler
 import importlib.util
+import linecache
 import os
 import posix
 import site
@@ -67,6 +68,25 @@ def format_exception(exc, tb):
     while tb is not None and tb.tb_frame.f_code.co_filename in _OURS:
         tb = tb.tb_next
     return "".join(traceback.format_exception(type(exc), exc, tb))
+
+
+def stack(ident):
+    """Where a thread is: code and line of each frame, the innermost last."""
+    frame, found = sys._current_frames().get(ident), []
+    while frame is not None:
+        found.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return found[::-1]
+
+
+def format_stack(found):
+    """The same as text; reads the sources, during which the thread may go on."""
+    lines = []
+    for code, number in found:
+        lines.append(f'  File "{code.co_filename}", line {number}, in {code.co_name}\n')
+        if text := linecache.getline(code.co_filename, number or 0).strip():
+            lines.append(f"    {text}\n")
+    return "".join(lines)
 
 
 _OURS = {

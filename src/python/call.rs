@@ -26,6 +26,7 @@ use super::log;
 use super::response::{Refused, Response, Wanted};
 use super::start_response::StartResponse;
 use super::stream::Stream;
+use super::watchdog;
 
 /// Serves one request.
 pub fn serve(
@@ -133,6 +134,7 @@ impl<'py> Call<'py> {
     }
 
     fn run(&self, app: &Bound<'py, PyAny>) {
+        self.ender.interruption().open(ffi::thread());
         let result = app.call1((&self.environ, &self.start));
         returned();
         match result {
@@ -218,6 +220,7 @@ impl<'py> Call<'py> {
     /// Logs what is wrong, then ends the exchange. What the application has begun to print goes
     /// first: after the end there is no request whose context its lines could have.
     fn finish(&self, outcome: Result<(), Broken>) {
+        self.end_interruption();
         self.errors.get().flush(self.py);
         self.context.flush();
         let end = match outcome.and_then(|()| self.response(Response::complete)) {
@@ -250,10 +253,19 @@ impl<'py> Call<'py> {
         }
     }
 
+    /// From now on the request's timeout raises nothing in this thread.
+    fn end_interruption(&self) {
+        if self.ender.interruption().close() {
+            ffi::forget_raised(self.py);
+        }
+    }
+
     /// A client that has gone is not the application's fault: no traceback for it.
     fn explain(&self, what: &str, err: &PyErr) {
         let gone = self.response(|response| response.is_cancelled()).unwrap_or(false);
-        if gone && err.is_instance_of::<PyBrokenPipeError>(self.py) {
+        if watchdog::is_timeout(self.py, err) {
+            self.say(Level::Info, "application was interrupted by wsgi_request_timeout");
+        } else if gone && err.is_instance_of::<PyBrokenPipeError>(self.py) {
             self.say(Level::Info, "application stopped at write(): the client is gone");
         } else if gone && self.input.is_broken() && err.is_instance_of::<PyOSError>(self.py) {
             let line = format!("application stopped at wsgi.input: {}", err.value(self.py));
@@ -299,6 +311,7 @@ impl<'py> Call<'py> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
+        self.end_interruption();
         // Also after a panic: an exchange without an end would keep its client waiting.
         self.ender.finish(Err(Failure::Lost));
         self.end_start_response();

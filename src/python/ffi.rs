@@ -11,7 +11,7 @@ use std::os::fd::FromRawFd;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::string::PyStringData;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyType};
 
 /// A str with one character for each byte.
 pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
@@ -35,6 +35,25 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
         Ok(PyStringData::Ucs1(bytes)) => Some(bytes),
         _ => None,
     }
+}
+
+/// What the interpreter calls the calling thread.
+pub fn thread() -> u64 {
+    // SAFETY: takes and touches nothing. CPython names its threads so (Python/thread_pthread.h).
+    unsafe { libc::pthread_self() as u64 }
+}
+
+/// Has an exception of this class raised in another thread, at its next step in Python.
+pub fn raise_in_thread(thread: u64, class: &Bound<'_, PyType>) {
+    // SAFETY: the class proves that we are attached; CPython takes a reference of its own. A thread
+    // that does not exist is no error.
+    unsafe { ffi::PyThreadState_SetAsyncExc(thread as _, class.as_ptr()) };
+}
+
+/// Takes away what [`raise_in_thread`] has left for the calling thread, if it has not come up.
+pub fn forget_raised(_py: Python<'_>) {
+    // SAFETY: `_py` proves that we are attached; null takes a pending exception away.
+    unsafe { ffi::PyThreadState_SetAsyncExc(thread() as _, std::ptr::null_mut()) };
 }
 
 /// Ends a forked child of the worker that has returned from the application: it must not go on

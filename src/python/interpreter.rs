@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::wsgi::application::Application;
+use crate::wsgi::exchange::Exchange;
 use crate::wsgi::host::{Host, Settings};
 use crate::wsgi::mailbox::Mailbox;
 use crate::wsgi::target::Target;
@@ -25,7 +26,7 @@ use crate::wsgi::target::Target;
 use super::app::PythonApplication;
 use super::errors::{LogStream, Std};
 use super::layout::Layout;
-use super::{call, exception, lent, log};
+use super::{call, exception, lent, log, watchdog};
 
 /// Of CPython's pymem.h; pyo3 has no name for it.
 #[cfg(feature = "malloc")]
@@ -189,6 +190,10 @@ impl Host for Interpreter {
                 exception::log(py, None, "at exit:", &err);
             }
         });
+    }
+
+    fn interrupt(&self, exchange: &Exchange, title: &str) {
+        Python::attach(|py| watchdog::interrupt(py, exchange, title));
     }
 
     fn application(&self, target: &Target) -> Box<dyn Application> {

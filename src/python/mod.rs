@@ -28,3 +28,4 @@ pub use interpreter::start;
 
 #[cfg(test)]
 mod tests;
+mod watchdog;

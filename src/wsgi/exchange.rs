@@ -14,6 +14,7 @@ use super::body::Segment;
 use super::error::{Cancelled, Failure};
 use super::fork;
 use super::head::ResponseHead;
+use super::interrupt::Interruption;
 use super::mailbox::{ExchangeId, Mail, Mailbox};
 
 /// How an exchange ended: whole, or not.
@@ -101,6 +102,8 @@ const MAX_CHUNKS: usize = 256;
 struct State {
     progress: Progress,
     taken: Option<Taken>,
+    /// What is sent is dropped.
+    discarding: bool,
     batch: Batch,
     /// Sent and not yet consumed.
     ahead: Passed,
@@ -116,6 +119,7 @@ pub struct Exchange {
     window: usize,
     mailbox: Arc<Mailbox>,
     cancelled: AtomicBool,
+    interruption: Interruption,
     state: Mutex<State>,
     room: Condvar,
 }
@@ -130,6 +134,7 @@ impl Exchange {
         let state = State {
             progress: Progress::Queued,
             taken: None,
+            discarding: false,
             batch: Batch::default(),
             ahead: Passed::default(),
             announced: false,
@@ -140,6 +145,7 @@ impl Exchange {
             window,
             mailbox,
             cancelled: AtomicBool::new(false),
+            interruption: Interruption::default(),
             state: Mutex::new(state),
             room: Condvar::new(),
         });
@@ -206,6 +212,19 @@ impl Exchange {
         self.lock().taken
     }
 
+    /// Nobody reads any more, but the application is to run to its end: what it sends is dropped,
+    /// and it never waits. Event loop.
+    pub fn discard(&self) {
+        let mut state = self.lock();
+        state.discarding = true;
+        state.batch.chunks = Vec::new();
+        self.wake(&mut state);
+    }
+
+    pub fn interruption(&self) -> &Interruption {
+        &self.interruption
+    }
+
     fn finish(&self, end: End) {
         if fork::is_child() {
             return;
@@ -247,6 +266,10 @@ impl Ender {
     /// is refused.
     pub fn finish(&self, end: End) {
         self.0.finish(end);
+    }
+
+    pub fn interruption(&self) -> &Interruption {
+        self.0.interruption()
     }
 }
 
@@ -299,6 +322,9 @@ impl ResponseSender {
             return Err(Cancelled);
         }
         state.progress = Progress::Silent(Instant::now());
+        if state.discarding {
+            return Ok(Room::Free);
+        }
         state.ahead = state.ahead.plus(Passed { chunks: 1, bytes: chunk.held() });
         state.batch.chunks.push(chunk);
         let full = state.ahead.bytes >= self.exchange.window || state.ahead.chunks >= MAX_CHUNKS;
@@ -316,7 +342,7 @@ impl ResponseSender {
             if self.is_cancelled() || state.progress == Progress::Ended {
                 return Err(Cancelled);
             }
-            if self.exchange.is_half_free(state.ahead) {
+            if state.discarding || self.exchange.is_half_free(state.ahead) {
                 state.progress = Progress::Silent(Instant::now());
                 return Ok(());
             }

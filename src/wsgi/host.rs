@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::application::Application;
+use super::exchange::Exchange;
 use super::target::Target;
 
 /// How to start the interpreter of a worker. The environment and the working directory of the
@@ -41,6 +42,11 @@ pub trait Host: Send + Sync {
     /// Called attached, once, by the last runner that leaves: joins the application's threads and
     /// runs its atexit functions.
     fn exit(&self);
+
+    /// Raises an exception in the thread that is in the application for `exchange`, and logs its
+    /// stack below `title`; nothing if no thread is there any more. Blocks until the interpreter
+    /// can be attached to: for a thread of its own.
+    fn interrupt(&self, exchange: &Exchange, title: &str);
 
     /// The application named by `target`; nothing is imported yet.
     fn application(&self, target: &Target) -> Box<dyn Application>;

@@ -7,12 +7,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::exchange::Taken;
 use super::host::Host;
-use super::mailbox::{Level, LogRecord, Mail, Mailbox};
+use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
+use super::posts::{Post, Posts};
 use super::queue::{From, Job, Popped, RequestQueue};
 
 /// While requests come one after the other, the event loop is woken for several responses at once,
@@ -24,16 +25,22 @@ const LATE: Duration = Duration::from_micros(200);
 pub struct Runners {
     host: Arc<dyn Host>,
     queues: Vec<Arc<RequestQueue>>,
+    /// What the runners of each queue are at.
+    posts: Vec<Posts>,
     mailbox: Arc<Mailbox>,
-    /// Posted or begun, and still taking requests.
+    /// Posted or begun, and still taking requests; without the lost ones.
     serving: AtomicUsize,
     /// Posted or begun, and not left.
     alive: AtomicUsize,
+    /// The exit functions have been begun.
+    exiting: AtomicBool,
 }
 
 impl Runners {
     pub fn new(host: Arc<dyn Host>, queues: Vec<Arc<RequestQueue>>, mailbox: Arc<Mailbox>) -> Self {
-        Self { host, queues, mailbox, serving: AtomicUsize::new(0), alive: AtomicUsize::new(0) }
+        let posts = queues.iter().map(|_| Posts::default()).collect();
+        let [serving, alive] = [const { AtomicUsize::new(0) }; 2];
+        Self { host, queues, posts, mailbox, serving, alive, exiting: AtomicBool::new(false) }
     }
 
     pub fn queues(&self) -> &[Arc<RequestQueue>] {
@@ -42,6 +49,37 @@ impl Runners {
 
     pub fn host(&self) -> &dyn Host {
         &*self.host
+    }
+
+    /// Event loop: whether a runner of this pool is at this exchange.
+    pub fn is_at(&self, pool: usize, id: ExchangeId) -> bool {
+        self.posts.get(pool).is_some_and(|posts| posts.is_at(id))
+    }
+
+    /// Event loop: the runner that is at this exchange is not expected back. False if none is.
+    pub fn lose(&self, pool: usize, id: ExchangeId) -> bool {
+        let lost = self.posts.get(pool).is_some_and(|posts| posts.lose(id));
+        if lost {
+            self.serving.fetch_sub(1, Ordering::AcqRel);
+        }
+        lost
+    }
+
+    /// Runners of this pool that are lost at present.
+    pub fn lost(&self, pool: usize) -> usize {
+        self.posts.get(pool).map_or(0, Posts::lost)
+    }
+
+    /// All runners that are lost at present.
+    pub fn all_lost(&self) -> usize {
+        self.posts.iter().map(Posts::lost).sum()
+    }
+
+    /// Runs the application's exit functions, attached, unless somebody has.
+    pub fn exit(&self) {
+        if !self.exiting.swap(true, Ordering::AcqRel) {
+            self.host.exit();
+        }
     }
 
     /// Event loop: one more runner is about to be posted.
@@ -79,9 +117,10 @@ impl Runners {
     }
 
     fn serve(&self, index: usize) {
-        let Some(queue) = self.queues.get(index) else {
+        let (Some(queue), Some(posts)) = (self.queues.get(index), self.posts.get(index)) else {
             return;
         };
+        let post = posts.add();
         let begun = queue.begin();
         self.host.attach(&mut || {
             let mut arrived = begun.is_some();
@@ -97,7 +136,8 @@ impl Runners {
                         since = Some(at);
                         self.mailbox.wake_if_late();
                     }
-                    from = self.work(job, Taken { at, runner: begun.unwrap_or_default() });
+                    let taken = Taken { at, runner: begun.unwrap_or_default() };
+                    from = self.work(job, taken, &post, posts);
                     self.host.tidy();
                 }
                 self.mailbox.wake_if_late();
@@ -107,16 +147,17 @@ impl Runners {
                 queue.leave();
             }
             if self.serving.fetch_sub(1, Ordering::AcqRel) == 1 {
-                self.host.exit();
+                self.exit();
             }
         });
     }
 
-    fn work(&self, job: Job, taken: Taken) -> From {
+    fn work(&self, job: Job, taken: Taken, post: &Post, posts: &Posts) -> From {
         let from = if matches!(job, Job::Call { .. }) { From::Request } else { From::Other };
         let outcome = catch_unwind(AssertUnwindSafe(|| match job {
             Job::Call { app, request, response } => {
                 if response.begin(taken).is_ok() {
+                    post.enter(response.id());
                     app.call(request, response);
                 }
             }
@@ -132,10 +173,17 @@ impl Runners {
         if outcome.is_err() {
             self.alert("a runner panicked");
         }
+        if post.leave() {
+            self.serving.fetch_add(1, Ordering::AcqRel);
+            posts.found();
+            let line = String::from("a lost thread is back");
+            self.mailbox.log(LogRecord { exchange: None, level: Level::Info, line });
+        }
         from
     }
 
-    fn alert(&self, line: &str) {
+    /// Logs a defect of this module.
+    pub fn alert(&self, line: &str) {
         let line = line.to_owned();
         self.mailbox.log(LogRecord { exchange: None, level: Level::Alert, line });
     }
@@ -170,6 +218,7 @@ mod tests {
         fn exit(&self) {
             self.exits.fetch_add(1, Ordering::SeqCst);
         }
+        fn interrupt(&self, _: &Exchange, _: &str) {}
         fn application(&self, _: &Target) -> Box<dyn Application> {
             unreachable!("not used")
         }

@@ -1,0 +1,329 @@
+//! A worker that asks to be replaced: lost threads, `wsgi_max_requests`, `wsgi_max_rss`.
+//!
+//! It leaves as on a quit from the master, which starts another in its place, since nobody told it
+//! to leave. One worker at a time: who leaves holds a token in shared memory until its successor
+//! has imported its applications. The token is the holder's pid and the time of its start, so that
+//! a dead holder is known as such, and its successor can take the token over. Before it closes
+//! anything a leaving worker serves on for a moment with `Connection: close`, so that clients end
+//! their connections themselves: a request sent on one that is just being closed would be lost.
+//! Runs on: event loop; [`add_zone`] and its callback in the master.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::ffi::c_void;
+use std::fs;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ngx::ffi::{
+    NGX_ERROR, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_add_timer, ngx_conf_t,
+    ngx_current_msec, ngx_event_t, ngx_exiting, ngx_int_t, ngx_log_t, ngx_msec_t, ngx_parent,
+    ngx_pid, ngx_process, ngx_quit, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc,
+    ngx_slab_pool_t, ngx_str_t, ngx_terminate, ngx_uint_t,
+};
+use ngx::ngx_log_error;
+
+use super::conf::MainConf;
+use super::dispatch::{self, Worker};
+use super::guard::protect;
+use crate::module::http_module;
+
+/// How long a worker that is to leave serves on with `Connection: close`.
+const FAREWELL: ngx_msec_t = 1000;
+/// How often it asks for the token, and how often the resident set is looked at.
+const SECOND: ngx_msec_t = 1000;
+/// A successor is there long before.
+const NEVER_CAME: Duration = Duration::from_secs(5);
+
+/// Responses say `Connection: close`.
+static DRAINING: AtomicBool = AtomicBool::new(false);
+
+/// Whether this worker is about to leave on its own accord: connections are not kept.
+pub fn is_draining() -> bool {
+    DRAINING.load(Ordering::Relaxed)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serving,
+    /// Another worker is being replaced.
+    Waiting,
+    /// Has the token.
+    Leaving,
+    /// Cannot be replaced, and has said so.
+    Refused,
+}
+
+/// What one worker knows of its own replacement.
+pub struct Retirement {
+    /// 0 while nobody is being replaced.
+    token: Option<&'static AtomicU64>,
+    state: Cell<State>,
+    reason: RefCell<String>,
+    /// This worker is the successor of the token's holder, and imports.
+    is_settling: Cell<bool>,
+    /// A holder that is dead, and since when that is known.
+    dead: Cell<Option<(u64, Instant)>>,
+    /// Requests left of `wsgi_max_requests`.
+    left: Cell<u64>,
+    served: u64,
+    max_rss: Option<usize>,
+    looked: Cell<ngx_msec_t>,
+    timer: &'static UnsafeCell<ngx_event_t>,
+}
+
+impl Retirement {
+    pub fn new(main: &MainConf, log: *mut ngx_log_t) -> Self {
+        // SAFETY: all-zero bytes are an event that is not in use.
+        let timer = Box::leak(Box::new(UnsafeCell::new(unsafe { std::mem::zeroed() })));
+        let event: &mut ngx_event_t = timer.get_mut();
+        event.handler = Some(ngx_http_wsgi_retire);
+        event.log = log;
+        event.set_cancelable(1);
+        let served = main.max_requests.map_or(u64::MAX, |(number, jitter)| {
+            // SAFETY: nginx has seeded it in each worker: with glibc it is random().
+            let random = u64::from(unsafe { libc::rand() }.unsigned_abs());
+            number.saturating_add(random.checked_rem(jitter.saturating_add(1)).unwrap_or(0))
+        });
+        Self {
+            // SAFETY: nginx maps the zone for the life of this process and has initialised it; its
+            // data is the token.
+            token: unsafe { main.token_zone.as_ref().and_then(|zone| token(zone).as_ref()) },
+            state: Cell::new(State::Serving),
+            reason: RefCell::default(),
+            is_settling: Cell::new(false),
+            dead: Cell::new(None),
+            left: Cell::new(served),
+            served,
+            max_rss: main.max_rss,
+            looked: Cell::new(0),
+            timer,
+        }
+    }
+
+    /// The worker has started: if it follows one that has left, the token is its own until
+    /// [`Self::settled`].
+    pub fn started(&self) {
+        let Some(token) = self.token else { return };
+        let holder = token.load(Ordering::Acquire);
+        if holder != 0 && !is_alive(holder) {
+            let mine = identity(own_pid());
+            let taken = token.compare_exchange(holder, mine, Ordering::AcqRel, Ordering::Relaxed);
+            self.is_settling.set(taken.is_ok());
+        }
+    }
+
+    /// An import has ended, perhaps the last.
+    pub fn settled(&self, all: impl FnOnce() -> bool) {
+        if self.is_settling.get() && all() {
+            self.is_settling.set(false);
+            if let Some(token) = self.token {
+                token.store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// A request goes to the application.
+    pub fn count(&self, worker: &Worker) {
+        let left = self.left.get().wrapping_sub(1);
+        self.left.set(left);
+        if left == 0 {
+            retire(worker, &format!("{} requests served", self.served));
+        }
+        if let Some(max) = self.max_rss {
+            self.look_at_rss(worker, max);
+        }
+    }
+
+    /// At most once a second.
+    fn look_at_rss(&self, worker: &Worker, max: usize) {
+        // SAFETY: nginx's clock, a plain variable.
+        let now = unsafe { ngx_current_msec };
+        if now.wrapping_sub(self.looked.get()) < SECOND {
+            return;
+        }
+        self.looked.set(now);
+        match resident_set() {
+            Some(rss) if rss > max => {
+                retire(worker, &format!("{} MiB resident, wsgi_max_rss is {}", rss >> 20, max));
+            }
+            _ => (),
+        }
+    }
+
+    /// Leaves, if it is this worker's turn.
+    fn try_to_leave(&self) {
+        if !self.claim() {
+            if self.state.replace(State::Waiting) == State::Serving {
+                let reason = self.reason.borrow();
+                say(NGX_LOG_NOTICE, &format!("waits for its turn to be replaced: {reason}"));
+            }
+            return self.arm(SECOND);
+        }
+        self.state.set(State::Leaving);
+        DRAINING.store(true, Ordering::Relaxed);
+        say(NGX_LOG_NOTICE, &format!("is to be replaced: {}", self.reason.borrow()));
+        self.arm(FAREWELL);
+    }
+
+    fn arm(&self, time: ngx_msec_t) {
+        // SAFETY: only the event loop's thread comes here; the event is never freed.
+        unsafe { ngx_add_timer(self.timer.get(), time) };
+    }
+
+    /// Takes the token, if it is free or its holder has died and left no successor.
+    fn claim(&self) -> bool {
+        let Some(token) = self.token else { return true };
+        let mine = identity(own_pid());
+        let holder = token.load(Ordering::Acquire);
+        if holder == mine {
+            // It is still importing.
+            return false;
+        }
+        if holder != 0 {
+            let since = match self.dead.get() {
+                _ if is_alive(holder) => None,
+                Some((pid, since)) if pid == holder => Some(since),
+                _ => Some(Instant::now()),
+            };
+            self.dead.set(since.map(|since| (holder, since)));
+            if since.is_none_or(|since| since.elapsed() < NEVER_CAME) {
+                return false;
+            }
+        }
+        token.compare_exchange(holder, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// This worker is to be replaced by a fresh one, for `reason`, as soon as no other is. It serves
+/// all its requests first. Calling it again changes nothing.
+pub fn retire(worker: &Worker, reason: &str) {
+    let retirement = &worker.retirement;
+    // SAFETY: plain variables of nginx.
+    let (leaves, is_worker, has_master) = unsafe {
+        (
+            ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0,
+            ngx_process == NGX_PROCESS_WORKER as ngx_uint_t,
+            libc::getppid() == ngx_parent,
+        )
+    };
+    if retirement.state.get() != State::Serving || leaves {
+        return;
+    }
+    let refused = match (is_worker, has_master) {
+        (false, _) => "\"master_process\" is off",
+        (_, false) => "the master process has gone",
+        _ => {
+            retirement.reason.replace(reason.to_owned());
+            return retirement.try_to_leave();
+        }
+    };
+    retirement.state.set(State::Refused);
+    say(NGX_LOG_ERR, &format!("cannot be replaced, {refused}: {reason}"));
+}
+
+fn say(level: u32, text: &str) {
+    // SAFETY: on the event loop's thread the current cycle and its log are live.
+    #[allow(unused_unsafe)]
+    unsafe {
+        ngx_log_error!(level as ngx_uint_t, (*ngx::ffi::ngx_cycle).log, "wsgi worker {text}");
+    }
+}
+
+/// The timer: once more for the token, or the end of the farewell.
+unsafe extern "C" fn ngx_http_wsgi_retire(_ev: *mut ngx_event_t) {
+    protect((), || {
+        let Some(worker) = dispatch::worker() else { return };
+        match worker.retirement.state.get() {
+            State::Waiting => worker.retirement.try_to_leave(),
+            // SAFETY: what nginx's signal handler does on SIGQUIT; the loop looks at it next.
+            State::Leaving => unsafe { ngx_quit = 1 },
+            State::Serving | State::Refused => (),
+        }
+    });
+}
+
+fn own_pid() -> u32 {
+    // SAFETY: a plain variable of nginx.
+    unsafe { ngx_pid }.unsigned_abs()
+}
+
+/// What the token holds: the pid and, below it, when the process was started.
+fn identity(pid: u32) -> u64 {
+    u64::from(pid) << 32 | u64::from(stat(pid).map_or(0, |(_, start)| start))
+}
+
+fn is_alive(holder: u64) -> bool {
+    let (pid, started) = ((holder >> 32) as u32, holder as u32);
+    match stat(pid) {
+        Some((state, start)) => start == started && !matches!(state, b'Z' | b'X'),
+        // SAFETY: signal 0 is not sent. Without /proc this is all there is to know.
+        None => started == 0 && unsafe { libc::kill(pid as libc::pid_t, 0) } == 0,
+    }
+}
+
+/// State and, in part, start of a process (proc(5), /proc/PID/stat).
+fn stat(pid: u32) -> Option<(u8, u32)> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may contain anything.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.bytes().next()?;
+    let start: u64 = fields.nth(18)?.parse().ok()?;
+    Some((state, start as u32))
+}
+
+/// Bytes in memory.
+fn resident_set() -> Option<usize> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: usize = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: a constant of the system.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.checked_mul(usize::try_from(size).ok()?)
+}
+
+/// Asks nginx for the shared memory of the token; null without memory. It survives reloads.
+///
+/// # Safety
+///
+/// `cf` is the configuration being read.
+pub unsafe fn add_zone(cf: *mut ngx_conf_t) -> *mut ngx_shm_zone_t {
+    let name = c"wsgi_token";
+    let mut name = ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
+    // SAFETY: nginx keeps the name, which is static, and adds the zone to the cycle being built.
+    unsafe {
+        // The least that a slab pool works in, with any size of page.
+        let size = 8 * ngx::ffi::ngx_pagesize;
+        let tag: *mut c_void = ptr::from_ref(http_module()).cast_mut().cast();
+        let zone = ngx_shared_memory_add(cf, &mut name, size, tag);
+        if !zone.is_null() {
+            (*zone).init = Some(ngx_http_wsgi_init_zone);
+        }
+        zone
+    }
+}
+
+/// The token in the zone, for as long as the zone is mapped.
+unsafe fn token(zone: &ngx_shm_zone_t) -> *const AtomicU64 {
+    zone.data.cast_const().cast()
+}
+
+/// The zone is mapped; `data` is that of the cycle before.
+unsafe extern "C" fn ngx_http_wsgi_init_zone(
+    zone: *mut ngx_shm_zone_t,
+    data: *mut c_void,
+) -> ngx_int_t {
+    // SAFETY: nginx has made a slab pool at the zone's address. What it gives is zeroed and at
+    // least as aligned as its size.
+    unsafe {
+        let pool: *mut ngx_slab_pool_t = (*zone).shm.addr.cast();
+        (*zone).data = match data.is_null() {
+            false => data,
+            true if (*zone).shm.exists != 0 => (*pool).data,
+            true => ngx_slab_calloc(pool, size_of::<AtomicU64>()),
+        };
+        (*pool).data = (*zone).data;
+        if (*zone).data.is_null() { NGX_ERROR as ngx_int_t } else { NGX_OK as ngx_int_t }
+    }
+}

@@ -1,0 +1,311 @@
+//! Requests that take longer than `wsgi_request_timeout`, and the threads that they leave behind.
+//!
+//! The client has been answered when a request comes here, or comes here before its time is over,
+//! because its client has gone. A thread of its own, the *watchdog*, started on first need, raises
+//! an exception in the request's thread and logs its stack: the event loop never waits for Python.
+//! A thread that has not come back a second later is *lost* until it does. When half of a pool is
+//! lost the worker is replaced. If not even the watchdog gets hold of Python in that second, all
+//! stacks are dumped without it, and the worker is replaced too.
+//! Runs on: event loop, but for the body of the watchdog.
+
+use std::cell::{Cell, OnceCell, RefCell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use ngx::ffi::{ngx_add_timer, ngx_current_msec, ngx_event_t, ngx_exiting, ngx_log_t, ngx_msec_t};
+
+use super::context::Context;
+use super::dispatch::{self, Worker};
+use super::guard::{protect, stacks};
+use super::{handler, log, process, retire};
+use crate::wsgi::exchange::{Exchange, Progress, Taken};
+use crate::wsgi::mailbox::{Level, LogRecord};
+use crate::wsgi::runner::Runners;
+
+/// How long a thread may take to come back after the exception.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the watchdog is to do, and where it says that it was done.
+enum Order {
+    Interrupt(Arc<Exchange>, String, Arc<AtomicBool>),
+    /// Runs the application's exit functions: no runner is left to do it.
+    Exit(Arc<AtomicBool>),
+}
+
+enum Stage {
+    /// Its time is not over.
+    Followed,
+    /// The watchdog has been told.
+    Interrupted(Arc<AtomicBool>),
+    /// The thread is lost, and the watchdog has not got hold of Python.
+    Unreachable(Arc<AtomicBool>),
+}
+
+/// A request without a client whose thread may still be at it.
+struct Entry {
+    exchange: Arc<Exchange>,
+    pool: usize,
+    title: String,
+    /// When to look at it next.
+    due: Instant,
+    stage: Stage,
+}
+
+/// The watch of one worker.
+pub struct Watch {
+    /// Cancelable: a leaving worker does not wait for lost threads.
+    timer: &'static UnsafeCell<ngx_event_t>,
+    entries: RefCell<Vec<Entry>>,
+    orders: OnceCell<mpsc::Sender<Order>>,
+    /// The exit functions have been ordered; done when true.
+    exit: OnceCell<Arc<AtomicBool>>,
+    /// The stacks have been dumped since the watchdog last got hold of Python.
+    dumped: Cell<bool>,
+    /// The names of the pools.
+    pools: Vec<String>,
+}
+
+impl Watch {
+    pub fn new(pools: Vec<String>, log: *mut ngx_log_t) -> Self {
+        // SAFETY: all-zero bytes are an event that is not in use.
+        let timer = Box::leak(Box::new(UnsafeCell::new(unsafe { std::mem::zeroed() })));
+        let event: &mut ngx_event_t = timer.get_mut();
+        event.handler = Some(ngx_http_wsgi_watch);
+        event.log = log;
+        event.set_cancelable(1);
+        Self {
+            timer,
+            entries: RefCell::default(),
+            orders: OnceCell::new(),
+            exit: OnceCell::new(),
+            dumped: Cell::new(false),
+            pools,
+        }
+    }
+
+    /// The request has no client any more. If a thread is at it, it is interrupted `timeout` after
+    /// it has begun.
+    ///
+    /// # Safety
+    ///
+    /// The request of `context` is live.
+    pub unsafe fn follow(&self, worker: &Worker, context: &Context, timeout: Duration) {
+        let Some(Taken { at: begun, .. }) = context.exchange.taken() else { return };
+        if context.exchange.progress() == Progress::Ended {
+            return;
+        }
+        // SAFETY: the caller's.
+        let title = unsafe { title(context) };
+        let is_running = |entry: &Entry| worker.runners.is_at(entry.pool, entry.exchange.id());
+        let mut entries = self.entries.borrow_mut();
+        entries.retain(is_running);
+        entries.push(Entry {
+            exchange: Arc::clone(&context.exchange),
+            pool: context.pool,
+            title,
+            due: begun + timeout,
+            stage: Stage::Followed,
+        });
+        let next = entries.iter().map(|entry| entry.due).min();
+        drop(entries);
+        // Never at once: the request is just being taken apart.
+        self.arm(next);
+    }
+
+    /// Looks at the requests whose time has come; returns when to look again.
+    pub fn look(&self, worker: &Worker) -> Option<Instant> {
+        let now = Instant::now();
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.entries.take().into_iter().partition(|entry| entry.due <= now);
+        self.entries.replace(later);
+        for entry in due {
+            if worker.runners.is_at(entry.pool, entry.exchange.id())
+                && let Some(entry) = self.step(worker, entry, now)
+            {
+                self.entries.borrow_mut().push(entry);
+            }
+        }
+        self.entries.borrow().iter().map(|entry| entry.due).min()
+    }
+
+    /// One request's thread is still at it, and its time is over.
+    fn step(&self, worker: &Worker, mut entry: Entry, now: Instant) -> Option<Entry> {
+        entry.due = now + PATIENCE;
+        entry.stage = match std::mem::replace(&mut entry.stage, Stage::Followed) {
+            Stage::Followed => {
+                // It may be in close(), which is not interrupted.
+                if entry.exchange.progress() == Progress::Ended {
+                    return None;
+                }
+                let acted = Arc::new(AtomicBool::new(false));
+                let exchange = Arc::clone(&entry.exchange);
+                let title = std::mem::take(&mut entry.title);
+                self.order(worker, Order::Interrupt(exchange, title, Arc::clone(&acted)));
+                Stage::Interrupted(acted)
+            }
+            Stage::Interrupted(acted) => {
+                self.lose(worker, &entry);
+                if acted.load(Ordering::Acquire) {
+                    self.dumped.set(false);
+                    return None;
+                }
+                self.dump(worker);
+                retire::retire(worker, "python does not respond");
+                Stage::Unreachable(acted)
+            }
+            Stage::Unreachable(acted) => {
+                if acted.load(Ordering::Acquire) {
+                    self.dumped.set(false);
+                    return None;
+                }
+                // SAFETY: a plain variable of nginx. The worker's end is due, and no thread of
+                // this process can serve what waits.
+                if unsafe { ngx_exiting != 0 } {
+                    (0..self.pools.len()).for_each(|pool| handler::refuse_waiting(worker, pool));
+                }
+                Stage::Unreachable(acted)
+            }
+        };
+        Some(entry)
+    }
+
+    fn lose(&self, worker: &Worker, entry: &Entry) {
+        let pool = entry.pool;
+        if !worker.runners.lose(pool, entry.exchange.id()) {
+            return;
+        }
+        let (Some(queue), Some(name)) = (worker.runners.queues().get(pool), self.pools.get(pool))
+        else {
+            return;
+        };
+        let (lost, threads) = (worker.runners.lost(pool), queue.threads());
+        let text = format!("{lost} of {threads} threads of the pool \"{name}\" are lost");
+        // SAFETY: on the event loop's thread the current cycle is live.
+        unsafe {
+            let log = (*ngx::ffi::ngx_cycle).log;
+            log::write(log, Level::Error, format_args!("{text}"));
+        }
+        if lost * 2 >= threads {
+            retire::retire(worker, &text);
+        }
+        if lost >= threads {
+            handler::refuse_waiting(worker, pool);
+        }
+    }
+
+    /// Logs all stacks without Python's help, from a thread of its own: it forks.
+    fn dump(&self, worker: &Worker) {
+        let Some((signal, file)) = &worker.stack_dump else { return };
+        let (signal, mailbox) = (*signal, Arc::clone(&worker.mailbox));
+        let Ok(file) = file.try_clone() else { return };
+        if self.dumped.replace(true) {
+            return;
+        }
+        let line = String::from("python does not respond, the stacks of its threads:");
+        worker.mailbox.log(LogRecord { exchange: None, level: Level::Error, line });
+        // Without a thread there is nothing to be done but to go on.
+        let _ = process::spawn("wsgi-stacks", move || {
+            for line in stacks(signal, &file) {
+                mailbox.log(LogRecord { exchange: None, level: Level::Error, line });
+            }
+        });
+    }
+
+    fn order(&self, worker: &Worker, order: Order) {
+        let orders = self.orders.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel();
+            let runners = Arc::clone(&worker.runners);
+            let wake = worker.wakeup.waker();
+            // Without the thread nobody acts: what comes of that is what the watch is for.
+            let _ = process::spawn("wsgi-watchdog", move || watchdog(&runners, &receiver, wake));
+            sender
+        });
+        let _ = orders.send(order);
+    }
+
+    /// The worker leaves: whether all its threads but lost ones have ended, and the exit functions
+    /// have been run. Nothing more is to be expected then.
+    pub fn has_only_lost(&self, worker: &Worker) -> bool {
+        let (alive, lost) = (worker.runners.alive(), worker.runners.all_lost());
+        if lost == 0 {
+            return false;
+        }
+        let is_unreachable = |entry: &Entry| match &entry.stage {
+            Stage::Unreachable(acted) => !acted.load(Ordering::Acquire),
+            _ => false,
+        };
+        if self.entries.borrow().iter().any(is_unreachable) {
+            return true;
+        }
+        if alive > lost {
+            return false;
+        }
+        let exit = self.exit.get_or_init(|| {
+            let done = Arc::new(AtomicBool::new(false));
+            self.order(worker, Order::Exit(Arc::clone(&done)));
+            done
+        });
+        exit.load(Ordering::Acquire)
+    }
+
+    fn arm(&self, next: Option<Instant>) {
+        let Some(next) = next else { return };
+        let left = next.saturating_duration_since(Instant::now()).as_millis();
+        // Rounded up, so that it is due then.
+        let left = ngx_msec_t::try_from(left + 1).unwrap_or(ngx_msec_t::MAX / 2);
+        // SAFETY: only the event loop's thread comes here; the event is never freed.
+        unsafe {
+            let event = self.timer.get();
+            if (*event).timer_set() != 0 {
+                let due = (*event).timer.key;
+                if (due.wrapping_sub(ngx_current_msec) as isize) <= left as isize {
+                    return;
+                }
+            }
+            ngx_add_timer(event, left);
+        }
+    }
+}
+
+/// What the log calls a request that is gone, in nginx's words.
+///
+/// # Safety
+///
+/// The request of `context` is live.
+unsafe fn title(context: &Context) -> String {
+    // SAFETY: the caller's; the strings are the request's and its connection's.
+    unsafe {
+        let r = context.request;
+        let client = (*(*r).connection).addr_text.to_string();
+        let request = (*r).request_line.to_string();
+        format!(
+            "stack of the thread at an overdue request, client: {client}, request: \"{request}\""
+        )
+    }
+}
+
+unsafe extern "C" fn ngx_http_wsgi_watch(_ev: *mut ngx_event_t) {
+    protect((), || {
+        if let Some(worker) = dispatch::worker() {
+            worker.watch.arm(worker.watch.look(worker));
+        }
+    });
+}
+
+/// Does what it is told, one after the other. Runs on: the watchdog's thread.
+fn watchdog(runners: &Runners, orders: &mpsc::Receiver<Order>, wake: impl Fn()) {
+    for order in orders {
+        let outcome = catch_unwind(AssertUnwindSafe(|| match &order {
+            Order::Interrupt(exchange, title, _) => runners.host().interrupt(exchange, title),
+            Order::Exit(_) => runners.host().attach(&mut || runners.exit()),
+        }));
+        if outcome.is_err() {
+            runners.alert("the watchdog panicked");
+        }
+        let (Order::Interrupt(_, _, done) | Order::Exit(done)) = order;
+        done.store(true, Ordering::Release);
+        wake();
+    }
+}

@@ -1,0 +1,49 @@
+//! Interrupts a request that takes longer than `wsgi_request_timeout`.
+//!
+//! Called by `interpreter` on the watchdog's thread, which attaches only for this. The exception is
+//! raised in the application's thread at its next step in Python; a call into C goes on until it
+//! returns.
+//! Runs on: watchdog thread (interrupt), pool thread (`is_timeout`).
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::prelude::*;
+
+use crate::wsgi::exchange::Exchange;
+use crate::wsgi::mailbox::Level;
+
+use super::{exception, ffi, interpreter, log};
+
+pyo3::create_exception!(
+    wsgi,
+    RequestTimeout,
+    PyBaseException,
+    "The request takes longer than wsgi_request_timeout. Not an Exception, as KeyboardInterrupt."
+);
+
+/// Raises [`RequestTimeout`] in the thread that is in the application for `exchange`, and logs
+/// where that thread was.
+pub fn interrupt(py: Python<'_>, exchange: &Exchange, title: &str) {
+    let interruption = exchange.interruption();
+    let Some(thread) = interruption.thread() else { return };
+    let stack =
+        interpreter::bootstrap(py).and_then(|module| module.call_method1("stack", (thread,)));
+    // The thread may have gone on meanwhile: what counts is where it is now.
+    let class = py.get_type::<RequestTimeout>();
+    if !interruption.strike(|thread| ffi::raise_in_thread(thread, &class)) {
+        return;
+    }
+    log::text(py, None, Level::Error, title);
+    let text = stack.and_then(|stack| {
+        let text = interpreter::bootstrap(py)?.call_method1("format_stack", (stack,))?;
+        Ok(exception::readable(text.cast()?)?.into_owned())
+    });
+    match text {
+        Ok(text) => log::text(py, None, Level::Error, &text),
+        Err(err) => exception::log(py, None, "the stack cannot be shown:", &err),
+    }
+}
+
+/// Whether it is the exception that [`interrupt`] has raised.
+pub fn is_timeout(py: Python<'_>, err: &PyErr) -> bool {
+    err.is_instance_of::<RequestTimeout>(py)
+}

@@ -1,0 +1,71 @@
+//! Which thread an exception may be raised in for one exchange, and whether that was done.
+//!
+//! Part of an [`super::exchange::Exchange`]. The runner opens it while it is in the application and
+//! closes it before it does anything else, `close()` of the result included; the watchdog strikes
+//! while it is open. All of it happens attached to the interpreter, whose lock makes each of these
+//! steps one: an exception meant for one request never hits what its thread does next.
+//! Runs on: pool thread (open, close), watchdog (thread, strike).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// One exchange's.
+#[derive(Debug, Default)]
+pub struct Interruption {
+    /// The interpreter's name of the thread; 0 while it must not be interrupted.
+    thread: AtomicU64,
+    struck: AtomicBool,
+}
+
+impl Interruption {
+    /// The thread enters the application.
+    pub fn open(&self, thread: u64) {
+        self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// The thread has left the application; true if it may have an exception that has not come up:
+    /// the caller takes it away.
+    pub fn close(&self) -> bool {
+        self.thread.store(0, Ordering::Relaxed);
+        self.struck.load(Ordering::Relaxed)
+    }
+
+    /// The thread that is in the application.
+    pub fn thread(&self) -> Option<u64> {
+        Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
+    }
+
+    /// Lets `raise` raise an exception in the thread that is in the application, if one still is.
+    pub fn strike(&self, raise: impl FnOnce(u64)) -> bool {
+        let thread = self.thread();
+        if let Some(thread) = thread {
+            self.struck.store(true, Ordering::Relaxed);
+            raise(thread);
+        }
+        thread.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_thread_in_the_application_is_struck() {
+        let interruption = Interruption::default();
+        assert!(!interruption.strike(|_| unreachable!("nobody is there")));
+        interruption.open(7);
+        assert_eq!(interruption.thread(), Some(7));
+        let mut struck = None;
+        assert!(interruption.strike(|thread| struck = Some(thread)));
+        assert_eq!(struck, Some(7));
+        assert!(interruption.close());
+        assert!(!interruption.strike(|_| unreachable!("it has left")));
+    }
+
+    #[test]
+    fn a_thread_that_was_not_struck_has_nothing_to_take_away() {
+        let interruption = Interruption::default();
+        interruption.open(7);
+        assert!(!interruption.close());
+    }
+}

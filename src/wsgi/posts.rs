@@ -1,0 +1,108 @@
+//! Which request each runner is at, and which runners are lost: stuck in a request that was to end.
+//!
+//! A runner writes its own [`Post`], the event loop reads all of them. A lost runner that comes
+//! back is not lost any more. Runs on: pool thread (`Post`), event loop (the rest).
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::mailbox::ExchangeId;
+
+/// In a post beside the number of the exchange.
+const LOST: u64 = 1 << 63;
+
+/// What one runner is at; 0: nothing.
+#[derive(Debug, Default)]
+pub struct Post(AtomicU64);
+
+impl Post {
+    /// The runner takes a request.
+    pub fn enter(&self, id: ExchangeId) {
+        self.0.store(id, Ordering::Relaxed);
+    }
+
+    /// The runner is done with it; true if it had been lost.
+    pub fn leave(&self) -> bool {
+        self.0.swap(0, Ordering::AcqRel) & LOST != 0
+    }
+
+    fn is_at(&self, id: ExchangeId) -> bool {
+        self.0.load(Ordering::Acquire) & !LOST == id
+    }
+
+    fn lose(&self, id: ExchangeId) -> bool {
+        self.0.compare_exchange(id, id | LOST, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// The posts of one pool.
+#[derive(Debug, Default)]
+pub struct Posts {
+    all: Mutex<Vec<Arc<Post>>>,
+    lost: AtomicUsize,
+}
+
+impl Posts {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Post>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A runner begins.
+    pub fn add(&self) -> Arc<Post> {
+        let post = Arc::new(Post::default());
+        self.lock().push(Arc::clone(&post));
+        post
+    }
+
+    /// Whether a runner is at this exchange.
+    pub fn is_at(&self, id: ExchangeId) -> bool {
+        self.lock().iter().any(|post| post.is_at(id))
+    }
+
+    /// The runner at this exchange counts as lost from now on; false if there is none.
+    pub fn lose(&self, id: ExchangeId) -> bool {
+        let all = self.lock();
+        let lost = all.iter().any(|post| post.lose(id));
+        if lost {
+            self.lost.fetch_add(1, Ordering::AcqRel);
+        }
+        lost
+    }
+
+    /// A lost runner has come back.
+    pub fn found(&self) {
+        // Under the lock: it cannot be counted out before it has been counted.
+        let _all = self.lock();
+        self.lost.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many runners are lost.
+    pub fn lost(&self) -> usize {
+        self.lost.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_is_lost_once_and_found_when_it_leaves() {
+        let posts = Posts::default();
+        let (one, other) = (posts.add(), posts.add());
+        one.enter(5);
+        other.enter(6);
+        assert!(posts.is_at(5) && posts.is_at(6) && !posts.is_at(7));
+        assert!(posts.lose(5));
+        assert!(!posts.lose(5) && !posts.lose(7));
+        assert_eq!(posts.lost(), 1);
+        assert!(posts.is_at(5));
+        assert!(!other.leave());
+        assert!(one.leave());
+        posts.found();
+        assert_eq!(posts.lost(), 0);
+        assert!(!posts.is_at(5) && !posts.is_at(6));
+        one.enter(8);
+        assert!(!one.leave());
+    }
+}
