@@ -16,6 +16,7 @@ SERVER = """
     location /streaming { wsgi_app overdue:streaming; }
     location /flooding { wsgi_app overdue:flooding; }
     location /edge { wsgi_app overdue:edge; wsgi_request_timeout 30ms; }
+    location /in_c { wsgi_app overdue:in_c; }
     location /quick { wsgi_app overdue:quick; wsgi_request_timeout 0; }
     location /calm/ { wsgi_app overdue:application; wsgi_request_timeout 0; }
 """
@@ -106,6 +107,15 @@ def test_the_exception_hits_neither_close_nor_the_next_request(start):
     # What was interrupted has returned nothing that could be closed.
     assert statuses.count(200) <= closed <= called == 150
     assert site.log.matching("Traceback") == []
+
+
+def test_an_exception_that_has_not_come_up_is_taken_away_before_close(start):
+    site = start()
+    assert site.get("/in_c").status == 504
+    assert site.wait_event("closed") == ["closed"]
+    assert site.events("close was hit") == []
+    assert site.get("/quick").status == 200
+    site.log.wait_for("stack of the thread")
 
 
 def test_a_thread_that_is_stuck_is_lost_until_it_comes_back(start):

@@ -96,6 +96,18 @@ def quick(environ, start_response):
     return [str(os.getpid()).encode()]
 
 
+class InC(Edge):
+    """Takes too long in C, and runs no Python until its close()."""
+
+    def __iter__(self):
+        return map(time.sleep, [0.6])
+
+
+def in_c(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return InC()
+
+
 hoard = []
 
 
