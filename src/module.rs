@@ -19,7 +19,7 @@ use ngx::http::HttpModuleConfExt;
 use crate::nginx::conf::MainConf;
 use crate::nginx::directives::passing;
 use crate::nginx::guard::{ngx_http_wsgi_guard_exit_process, ngx_http_wsgi_guard_init_process};
-use crate::nginx::{conf, directives, dispatch, guard, process, refuse, variables};
+use crate::nginx::{check, conf, directives, dispatch, guard, process, refuse, variables};
 
 type Handler =
     unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
@@ -52,7 +52,7 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 26] = [
+static mut COMMANDS: [ngx_command_t; 28] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -61,6 +61,8 @@ static mut COMMANDS: [ngx_command_t; 26] = [
     main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
     main(c"wsgi_max_requests", NGX_CONF_TAKE12, directives::cmd_wsgi_max_requests),
     main(c"wsgi_max_rss", NGX_CONF_TAKE1, directives::cmd_wsgi_max_rss),
+    main(c"wsgi_check", NGX_CONF_TAKE1, directives::cmd_wsgi_check),
+    main(c"wsgi_check_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_check_timeout),
     local(
         c"wsgi_app",
         NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_HTTP_LMT_CONF,
@@ -112,7 +114,7 @@ unsafe impl Sync for CoreContext {}
 static GUARD_CONTEXT: CoreContext = CoreContext(ngx_core_module_t {
     name: text(c"wsgi_guard"),
     create_conf: None,
-    init_conf: Some(refuse::ngx_http_wsgi_init_conf),
+    init_conf: Some(ngx_http_wsgi_init_conf),
 });
 
 /// The core module in front of nginx's thread pools.
@@ -164,6 +166,16 @@ pub fn http_module() -> &'static ngx_module_t {
     unsafe { &*module }
 }
 
+/// The guard module's init_conf: nginx has read its configuration.
+unsafe extern "C" fn ngx_http_wsgi_init_conf(
+    cycle: *mut ngx_cycle_t,
+    _conf: *mut c_void,
+) -> *mut c_char {
+    let python = check::Python { start: crate::python::start, printable: crate::python::printable };
+    // SAFETY: the cycle is complete but for the init_conf of later modules.
+    unsafe { refuse::init_conf(cycle, &python) }
+}
+
 /// Starts Python in a worker. Never fails: a worker that cannot start again and again would take
 /// the whole server down, so the locations answer 500 and the log says why.
 unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
@@ -192,13 +204,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
 unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> {
     process::pin_image();
     process::release_sigchld();
-    for (name, value) in &main.env {
-        process::set_env(name, value);
-    }
-    if let Some(path) = &main.chdir {
-        std::env::set_current_dir(path)
-            .map_err(|err| format!("wsgi_chdir \"{}\": {err}", path.display()))?;
-    }
+    process::enter(main)?;
     // SAFETY: the core module's configuration exists in every cycle.
     let multiprocess = unsafe {
         let ccf: *mut ngx_core_conf_t = (*(*cycle).conf_ctx.add(ngx_core_module.index)).cast();

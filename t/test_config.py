@@ -11,6 +11,7 @@ HTTP_ONLY = {
     "wsgi_python_home": "@DIR@/venv", "wsgi_python_path": "@DIR@/site",
     "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
     "wsgi_shutdown_timeout": "5s", "wsgi_max_requests": "5", "wsgi_max_rss": "1g",
+    "wsgi_check": "off", "wsgi_check_timeout": "5s",
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
@@ -35,6 +36,9 @@ def check(make_nginx, http="", server="", location="", main="", events="", limit
         blocks += f"\nlimit_except GET {{ {limit} }}"
     if blocks:
         server += f"\nlocation /tested {{\n{blocks}\n}}"
+    if "wsgi_check " not in http:
+        # There is no such application; t/test_check.py has what that means.
+        http += "\nwsgi_check off;"
     site = make_nginx(main=main, events=events, http=http, server=server)
     os.makedirs(f"{site.dir}/venv/lib/{PYTHON}/site-packages")
     os.mkdir(f"{site.dir}/venv/bin")
@@ -89,6 +93,10 @@ BAD_HTTP = [
     ("wsgi_switch_interval", "0", ""),
     ("wsgi_shutdown_timeout", "soon", "invalid value"),
     ("wsgi_shutdown_timeout", "-5s", "invalid value"),
+    ("wsgi_check", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
+    ("wsgi_check", '""', "invalid value"),
+    ("wsgi_check_timeout", "soon", "invalid value"),
+    ("wsgi_check_timeout", "0", "invalid value"),
 ]
 BAD_ANYWHERE = [
     ("wsgi_request_timeout", "x", 'invalid value "x"'),

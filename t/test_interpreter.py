@@ -161,8 +161,8 @@ def test_without_an_application_python_is_not_started(make_nginx):
     assert site.events() == []
 
 
-def test_testing_a_configuration_starts_no_python(make_nginx):
-    site = marked(make_nginx, apps=["leaving"])
+def test_testing_a_configuration_without_a_check_starts_no_python(make_nginx):
+    site = marked(make_nginx, apps=["leaving"], http="wsgi_check off;")
     status, said = site.test_config()
     assert status == 0, said
     assert site.events() == []

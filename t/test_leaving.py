@@ -153,7 +153,7 @@ def test_nginx_leaves_at_once_when_nothing_is_stuck(start):
 
 @pytest.mark.parametrize("how", ["quit", "stop", "reload"])
 def test_an_import_that_hangs_does_not_keep_a_worker_from_leaving(make_nginx, how):
-    site = make_nginx(http=HTTP, apps=["gated_import"])
+    site = make_nginx(http=f"{HTTP} wsgi_check off;", apps=["gated_import"])
     gate = site.gate("import")
     worker = site.start().worker()
     site.wait_event("waiting import")

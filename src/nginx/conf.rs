@@ -85,8 +85,11 @@ pub struct MainConf {
     pub max_rss: Option<usize>,
     /// The shared memory of `retire`; null without an application.
     pub token_zone: *mut ngx_shm_zone_t,
-    /// Every application named in the configuration, once, with a pool it runs on.
-    pub apps: Vec<(Target, usize)>,
+    pub check: Option<bool>,
+    pub check_timeout: Option<Duration>,
+    /// Every application named in the configuration, once, with a pool it runs on and its first
+    /// place.
+    pub apps: Vec<(Target, usize, Place)>,
     /// Every pool an application runs on, once.
     pub pools: Vec<PoolUse>,
     /// Pools of `aio threads`.
@@ -106,6 +109,8 @@ impl Default for MainConf {
             shutdown_timeout: None,
             max_requests: None,
             max_rss: None,
+            check: None,
+            check_timeout: None,
             token_zone: ptr::null_mut(),
             apps: Vec::new(),
             pools: Vec::new(),
@@ -320,11 +325,11 @@ unsafe fn resolve(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) 
         return None;
     }
     let pool = main.pools.iter().position(|known| known.pool == pool).unwrap_or_else(|| {
-        main.pools.push(PoolUse { pool, name, place });
+        main.pools.push(PoolUse { pool, name, place: place.clone() });
         main.pools.len() - 1
     });
-    let app = main.apps.iter().position(|(known, _)| *known == target).unwrap_or_else(|| {
-        main.apps.push((target, pool));
+    let app = main.apps.iter().position(|(known, ..)| *known == target).unwrap_or_else(|| {
+        main.apps.push((target, pool, place));
         main.apps.len() - 1
     });
     conf.endpoint = Some(Endpoint { app, pool });

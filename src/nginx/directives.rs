@@ -266,6 +266,15 @@ handler!(cmd_wsgi_max_rss, MainConf, |args, conf| {
     })
 });
 
+handler!(cmd_wsgi_check, MainConf, |args, conf| set_once(&mut conf.check, || args.flag(0)));
+
+handler!(cmd_wsgi_check_timeout, MainConf, |args, conf| {
+    set_once(&mut conf.check_timeout, || match args.time(0)? {
+        Duration::ZERO => Err(args.invalid(0)),
+        time => Ok(time),
+    })
+});
+
 handler!(cmd_wsgi_app, LocConf, |args, conf| {
     if conf.app.is_some() {
         return Err(DUPLICATE);

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +80,17 @@ pub fn forget(id: ExchangeId) {
 /// What starts an interpreter; `module.rs` supplies Python's.
 pub type StartHost = fn(&Settings, Arc<Mailbox>) -> Result<SharedHost, String>;
 
+/// How Python is started, in a worker and where its applications are checked.
+pub fn settings(main: &MainConf, stack_dump: Option<(i32, RawFd)>) -> Settings {
+    Settings {
+        home: main.python_home.clone(),
+        path: main.python_path.clone(),
+        chdir: main.chdir.clone(),
+        switch_interval: main.switch_interval,
+        stack_dump,
+    }
+}
+
 /// Starts Python in this process and posts the import of every application.
 ///
 /// # Safety
@@ -99,19 +110,13 @@ pub unsafe fn start(
     // SAFETY: the cycle of this process.
     unsafe { process::keep_descriptors(cycle) };
     let mailbox = Arc::new(Mailbox::new(wakeup.waker()));
-    let stack_dump = process::memory_file().ok().map(|file| (libc::SIGRTMAX() - 1, file));
-    let settings = Settings {
-        home: main.python_home.clone(),
-        path: main.python_path.clone(),
-        chdir: main.chdir.clone(),
-        switch_interval: main.switch_interval,
-        stack_dump: stack_dump.as_ref().map(|(signal, file)| (*signal, file.as_raw_fd())),
-    };
-    let host = start_host(&settings, Arc::clone(&mailbox))?;
+    let stack_dump = process::memory_file().ok().map(|file| (process::stack_signal(), file));
+    let dump = stack_dump.as_ref().map(|(signal, file)| (*signal, file.as_raw_fd()));
+    let host = start_host(&settings(main, dump), Arc::clone(&mailbox))?;
     let apps = main
         .apps
         .iter()
-        .map(|(target, _)| Arc::new(Hosted::new(target.to_string(), host.application(target))));
+        .map(|(target, ..)| Arc::new(Hosted::new(target.to_string(), host.application(target))));
     let apps: Vec<_> = apps.collect();
     // SAFETY: nginx has resolved its pools.
     let threads = main.pools.iter().map(|pool| unsafe { refuse::threads(pool) });
@@ -140,7 +145,7 @@ pub unsafe fn start(
     }));
     WORKER.set(Some(worker));
     worker.retirement.started();
-    for (app, (_, pool)) in worker.apps.iter().zip(&main.apps) {
+    for (app, (_, pool, _)) in worker.apps.iter().zip(&main.apps) {
         worker.push(*pool, Job::Load(Arc::clone(app)), usize::MAX);
     }
     Ok(())

@@ -4,10 +4,9 @@
 //! own thread.
 //! Runs on: event loop (start of the worker), pool thread (`unblock_signals`).
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use ngx::ffi::{ngx_connection_t, ngx_cycle_t, ngx_http_init_connection, ngx_listening_t};
 
+use super::conf::MainConf;
 use crate::wsgi::fork;
 
 /// What pthread needs at least for deep recursion in Python (musl's default is 128 KiB).
@@ -44,6 +44,20 @@ pub fn ensure_stack_size() {
 unsafe extern "C" {
     fn pthread_getattr_default_np(attr: *mut libc::pthread_attr_t) -> libc::c_int;
     fn pthread_setattr_default_np(attr: *const libc::pthread_attr_t) -> libc::c_int;
+}
+
+/// Stack of a thread as nginx's pools make them, in bytes.
+pub fn stack_size() -> usize {
+    let mut size = 0;
+    // SAFETY: as above.
+    unsafe {
+        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
+        if pthread_getattr_default_np(&mut attr) == 0 {
+            libc::pthread_attr_getstacksize(&attr, &mut size);
+            libc::pthread_attr_destroy(&mut attr);
+        }
+    }
+    size.max(STACK_SIZE)
 }
 
 /// Keeps this image mapped until the process ends. The configuration's pool, destroyed at exit,
@@ -102,10 +116,23 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> 
     }
 }
 
-/// Sets an environment variable of the worker.
-pub fn set_env(name: &OsStr, value: &OsStr) {
-    // SAFETY: called in init_process, before this worker's pool threads run anything of ours.
-    unsafe { std::env::set_var(name, value) };
+/// Environment and working directory of the applications.
+pub fn enter(main: &MainConf) -> Result<(), String> {
+    for (name, value) in &main.env {
+        // SAFETY: called in init_process, before this worker's pool threads run anything of ours,
+        // or in a process with one thread.
+        unsafe { std::env::set_var(name, value) };
+    }
+    match &main.chdir {
+        Some(path) => std::env::set_current_dir(path)
+            .map_err(|err| format!("wsgi_chdir \"{}\": {err}", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// The signal on which Python writes all stacks.
+pub fn stack_signal() -> i32 {
+    libc::SIGRTMAX() - 1
 }
 
 /// A file in memory, for the stacks of a worker that does not stop.
@@ -117,6 +144,37 @@ pub fn memory_file() -> io::Result<OwnedFd> {
             fd => Ok(OwnedFd::from_raw_fd(fd)),
         }
     }
+}
+
+/// The number of this process; nginx's own is of before it became a daemon.
+pub fn id() -> libc::pid_t {
+    // SAFETY: always succeeds.
+    unsafe { libc::getpid() }
+}
+
+/// A pipe, its reading end without blocking; both are closed in programs that are started.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: the array has the two elements that pipe2 fills, and nobody else owns what it made.
+    unsafe {
+        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        let [read, write] = ends.map(|fd| OwnedFd::from_raw_fd(fd));
+        if libc::fcntl(read.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok((read, write))
+    }
+}
+
+/// Lets children that the application forks know that they are.
+pub fn mark_forked_children() {
+    extern "C" fn ngx_http_wsgi_mark() {
+        fork::mark_child();
+    }
+    // SAFETY: the handler is a function of this image, which stays; it does one atomic store.
+    unsafe { libc::pthread_atfork(None, None, Some(ngx_http_wsgi_mark)) };
 }
 
 /// Raises a signal in a forked child and waits for its end, at most `timeout`. What its handler

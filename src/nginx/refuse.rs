@@ -1,5 +1,7 @@
 //! Refusals that need the whole configuration: event method, thread pools, single process.
 //!
+//! The last one, an application that cannot be imported, is made by `check.rs`.
+//!
 //! Made in the guard module's core init_conf, before nginx's thread pools resolve theirs; never in
 //! init_module, whose failure ends a running master.
 //! Runs on: event loop (configuration, in the master).
@@ -15,45 +17,44 @@ use ngx::ffi::{
 use ngx::http::HttpModuleConfExt;
 
 use super::conf::{MainConf, PoolUse};
-use super::dispatch;
 use super::guard::protect;
+use super::{check, dispatch};
 use crate::module::http_module;
 
-/// The guard module's init_conf.
+/// Makes all refusals; the applications are tried last.
 ///
 /// # Safety
 ///
-/// Called by nginx when the configuration has been read.
-pub unsafe extern "C" fn ngx_http_wsgi_init_conf(
-    cycle: *mut ngx_cycle_t,
-    _conf: *mut c_void,
-) -> *mut c_char {
+/// Called in a core init_conf, when the configuration has been read.
+pub unsafe fn init_conf(cycle: *mut ngx_cycle_t, python: &check::Python) -> *mut c_char {
     protect(NGX_CONF_ERROR.cast(), || {
-        // SAFETY: the cycle is complete but for the init_conf of later modules.
-        match unsafe { check(cycle) } {
-            Ok(()) => ptr::null_mut(),
-            Err(text) => {
-                // SAFETY: the cycle being built has a log. NGX_LOG_EMERG is 1, and not in `Level`,
-                // because nothing after the configuration may use it.
-                unsafe {
+        // SAFETY: the cycle is complete but for the init_conf of later modules, and has a log.
+        // NGX_LOG_EMERG is 1, and not in `Level`, because nothing after the configuration may use
+        // it.
+        let accepted = unsafe {
+            match configuration(cycle) {
+                Ok(None) => true,
+                Ok(Some(main)) => check::accepts(cycle, main, python),
+                Err(text) => {
                     ngx::ngx_log_error!(ngx::ffi::NGX_LOG_EMERG, (*cycle).log, "{text}");
+                    false
                 }
-                NGX_CONF_ERROR.cast()
             }
-        }
+        };
+        if accepted { ptr::null_mut() } else { NGX_CONF_ERROR.cast() }
     })
 }
 
 /// # Safety
 ///
-/// As [`ngx_http_wsgi_init_conf`].
-unsafe fn check(cycle: *mut ngx_cycle_t) -> Result<(), String> {
+/// As [`init_conf`].
+unsafe fn configuration<'a>(cycle: *mut ngx_cycle_t) -> Result<Option<&'a MainConf>, String> {
     // SAFETY: without an http block there is no configuration, which is `None`.
     let main = unsafe { (*cycle).http_main_conf_unchecked::<MainConf>(http_module()) };
     // SAFETY: made by this module; nothing writes to it any more.
-    let main = main.map(|main| unsafe { main.as_ref() });
+    let main: Option<&MainConf> = main.map(|main| unsafe { main.as_ref() });
     let Some(main) = main.filter(|main| !main.apps.is_empty() || dispatch::is_running()) else {
-        return Ok(());
+        return Ok(None);
     };
     // SAFETY: the cycle is the caller's.
     unsafe {
@@ -64,7 +65,7 @@ unsafe fn check(cycle: *mut ngx_cycle_t) -> Result<(), String> {
         // SAFETY: nginx made the pool for this configuration.
         unsafe { thread_pool(pool, main)? };
     }
-    Ok(())
+    Ok(Some(main))
 }
 
 /// nginx runs no init_process for a new configuration of a single process.

@@ -14,7 +14,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::wsgi::application::Application;
-use crate::wsgi::error::Failure;
+use crate::wsgi::error::{Failure, LoadError};
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::request::Request;
 use crate::wsgi::target::{Source, Target};
@@ -58,6 +58,23 @@ impl PythonApplication {
         }
         Ok(Loaded { callable: found.unbind(), environ: EnvironMaker::new(py)? })
     }
+
+    fn try_load<R>(&self, done: impl FnOnce(Python<'_>, PyResult<Loaded>) -> R) -> R {
+        Python::attach(|py| {
+            let _context = Context::enter(py, None);
+            let imported = self.import(py);
+            call::returned();
+            done(py, imported)
+        })
+    }
+
+    /// As [`Application::load`], but keeps nothing and logs nothing.
+    pub fn check(&self) -> Result<(), LoadError> {
+        self.try_load(|py, imported| match imported {
+            Ok(_) => Ok(()),
+            Err(err) => Err(exception::told(py, &err)),
+        })
+    }
 }
 
 impl Application for PythonApplication {
@@ -65,17 +82,12 @@ impl Application for PythonApplication {
         if self.loaded.get().is_some() {
             return true;
         }
-        Python::attach(|py| {
-            let _context = Context::enter(py, None);
-            let imported = self.import(py);
-            call::returned();
-            match imported {
-                Ok(loaded) => self.loaded.set(loaded).is_ok() || self.loaded.get().is_some(),
-                Err(err) => {
-                    let what = format!("wsgi_app \"{}\" could not be loaded", self.target);
-                    exception::log(py, None, &what, &err);
-                    false
-                }
+        self.try_load(|py, imported| match imported {
+            Ok(loaded) => self.loaded.set(loaded).is_ok() || self.loaded.get().is_some(),
+            Err(err) => {
+                let what = format!("wsgi_app \"{}\" could not be loaded", self.target);
+                exception::log(py, None, &what, &err);
+                false
             }
         })
     }

@@ -10,26 +10,34 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-use crate::wsgi::error::{Cancelled, HeadError};
+use crate::wsgi::error::{Cancelled, HeadError, LoadError};
 use crate::wsgi::mailbox::{ExchangeId, Level};
 
-use super::{interpreter, log};
+use super::{interpreter, lines, log};
 
 /// Logs an exception with its traceback, a record a line; `what` comes first if not empty.
 pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr) {
     if !what.is_empty() {
         log::text(py, exchange, Level::Error, what);
     }
-    match format(py, err) {
-        Ok(text) => log::text(py, exchange, Level::Error, &text),
+    log::text(py, exchange, Level::Error, &traceback(py, err));
+}
+
+/// An exception for a process that has no log of its own.
+pub fn told(py: Python<'_>, err: &PyErr) -> LoadError {
+    let cause = lines::printable(err.to_string().as_bytes()).into_iter().next();
+    let traceback = lines::printable(traceback(py, err).as_bytes());
+    LoadError { cause: cause.unwrap_or_default(), traceback }
+}
+
+fn traceback(py: Python<'_>, err: &PyErr) -> String {
+    format(py, err).unwrap_or_else(|_| {
         // The formatting fails in turn when memory or stack is what is lacking.
-        Err(_) => {
-            let name = err.get_type(py);
-            let name = name.name();
-            let name = name.as_ref().map_or("exception".into(), |name| name.to_string_lossy());
-            log::text(py, exchange, Level::Error, &format!("{name}: (no traceback)"));
-        }
-    }
+        let name = err.get_type(py);
+        let name = name.name();
+        let name = name.as_ref().map_or("exception".into(), |name| name.to_string_lossy());
+        format!("{name}: (no traceback)")
+    })
 }
 
 fn format(py: Python<'_>, err: &PyErr) -> PyResult<String> {

@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::wsgi::application::Application;
+use crate::wsgi::error::LoadError;
 use crate::wsgi::exchange::Exchange;
 use crate::wsgi::host::{Host, Settings};
 use crate::wsgi::mailbox::Mailbox;
@@ -194,6 +195,10 @@ impl Host for Interpreter {
 
     fn interrupt(&self, exchange: &Exchange, title: &str) {
         Python::attach(|py| watchdog::interrupt(py, exchange, title));
+    }
+
+    fn check(&self, target: &Target) -> Result<(), LoadError> {
+        PythonApplication::new(target.clone()).check()
     }
 
     fn application(&self, target: &Target) -> Box<dyn Application> {

@@ -63,6 +63,14 @@ impl LineBuffer {
     }
 }
 
+/// Text of any kind as lines for the log.
+pub fn printable(text: &[u8]) -> Vec<String> {
+    let mut buffer = LineBuffer::new();
+    let mut lines = buffer.push(text);
+    lines.extend(buffer.flush());
+    lines
+}
+
 /// Length without an incomplete character at the end.
 fn whole_chars(bytes: &[u8]) -> usize {
     let from = bytes.len().saturating_sub(3);

@@ -14,7 +14,7 @@ use crate::wsgi::fork;
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mailbox};
 
 use super::ffi;
-use super::lines::LineBuffer;
+use super::lines::printable;
 
 struct Sink {
     mailbox: Arc<Mailbox>,
@@ -50,9 +50,7 @@ pub fn record(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, line: 
 
 /// Logs text of any kind, a record a line, escaped.
 pub fn text(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, text: &str) {
-    let mut buffer = LineBuffer::new();
-    let lines = buffer.push(text.as_bytes());
-    for line in lines.into_iter().chain(buffer.flush()) {
+    for line in printable(text.as_bytes()) {
         record(py, exchange, level, line);
     }
 }

@@ -25,6 +25,7 @@ mod start_response;
 mod stream;
 
 pub use interpreter::start;
+pub use lines::printable;
 
 #[cfg(test)]
 mod tests;

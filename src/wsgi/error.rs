@@ -34,6 +34,15 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Why an application cannot be imported; fit for the error log.
+#[derive(Debug)]
+pub struct LoadError {
+    /// The exception on one line.
+    pub cause: String,
+    /// What Python would print.
+    pub traceback: Vec<String>,
+}
+
 /// The client is gone or the request timed out: nobody reads what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::application::Application;
+use super::error::LoadError;
 use super::exchange::Exchange;
 use super::target::Target;
 
@@ -47,6 +48,10 @@ pub trait Host: Send + Sync {
     /// stack below `title`; nothing if no thread is there any more. Blocks until the interpreter
     /// can be attached to: for a thread of its own.
     fn interrupt(&self, exchange: &Exchange, title: &str);
+
+    /// Called attached: imports what `target` names as [`Application::load`] does; what is wrong
+    /// is not logged but told.
+    fn check(&self, target: &Target) -> Result<(), LoadError>;
 
     /// The application named by `target`; nothing is imported yet.
     fn application(&self, target: &Target) -> Box<dyn Application>;

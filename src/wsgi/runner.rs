@@ -193,7 +193,7 @@ impl Runners {
 mod tests {
     use super::*;
     use crate::wsgi::application::{Application, Hosted};
-    use crate::wsgi::error::Failure;
+    use crate::wsgi::error::{Failure, LoadError};
     use crate::wsgi::exchange::{Exchange, ResponseSender};
     use crate::wsgi::queue::Summons;
     use crate::wsgi::request::Request;
@@ -219,6 +219,9 @@ mod tests {
             self.exits.fetch_add(1, Ordering::SeqCst);
         }
         fn interrupt(&self, _: &Exchange, _: &str) {}
+        fn check(&self, _: &Target) -> Result<(), LoadError> {
+            unreachable!("not used")
+        }
         fn application(&self, _: &Target) -> Box<dyn Application> {
             unreachable!("not used")
         }

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use super::super::layout::Layout;
+use super::super::printable;
 use super::{app, file, get, load, request, worker};
 use crate::wsgi::request::Request;
+use crate::wsgi::target::Target;
 
 fn failure(code: &str, callable: &str) -> Vec<String> {
     let path = file(code);
@@ -36,6 +38,21 @@ fn failed_imports_are_logged_and_end_nothing() {
     let name = format!("{}/not_there.py", worker().dir.display());
     assert!(load(&name).is_none());
     assert!(load("no_such_module_8").is_none());
+}
+
+#[test]
+fn a_check_tells_what_is_wrong_and_logs_nothing() {
+    let check = |code: &str| {
+        let target = Target::parse(file(code).to_str().unwrap()).unwrap();
+        worker().attached(|| worker().host.check(&target))
+    };
+    assert!(check("application = print").is_ok());
+    let error = check("def inner():\n  raise ValueError('check \\x1b9\\n-')\ninner()").unwrap_err();
+    assert_eq!(error.cause, "ValueError: check \\x1b9");
+    assert_eq!(error.traceback[0], "Traceback (most recent call last):");
+    assert_eq!(error.traceback.last().unwrap(), "-");
+    assert!(worker().log(None).iter().all(|(_, line)| !line.contains("check \\x1b9")));
+    assert_eq!(printable(b"a\n\x1bb"), ["a", "\\x1bb"]);
 }
 
 #[test]
