@@ -42,7 +42,7 @@ pub struct Param {
 }
 
 /// Where a directive stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub file: String,
     pub line: ngx_uint_t,
@@ -90,6 +90,8 @@ pub struct MainConf {
     /// Every application named in the configuration, once, with a pool it runs on and its first
     /// place.
     pub apps: Vec<(Target, usize, Place)>,
+    /// Every place that names an application, once: its index, and file and line.
+    pub named: Vec<(usize, Place)>,
     /// Every pool an application runs on, once.
     pub pools: Vec<PoolUse>,
     /// Pools of `aio threads`.
@@ -329,9 +331,13 @@ unsafe fn resolve(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) 
         main.pools.len() - 1
     });
     let app = main.apps.iter().position(|(known, ..)| *known == target).unwrap_or_else(|| {
-        main.apps.push((target, pool, place));
+        main.apps.push((target, pool, place.clone()));
         main.apps.len() - 1
     });
+    let named = (app, place);
+    if !main.named.contains(&named) {
+        main.named.push(named);
+    }
     conf.endpoint = Some(Endpoint { app, pool });
     Some(())
 }

@@ -26,6 +26,7 @@ pub mod process;
 pub mod refuse;
 pub mod response;
 pub mod retire;
+mod shadow;
 pub mod summons;
 pub mod unbuffered;
 pub mod variables;

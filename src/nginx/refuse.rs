@@ -1,4 +1,5 @@
-//! Refusals that need the whole configuration: event method, thread pools, single process.
+//! Refusals that need the whole configuration: event method, thread pools, single process, and
+//! what `shadow.rs` looks for.
 //!
 //! The last one, an application that cannot be imported, is made by `check.rs`.
 //!
@@ -18,7 +19,7 @@ use ngx::http::HttpModuleConfExt;
 
 use super::conf::{MainConf, PoolUse};
 use super::guard::protect;
-use super::{check, dispatch};
+use super::{check, dispatch, shadow};
 use crate::module::http_module;
 
 /// Makes all refusals; the applications are tried last.
@@ -65,6 +66,7 @@ unsafe fn configuration<'a>(cycle: *mut ngx_cycle_t) -> Result<Option<&'a MainCo
         // SAFETY: nginx made the pool for this configuration.
         unsafe { thread_pool(pool, main)? };
     }
+    shadow::check(main)?;
     Ok(Some(main))
 }
 

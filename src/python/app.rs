@@ -16,14 +16,17 @@ use pyo3::prelude::*;
 use crate::wsgi::application::Application;
 use crate::wsgi::error::{Failure, LoadError};
 use crate::wsgi::exchange::ResponseSender;
+use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 use crate::wsgi::target::{Source, Target};
 
 use super::environ::EnvironMaker;
 use super::errors::Context;
-use super::{call, exception, interpreter};
+use super::{call, conflict, exception, interpreter, log};
 
 struct Loaded {
+    /// The name of the module that the target names.
+    module: String,
     callable: Py<PyAny>,
     environ: EnvironMaker,
 }
@@ -45,6 +48,7 @@ impl PythonApplication {
             }
             Source::File(path) => load_file(py, path)?,
         };
+        let module = found.getattr("__name__").and_then(|name| name.extract()).unwrap_or_default();
         for name in self.target.callable.split('.') {
             found = found.getattr(name)?;
         }
@@ -56,7 +60,7 @@ impl PythonApplication {
             let kind = found.get_type().name()?;
             return Err(PyTypeError::new_err(format!("{what} is not callable: {kind}")));
         }
-        Ok(Loaded { callable: found.unbind(), environ: EnvironMaker::new(py)? })
+        Ok(Loaded { module, callable: found.unbind(), environ: EnvironMaker::new(py)? })
     }
 
     fn try_load<R>(&self, done: impl FnOnce(Python<'_>, PyResult<Loaded>) -> R) -> R {
@@ -68,10 +72,17 @@ impl PythonApplication {
         })
     }
 
-    /// As [`Application::load`], but keeps nothing and logs nothing.
+    /// As [`Application::load`], but keeps nothing and logs nothing; a conflict with an application
+    /// that was imported before is an error here.
     pub fn check(&self) -> Result<(), LoadError> {
         self.try_load(|py, imported| match imported {
-            Ok(_) => Ok(()),
+            Ok(loaded) => {
+                let mut conflicts = conflict::note(py, &self.target, &loaded.module).into_iter();
+                let cause = conflicts.next();
+                cause.map_or(Ok(()), |cause| {
+                    Err(LoadError { cause, traceback: conflicts.collect() })
+                })
+            }
             Err(err) => Err(exception::told(py, &err)),
         })
     }
@@ -83,7 +94,12 @@ impl Application for PythonApplication {
             return true;
         }
         self.try_load(|py, imported| match imported {
-            Ok(loaded) => self.loaded.set(loaded).is_ok() || self.loaded.get().is_some(),
+            Ok(loaded) => {
+                for line in conflict::note(py, &self.target, &loaded.module) {
+                    log::text(py, None, Level::Error, &line);
+                }
+                self.loaded.set(loaded).is_ok() || self.loaded.get().is_some()
+            }
             Err(err) => {
                 let what = format!("wsgi_app \"{}\" could not be loaded", self.target);
                 exception::log(py, None, &what, &err);

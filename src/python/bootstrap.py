@@ -16,6 +16,10 @@ import traceback
 
 _loading = threading.RLock()
 
+# For conflict.py: what the configuration says. The environment is that of wsgi_env here.
+configured = []
+settings_given = "DJANGO_SETTINGS_MODULE" in os.environ
+
 
 def paths(chdir, entries):
     """Put chdir and the entries, with what their .pth files name, in front of sys.path."""
@@ -25,6 +29,7 @@ def paths(chdir, entries):
         site.addsitedir(entry)
         front.append(entry)
         front.extend(path for path in sys.path if path not in before)
+    configured[:] = front
     rest = [os.path.abspath(path) for path in sys.path]
     sys.path[:] = dict.fromkeys(front + rest)
 

@@ -3,11 +3,13 @@
 //! `interpreter` starts CPython and is what the other rooms see. `app` loads an application,
 //! `call` runs one request: `environ`, `input`, `stream`, `errors`, `file_wrapper` and `start_response` are
 //! the objects it hands to the application, `response` passes on what comes back. `log`, `lines`
-//! and `exception` turn text into log records; `ffi` holds what needs `unsafe`.
+//! and `exception` turn text into log records; `ffi` holds what needs `unsafe`; `conflict` finds
+//! applications that get what is another's.
 //! Runs on: pool thread, except `start`. PEP 3333.
 
 mod app;
 mod call;
+mod conflict;
 mod environ;
 mod errors;
 mod exception;
