@@ -6,6 +6,7 @@ have brought to light. As important: no word about sites that get on with each o
 
 import os
 import py_compile
+import re
 import shutil
 import sys
 
@@ -200,13 +201,17 @@ def test_a_reload_to_a_second_project_is_refused_and_a_test_says_so(make_nginx):
     site.write_config(server=locations("shop.wsgi", "blog.wsgi"))
     code, said = site.test_config(write=False)
     (line,) = [line for line in said.split("\n") if "[emerg]" in line]
-    assert code == 1 and 'wsgi_app "blog.wsgi:application" in ' in line
-    assert "does not get its settings" in line
+    assert code == 1 and 'wsgi_app "blog.wsgi:application" does not get its settings' in line
+    assert re.search(rf", in {site.conf}:\d+$", line)
     site.expect_alert(r"\[emerg\].*does not get its settings")
     site.signal("HUP")
     site.log.wait_for(r"\[emerg\].*does not get its settings")
     assert site.worker() == worker
     assert site.get("/0").body == b"this is shop"
+    # No server runs, and none should start with this.
+    site.stop()
+    code, said = site.test_config(write=False)
+    assert code == 1 and "does not get its settings" in said
 
 
 # -- what is fine

@@ -63,13 +63,15 @@ pub unsafe fn accepts(cycle: *mut ngx_cycle_t, main: &MainConf, python: &Python)
         return true;
     };
     // SAFETY: the caller's.
-    let Err(lines) = (unsafe { try_applications(cycle, main, python) }) else {
+    let Err(failure) = (unsafe { try_applications(cycle, main, python) }) else {
         return true;
     };
+    // A conflict lies in the configuration, whatever else runs or does not run.
+    let level = if failure.is_conflict { NGX_LOG_EMERG } else { level };
     // SAFETY: the cycle has a log. nginx's clock has stood still meanwhile.
     unsafe {
         ngx_time_update();
-        for line in lines {
+        for line in failure.lines {
             ngx::ngx_log_error!(level as ngx_uint_t, (*cycle).log, "{line}");
         }
     }
@@ -136,27 +138,39 @@ pub(super) unsafe fn core_conf(cycle: *mut ngx_cycle_t) -> *mut ngx_core_conf_t 
     unsafe { (*(*cycle).conf_ctx.add(ngx_core_module.index)).cast() }
 }
 
-/// What is wrong, as lines for the log.
+/// What is wrong.
+struct Failure {
+    /// For the log.
+    lines: Vec<String>,
+    /// Two applications cannot be served by one interpreter.
+    is_conflict: bool,
+}
+
 unsafe fn try_applications(
     cycle: *mut ngx_cycle_t,
     main: &MainConf,
     python: &Python,
-) -> Result<(), Vec<String>> {
+) -> Result<(), Failure> {
     let timeout = main.check_timeout.unwrap_or(TIMEOUT);
     // SAFETY: the caller's.
     let child = unsafe { Child::fork(cycle, main, python.start) };
-    let mut child = child.map_err(|err| vec![format!("wsgi_check: cannot fork: {err}")])?;
+    let mut child = child.map_err(|err| Failure {
+        lines: vec![format!("wsgi_check: cannot fork: {err}")],
+        is_conflict: false,
+    })?;
     let end = child.watch(Instant::now() + timeout);
     if matches!(end, End::TimedOut) {
         child.ask_for_stacks();
     }
     child.kill();
-    let Some(mut lines) = Answer::read(&child.answer.bytes).failure(main, &end, timeout) else {
+    let answer = Answer::read(&child.answer.bytes);
+    let is_conflict = answer.is_conflict;
+    let Some(mut lines) = answer.failure(main, &end, timeout) else {
         return Ok(());
     };
     let output = (python.printable)(&child.output.bytes);
     lines.extend(output.into_iter().map(|line| format!("wsgi_check output: {line}")));
-    Err(lines)
+    Err(Failure { lines, is_conflict })
 }
 
 /// What the child has told, a line each.
@@ -166,6 +180,7 @@ struct Answer {
     app: Option<usize>,
     cause: Option<String>,
     traceback: Vec<String>,
+    is_conflict: bool,
 }
 
 impl Answer {
@@ -175,6 +190,10 @@ impl Answer {
             match line.split_at_checked(1) {
                 Some((check_child::BEGIN, index)) => answer.app = index.parse().ok(),
                 Some((check_child::CAUSE, text)) => answer.cause = Some(text.to_owned()),
+                Some((check_child::CONFLICT, text)) => {
+                    answer.cause = Some(text.to_owned());
+                    answer.is_conflict = true;
+                }
                 Some((check_child::TRACEBACK, text)) => answer.traceback.push(text.to_owned()),
                 _ => (),
             }
@@ -193,6 +212,9 @@ impl Answer {
             (None, End::Lost) => String::from("it ended the process"),
         };
         let what = match self.app.and_then(|index| main.apps.get(index)) {
+            Some((_, _, place)) if self.is_conflict => {
+                format!("{cause}, in {}:{}", place.file, place.line)
+            }
             Some((target, _, place)) => format!(
                 "wsgi_app \"{target}\" in {}:{}: cannot be imported: {cause}",
                 place.file, place.line

@@ -22,10 +22,11 @@ use crate::wsgi::error::LoadError;
 use crate::wsgi::mailbox::{Mail, Mailbox};
 use crate::wsgi::target::Target;
 
-/// Lines of the answer: an application is imported now (its index follows), it failed (the
-/// cause, then the traceback follow), all is said.
+/// Lines of the answer: an application is imported now (its index follows), it failed or is in
+/// conflict with another (the cause, then the traceback follow), all is said.
 pub const BEGIN: &str = "+";
 pub const CAUSE: &str = "!";
+pub const CONFLICT: &str = "~";
 pub const TRACEBACK: &str = "-";
 pub const DONE: &[u8] = b"=\n";
 
@@ -223,7 +224,7 @@ fn import(main: &MainConf, start: StartHost, answer: &Outlet) -> Result<(), Stri
 }
 
 fn tell(answer: &Outlet, error: &LoadError) {
-    answer.say(CAUSE, &error.cause);
+    answer.say(if error.is_conflict { CONFLICT } else { CAUSE }, &error.cause);
     let mut left = TRACEBACK_LIMIT;
     for line in &error.traceback {
         left = left.saturating_sub(line.len() + 1);

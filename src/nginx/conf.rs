@@ -113,6 +113,7 @@ impl Default for MainConf {
             max_rss: None,
             check: None,
             check_timeout: None,
+            named: Vec::new(),
             token_zone: ptr::null_mut(),
             apps: Vec::new(),
             pools: Vec::new(),

@@ -80,7 +80,7 @@ impl PythonApplication {
                 let mut conflicts = conflict::note(py, &self.target, &loaded.module).into_iter();
                 let cause = conflicts.next();
                 cause.map_or(Ok(()), |cause| {
-                    Err(LoadError { cause, traceback: conflicts.collect() })
+                    Err(LoadError { cause, traceback: conflicts.collect(), is_conflict: true })
                 })
             }
             Err(err) => Err(exception::told(py, &err)),

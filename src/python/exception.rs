@@ -27,7 +27,7 @@ pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr
 pub fn told(py: Python<'_>, err: &PyErr) -> LoadError {
     let cause = lines::printable(err.to_string().as_bytes()).into_iter().next();
     let traceback = lines::printable(traceback(py, err).as_bytes());
-    LoadError { cause: cause.unwrap_or_default(), traceback }
+    LoadError { cause: cause.unwrap_or_default(), traceback, is_conflict: false }
 }
 
 fn traceback(py: Python<'_>, err: &PyErr) -> String {

@@ -41,6 +41,8 @@ pub struct LoadError {
     pub cause: String,
     /// What Python would print.
     pub traceback: Vec<String>,
+    /// It could be imported, but not beside another application.
+    pub is_conflict: bool,
 }
 
 /// The client is gone or the request timed out: nobody reads what is sent.
