@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     nginx_capabilities()?;
     linked_headers()?;
+    temp_path()?;
     python()
 }
 
@@ -34,17 +35,37 @@ fn nginx_capabilities() -> Result<(), Box<dyn Error>> {
 /// `ngx_linked_headers`: headers of one name form a list (nginx 1.23 and later), not an array.
 fn linked_headers() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-check-cfg=cfg(ngx_linked_headers)");
-    let include = env::var_os("DEP_NGINX_INCLUDE").ok_or("nginx-sys names no headers")?;
-    let header = env::split_paths(&include)
-        .map(|dir| dir.join("ngx_hash.h"))
-        .find(|path| path.exists())
-        .ok_or("ngx_hash.h is not among nginx's headers")?;
-    let text = fs::read_to_string(header)?;
+    let text = header("ngx_hash.h")?;
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.windows(2).any(|pair| pair == ["ngx_table_elt_t", "*next;"]) {
         println!("cargo::rustc-cfg=ngx_linked_headers");
     }
     Ok(())
+}
+
+/// `WSGI_TEMP_PATH`: beside the directory that nginx has for uwsgi, and named like it.
+fn temp_path() -> Result<(), Box<dyn Error>> {
+    let text = header("ngx_auto_config.h")?;
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let found = lines.find_map(|words| match &words[..] {
+        ["#define", "NGX_HTTP_UWSGI_TEMP_PATH", path] => Some(path.trim_matches('"').to_owned()),
+        _ => None,
+    });
+    let uwsgi = PathBuf::from(found.unwrap_or_else(|| String::from("uwsgi_temp")));
+    let name = uwsgi.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = if name.contains("uwsgi") { name.replace("uwsgi", "wsgi") } else { "wsgi".into() };
+    println!("cargo::rustc-env=WSGI_TEMP_PATH={}", uwsgi.with_file_name(name).display());
+    Ok(())
+}
+
+/// The text of one of nginx's headers.
+fn header(name: &str) -> Result<String, Box<dyn Error>> {
+    let include = env::var_os("DEP_NGINX_INCLUDE").ok_or("nginx-sys names no headers")?;
+    let header = env::split_paths(&include)
+        .map(|dir| dir.join(name))
+        .find(|path| path.exists())
+        .ok_or_else(|| format!("{name} is not among nginx's headers"))?;
+    Ok(fs::read_to_string(header)?)
 }
 
 /// `WSGI_PYTHON_VERSION` (`3.11`), `WSGI_PYTHON_PREFIX` (where its standard library lies), and the

@@ -4,19 +4,20 @@
 //! Runs on: event loop (nginx's callbacks).
 
 use std::ffi::{CStr, c_char, c_void};
+use std::mem;
 use std::ptr;
 
 use ngx::ffi::{
     NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12,
-    NGX_CONF_TAKE23, NGX_CORE_MODULE, NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF, NGX_HTTP_LOC_CONF,
-    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_MODULE,
-    NGX_HTTP_SRV_CONF, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t,
-    ngx_core_conf_t, ngx_core_module, ngx_core_module_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t,
-    ngx_module_t, ngx_process, ngx_str_t, ngx_uint_t,
+    NGX_CONF_TAKE23, NGX_CONF_TAKE1234, NGX_CORE_MODULE, NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF,
+    NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
+    NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
+    ngx_command_t, ngx_conf_t, ngx_core_conf_t, ngx_core_module, ngx_core_module_t, ngx_cycle_t,
+    ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_process, ngx_str_t, ngx_uint_t,
 };
 use ngx::http::HttpModuleConfExt;
 
-use crate::nginx::conf::MainConf;
+use crate::nginx::conf::{LocConf, MainConf};
 use crate::nginx::directives::passing;
 use crate::nginx::guard::{ngx_http_wsgi_guard_exit_process, ngx_http_wsgi_guard_init_process};
 use crate::nginx::{check, conf, directives, dispatch, guard, process, refuse, variables};
@@ -52,7 +53,7 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 28] = [
+static mut COMMANDS: [ngx_command_t; 31] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -73,7 +74,13 @@ static mut COMMANDS: [ngx_command_t; 28] = [
     local(c"wsgi_queue", ANY, NGX_CONF_TAKE12, directives::cmd_wsgi_queue),
     local(c"wsgi_param", ANY | NGX_HTTP_LIF_CONF, NGX_CONF_TAKE23, directives::cmd_wsgi_param),
     local(c"wsgi_mount", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_mount),
+    local(c"wsgi_buffering", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_buffering),
     local(c"wsgi_buffer_size", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_buffer_size),
+    local(c"wsgi_max_temp_file_size", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_max_temp_file_size),
+    ngx_command_t {
+        offset: mem::offset_of!(LocConf, temp_path),
+        ..local(c"wsgi_temp_path", ANY, NGX_CONF_TAKE1234, directives::cmd_wsgi_temp_path)
+    },
     local(c"wsgi_read_timeout", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_read_timeout),
     local(c"wsgi_request_buffering", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_request_buffering),
     local(c"wsgi_hide_header", ANY, NGX_CONF_TAKE1, passing::cmd_wsgi_hide_header),

@@ -21,6 +21,7 @@ PLACES = """
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
+    wsgi_temp_path wsgi;
 """
 
 

@@ -1,7 +1,8 @@
 //! What the application tells nginx in X-Accel-* headers, as to an upstream.
 //!
 //! None of them goes to the client unless `wsgi_pass_header` names it, and none is obeyed that
-//! `wsgi_ignore_headers` names. X-Accel-Expires is for caches: there is none, it changes nothing.
+//! `wsgi_ignore_headers` names. X-Accel-Buffering has been obeyed where the head was queued, before
+//! the body. X-Accel-Expires is for caches: there is none, it changes nothing.
 //! Called by `response`, `headers` and `intercept`. Runs on: event loop.
 
 use std::ptr;
@@ -62,21 +63,6 @@ impl Accel {
         let at = Self::NAMES.iter().position(|known| name.eq_ignore_ascii_case(known))?;
         Self::ALL.get(at).copied()
     }
-}
-
-/// What X-Accel-Buffering says, `yes` or `no`; other values, and one that is ignored, say nothing.
-#[allow(dead_code, reason = "for who decides between buffering and not")]
-pub fn buffering(passing: &Passing, head: &ResponseHead) -> Option<bool> {
-    if passing.ignores(Buffering) {
-        return None;
-    }
-    let values = head.fields().filter(|(name, _)| Accel::of(name) == Some(Buffering));
-    let said = values.filter_map(|(_, value)| match value {
-        _ if value.eq_ignore_ascii_case(b"yes") => Some(true),
-        _ if value.eq_ignore_ascii_case(b"no") => Some(false),
-        _ => None,
-    });
-    said.last()
 }
 
 /// Does what X-Accel-Limit-Rate and X-Accel-Charset ask for; nothing for other names. False
@@ -169,31 +155,5 @@ pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
         }
         ngx_http_finalize_request(r, NGX_DONE as ngx_int_t);
         true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buffering_is_the_last_valid_word() {
-        for (values, want) in [
-            (&[][..], None),
-            (&["no"], Some(false)),
-            (&["YES"], Some(true)),
-            (&["1"], None),
-            (&[""], None),
-            (&["no", "yes", "maybe"], Some(true)),
-        ] {
-            let mut head = ResponseHead::new(b"200 OK").unwrap();
-            head.push(b"X-Other", b"no").unwrap();
-            for value in values {
-                head.push(b"x-accel-BUFFERING", value.as_bytes()).unwrap();
-            }
-            assert_eq!(buffering(&Passing::default(), &head), want, "{values:?}");
-            let ignoring = Passing { ignored: 1 << Buffering as u16, ..Passing::default() };
-            assert_eq!(buffering(&ignoring, &head), None);
-        }
     }
 }

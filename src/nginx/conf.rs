@@ -6,24 +6,28 @@
 //! Runs on: event loop (configuration, in the master).
 
 use std::ffi::{OsString, c_char, c_void};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::core::Pool;
 use ngx::ffi::{
-    NGX_ERROR, NGX_LOG_EMERG, ngx_conf_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t, ngx_shm_zone_t, ngx_str_t,
-    ngx_thread_pool_add, ngx_thread_pool_t, ngx_uint_t,
+    NGX_ERROR, NGX_LOG_EMERG, ngx_conf_merge_path_value, ngx_conf_t, ngx_http_complex_value_t,
+    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t, ngx_path_init_t,
+    ngx_path_t, ngx_shm_zone_t, ngx_str_t, ngx_thread_pool_add, ngx_thread_pool_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
+use super::accel::Accel;
 use super::handler::ngx_http_wsgi_handler;
 use super::passing::Passing;
 use super::{retire, variables};
 use crate::module::http_module;
+use crate::wsgi::spool::{Buffering, Spooling};
 use crate::wsgi::target::Target;
 
 /// `wsgi_queue`.
@@ -140,7 +144,13 @@ pub struct LocConf {
     pub queue: Option<Queue>,
     pub params: Option<Rc<Vec<Param>>>,
     pub mount: Option<Rc<[u8]>>,
+    pub buffering: Option<bool>,
     pub buffer_size: Option<usize>,
+    pub max_temp_file_size: Option<u64>,
+    /// Written by nginx's handler for paths, for which it is a pointer that may be null.
+    pub temp_path: Option<NonNull<ngx_path_t>>,
+    /// The two directives above, where there is an application; none if there is no file.
+    pub spooling: Option<Arc<Spooling>>,
     pub read_timeout: Option<Duration>,
     pub request_buffering: Option<bool>,
     /// Zero: off.
@@ -155,8 +165,13 @@ impl LocConf {
         self.queue.unwrap_or(Queue { limit: 1024, timeout: None })
     }
 
-    pub fn buffer_size(&self) -> usize {
-        self.buffer_size.unwrap_or(64 * 1024)
+    pub fn buffering(&self) -> Buffering {
+        Buffering {
+            on: self.buffering.unwrap_or(true),
+            heeds_header: !self.passing.ignores(Accel::Buffering),
+            size: self.buffer_size.unwrap_or(64 * 1024),
+            spooling: self.spooling.clone(),
+        }
     }
 
     pub fn read_timeout(&self) -> Duration {
@@ -279,10 +294,47 @@ pub unsafe extern "C" fn ngx_http_wsgi_merge_loc_conf(
         clcf.handler = Some(ngx_http_wsgi_handler);
     }
     // SAFETY: `cf` is the configuration being read.
-    match unsafe { resolve(cf, main, conf) } {
+    match unsafe { resolve(cf, main, conf).and_then(|()| spooling(cf, prev, conf)) } {
         Some(()) => ptr::null_mut(),
         None => ngx::core::NGX_CONF_ERROR.cast(),
     }
+}
+
+/// `wsgi_temp_path` when none is given: beside nginx's own.
+const TEMP_PATH: &str = concat!(env!("WSGI_TEMP_PATH"), "\0");
+/// `wsgi_max_temp_file_size` when none is given.
+const MAX_TEMP_FILE_SIZE: u64 = 1 << 30;
+/// How long a client may take for half of `wsgi_buffer_size` before the file is used.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+/// Settles where temporary files go. Only a location with an application has nginx make the
+/// directory.
+///
+/// # Safety
+///
+/// `cf` is the configuration being read.
+unsafe fn spooling(cf: *mut ngx_conf_t, prev: &LocConf, conf: &mut LocConf) -> Option<()> {
+    if conf.temp_path.is_none() {
+        conf.temp_path = prev.temp_path;
+    }
+    let name = ngx_str_t { len: TEMP_PATH.len() - 1, data: TEMP_PATH.as_ptr().cast_mut() };
+    let mut init = ngx_path_init_t { name, level: [0; 3] };
+    // SAFETY: an optional pointer that is not null has the form of a plain one. nginx leaves a path
+    // that is set, or makes one; its name ends with a zero byte, and is as old as this image.
+    let path = unsafe {
+        let slot = (&raw mut conf.temp_path).cast();
+        let error = ngx_conf_merge_path_value(cf, slot, ptr::null_mut(), &mut init);
+        if !error.is_null() {
+            return None;
+        }
+        (*conf.temp_path?.as_ptr()).name.as_bytes().to_vec()
+    };
+    let limit = conf.max_temp_file_size.unwrap_or(MAX_TEMP_FILE_SIZE);
+    if limit > 0 {
+        let dir = PathBuf::from(OsString::from_vec(path));
+        conf.spooling = Some(Arc::new(Spooling { dir, limit, patience: PATIENCE }));
+    }
+    Some(())
 }
 
 fn inherit(prev: &LocConf, conf: &mut LocConf) {
@@ -295,7 +347,9 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.queue, &prev.queue);
     from(&mut conf.params, &prev.params);
     from(&mut conf.mount, &prev.mount);
+    from(&mut conf.buffering, &prev.buffering);
     from(&mut conf.buffer_size, &prev.buffer_size);
+    from(&mut conf.max_temp_file_size, &prev.max_temp_file_size);
     from(&mut conf.read_timeout, &prev.read_timeout);
     from(&mut conf.request_buffering, &prev.request_buffering);
     from(&mut conf.request_timeout, &prev.request_timeout);

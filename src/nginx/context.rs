@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
-    ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t,
+    ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_file_t,
     ngx_http_cleanup_add, ngx_http_request_t, ngx_int_t, ngx_msec_t, ngx_pool_cleanup_add,
 };
 
@@ -50,6 +50,8 @@ pub struct Context {
     pub chunks: VecDeque<Segment>,
     pub busy: *mut ngx_chain_t,
     pub free: *mut ngx_chain_t,
+    /// The temporary file for nginx, null until there is one.
+    pub spool: *mut ngx_file_t,
     /// The application has ended; what it sent before may still be on its way.
     pub end: Option<End>,
     /// nginx has been given the head; its filters may still hold it back.
@@ -112,6 +114,7 @@ impl Context {
                 chunks: VecDeque::new(),
                 busy: ptr::null_mut(),
                 free: ptr::null_mut(),
+                spool: ptr::null_mut(),
                 end: None,
                 head_taken: false,
                 held_back: HeldBack::default(),
@@ -214,6 +217,11 @@ impl Context {
             pipe.fail(BodyError::Gone);
         }
         taken
+    }
+
+    /// nginx has a buffer on the temporary file.
+    pub fn is_spooled(&self) -> bool {
+        self.chunks.iter().any(|chunk| matches!(chunk, Segment::Spooled { .. }))
     }
 
     pub fn is_detached(&self) -> bool {

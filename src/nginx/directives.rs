@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
-    NGX_ERROR, NGX_LOG_EMERG, NGX_OK, ngx_command_t, ngx_conf_full_name, ngx_conf_t,
-    ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
-    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_int_t, ngx_parse_offset, ngx_parse_size,
-    ngx_parse_time, ngx_str_t, ngx_thread_pool_add,
+    NGX_ERROR, NGX_LOG_EMERG, NGX_OK, ngx_command_t, ngx_conf_full_name, ngx_conf_set_path_slot,
+    ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t,
+    ngx_http_complex_value_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_int_t,
+    ngx_parse_offset, ngx_parse_size, ngx_parse_time, ngx_str_t, ngx_thread_pool_add,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
@@ -374,6 +374,10 @@ handler!(cmd_wsgi_mount, LocConf, |args, conf| {
     })
 });
 
+handler!(cmd_wsgi_buffering, LocConf, |args, conf| {
+    set_once(&mut conf.buffering, || args.flag(0))
+});
+
 handler!(cmd_wsgi_buffer_size, LocConf, |args, conf| {
     set_once(&mut conf.buffer_size, || {
         // SAFETY: nginx only reads the string.
@@ -381,6 +385,34 @@ handler!(cmd_wsgi_buffer_size, LocConf, |args, conf| {
         usize::try_from(size).ok().filter(|size| *size > 0).ok_or_else(|| args.invalid(0))
     })
 });
+
+handler!(cmd_wsgi_max_temp_file_size, LocConf, |args, conf| {
+    set_once(&mut conf.max_temp_file_size, || {
+        // SAFETY: nginx only reads the string.
+        let size = unsafe { ngx_parse_offset(&mut ngx_str(args.bytes(0))) };
+        u64::try_from(size).map_err(|_| args.invalid(0))
+    })
+});
+
+/// As nginx's own paths for temporary files. nginx makes the directory.
+///
+/// # Safety
+///
+/// Called by nginx for the directive of this name.
+pub unsafe extern "C" fn cmd_wsgi_temp_path(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx's arguments; the command has the offset of the field, see `LocConf`.
+    unsafe {
+        match (*(*cf).args).as_slice::<ngx_str_t>() {
+            // nginx would look for a slash in front of it.
+            [_, path, ..] if path.len == 0 => c"has an empty path".as_ptr().cast_mut(),
+            _ => ngx_conf_set_path_slot(cf, cmd, conf),
+        }
+    }
+}
 
 handler!(cmd_wsgi_read_timeout, LocConf, |args, conf| {
     set_once(&mut conf.read_timeout, || match args.time(0)? {

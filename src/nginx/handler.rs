@@ -157,7 +157,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
                 multiprocess: worker.multiprocess,
             },
         };
-        let (exchange, response) = Exchange::open(id, conf.buffer_size(), worker.mailbox.clone());
+        let (exchange, response) = Exchange::open(id, conf.buffering(), worker.mailbox.clone());
         let limits = conf.queue();
         let waiting = Waiting {
             exchange,

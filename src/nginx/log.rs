@@ -31,7 +31,7 @@ pub fn level(level: Level) -> ngx_uint_t {
 /// and a lost one.
 pub fn failure(failure: Failure) -> (ngx_int_t, Level) {
     let level = match failure {
-        Failure::Application | Failure::Protocol | Failure::Import => Level::Info,
+        Failure::Application | Failure::Protocol | Failure::Import | Failure::Spool => Level::Info,
         // Nobody else knows. A panic has its own alert.
         Failure::Underrun | Failure::Lost => Level::Error,
     };

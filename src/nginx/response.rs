@@ -6,6 +6,7 @@
 //! Runs on: event loop.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -30,7 +31,7 @@ use super::intercept::intercept;
 use super::{log, retire};
 use crate::module::http_module;
 use crate::wsgi::body::Segment;
-use crate::wsgi::exchange::{Batch, Passed};
+use crate::wsgi::exchange::{Batch, Passed, Progress};
 use crate::wsgi::mailbox::Level;
 
 /// Takes what the application has sent and passes it on. May end the request.
@@ -42,7 +43,8 @@ use crate::wsgi::mailbox::Level;
 pub unsafe fn advance(context: *mut Context) {
     // SAFETY: a context that is not detached and its request are live. `finish` is the last use.
     unsafe {
-        let Batch { head, chunks, end } = (*context).exchange.take();
+        let busy = (*context).is_spooled();
+        let Batch { head, chunks, end } = (*context).exchange.take_unless(busy);
         let r = (*context).request;
         if let Some(end) = end {
             (*context).end = Some(end);
@@ -85,8 +87,11 @@ pub unsafe fn advance(context: *mut Context) {
         (*context).account.received(chunks.iter().map(Segment::len).sum());
         let last = (*context).end == Some(Ok(()));
         let rc = match chunks.is_empty() && !last {
-            // Only an abort comes without anything to send.
-            true => NGX_OK as ngx_int_t,
+            // An abort; or the application is blocked, or nginx still busy with what it has.
+            true => {
+                release(&mut *context, ptr::null_mut());
+                NGX_OK as ngx_int_t
+            }
             false => send_chunks(&mut *context, chunks, last),
         };
         settle(context, rc);
@@ -231,7 +236,12 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
                 return watch_output(context);
             }
             let rc = ngx_http_output_filter(r, ptr::null_mut());
+            let busy = (*context).is_spooled();
             release(&mut *context, ptr::null_mut());
+            if busy && !(*context).is_spooled() && rc != NGX_ERROR as ngx_int_t {
+                // More may have been written to the file meanwhile.
+                return advance(context);
+            }
             settle(context, rc);
         }
     });
@@ -282,7 +292,7 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Segment>, last: bool) -
         let mut b: *mut ngx_buf_t = ptr::null_mut();
         for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
             b = next_buf(context, &mut tail);
-            if b.is_null() || !fill(r, b, &chunk) {
+            if b.is_null() || !fill(context, b, &chunk) {
                 return NGX_ERROR as ngx_int_t;
             }
             context.chunks.push_back(chunk);
@@ -309,41 +319,59 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Segment>, last: bool) -
 }
 
 /// Makes `b` refer to `chunk`, which outlives it; false without memory.
-unsafe fn fill(r: *mut ngx_http_request_t, b: *mut ngx_buf_t, chunk: &Segment) -> bool {
-    // SAFETY: `b` is empty and zeroed. A name must be there: nginx logs it.
+unsafe fn fill(context: &mut Context, b: *mut ngx_buf_t, chunk: &Segment) -> bool {
+    let r = context.request;
+    // SAFETY: `b` is empty and zeroed.
     unsafe {
-        match chunk {
+        let (file, offset, len) = match chunk {
             Segment::Memory(bytes) => {
                 (*b).pos = bytes.as_ptr().cast_mut();
                 (*b).last = (*b).pos.add(bytes.len());
                 (*b).start = (*b).pos;
                 (*b).end = (*b).last;
                 (*b).set_memory(1);
+                return true;
             }
-            Segment::File { file, offset, len } => {
-                let opened: *mut ngx_file_t =
-                    ngx_pcalloc((*r).pool, mem::size_of::<ngx_file_t>()).cast();
-                if opened.is_null() {
-                    return false;
+            Segment::File { file, offset, len } => (open_file(r, file, FILE_NAME), offset, len),
+            Segment::Spooled { file, offset, len } => {
+                // One for all pieces, of which there may be many.
+                if context.spool.is_null() {
+                    context.spool = open_file(r, file, SPOOL_NAME);
                 }
-                (*opened).fd = file.as_raw_fd();
-                (*opened).log = (*(*r).connection).log;
-                (*opened).name = ngx_str_t {
-                    len: FILE_NAME.count_bytes(),
-                    data: FILE_NAME.as_ptr().cast_mut().cast(),
-                };
-                (*b).file = opened;
-                (*b).file_pos = *offset as off_t;
-                (*b).file_last = (*offset + *len) as off_t;
-                (*b).set_in_file(1);
+                (context.spool, offset, len)
             }
+        };
+        (*b).file = file;
+        (*b).file_pos = *offset as off_t;
+        (*b).file_last = (*offset + *len) as off_t;
+        (*b).set_in_file(1);
+        !file.is_null()
+    }
+}
+
+/// nginx's view of a file; null without memory. A name must be there: nginx logs it.
+unsafe fn open_file(
+    r: *mut ngx_http_request_t,
+    file: &File,
+    name: &'static CStr,
+) -> *mut ngx_file_t {
+    // SAFETY: as `advance`.
+    unsafe {
+        let opened: *mut ngx_file_t = ngx_pcalloc((*r).pool, mem::size_of::<ngx_file_t>()).cast();
+        if !opened.is_null() {
+            (*opened).fd = file.as_raw_fd();
+            (*opened).log = (*(*r).connection).log;
+            (*opened).name =
+                ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
         }
-        true
+        opened
     }
 }
 
 /// What nginx's messages call a file of the application.
 const FILE_NAME: &CStr = c"wsgi.file_wrapper";
+/// And the temporary file, which has no name.
+const SPOOL_NAME: &CStr = c"wsgi_temp_path";
 
 /// The last buffer of this request is that of the response: not so in a subrequest.
 unsafe fn ends_response(r: *mut ngx_http_request_t) -> bool {
@@ -390,20 +418,16 @@ unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
             busy += 1;
             link = (*link).next;
         }
-        let before = context.chunks.len();
-        let mut bytes = 0;
-        while context.chunks.len() > busy {
-            bytes += context.chunks.pop_front().map_or(0, |chunk| chunk.held());
-        }
-        let mut passed = Passed { chunks: before - context.chunks.len(), bytes };
+        let passed = context.chunks.drain(..context.chunks.len().saturating_sub(busy));
+        let mut passed =
+            passed.map(|chunk| Passed::of(&chunk)).fold(Passed::default(), Passed::plus);
         // What is held back by a subrequest does not hold the application: the subrequest may
-        // need its very thread. It is kept in memory.
+        // need its very thread. When the temporary file is full too, it is kept in memory.
         passed = context.held_back.settle(passed);
-        if !is_active(context.request) {
-            let held = Passed {
-                chunks: context.chunks.len(),
-                bytes: context.chunks.iter().map(Segment::held).sum(),
-            };
+        if !is_active(context.request) && context.exchange.progress() == Progress::Blocked {
+            let held = context.chunks.iter().map(Passed::of).fold(Passed::default(), Passed::plus);
+            // What is in the file must stay there.
+            let held = Passed { spooled: 0, ..held };
             passed = passed.plus(context.held_back.raise_to(held));
         }
         if passed.chunks > 0 {

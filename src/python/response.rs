@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 
 use crate::wsgi::body::Segment;
 use crate::wsgi::error::{Cancelled, Failure};
-use crate::wsgi::exchange::{End, ResponseSender, Room};
+use crate::wsgi::exchange::{End, Place, ResponseSender, Room};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
 
@@ -124,7 +124,7 @@ impl Response {
         if let Some(left) = &mut self.left {
             *left -= len;
         }
-        self.wait_if_full(py).map_err(Refused::Cancelled)?;
+        // It needs no room, and the thread is not needed any more.
         let sent = self.sender.send(Segment::File { file, offset, len }, true);
         sent.map(drop).map_err(Refused::Cancelled)
     }
@@ -145,7 +145,7 @@ impl Response {
         let allowed = self.within_length(py, bytes.len());
         let sent = match allowed {
             ..lent::MIN => self.send_pieces(py, &bytes[..allowed], more),
-            _ => self.send_whole(py, lent::lend(chunk).slice(..allowed), more),
+            _ => self.send_whole(chunk, allowed, more),
         };
         sent.map_err(Refused::Cancelled)?;
         Ok(if self.overrun { Wanted::Nothing } else { Wanted::More })
@@ -190,28 +190,38 @@ impl Response {
         allowed
     }
 
-    /// What is lent is in memory anyway, however much it is: it goes as a whole.
-    fn send_whole(&mut self, py: Python<'_>, chunk: Bytes, more: bool) -> Result<(), Cancelled> {
-        self.wait_if_full(py)?;
-        self.full = self.sender.send(Segment::Memory(chunk), more)? == Room::Full;
+    /// What is lent is in memory anyway, however much it is: its first `len` bytes go as a whole.
+    fn send_whole(
+        &mut self,
+        chunk: &Bound<'_, PyBytes>,
+        len: usize,
+        more: bool,
+    ) -> Result<(), Cancelled> {
+        if !self.is_spooled(chunk.py(), &chunk.as_bytes()[..len])? {
+            let chunk = lent::lend(chunk).slice(..len);
+            self.full = self.sender.send(Segment::Memory(chunk), more)? == Room::Full;
+        }
         Ok(())
     }
 
     /// Copies, in pieces no larger than the window: else one chunk would make it meaningless.
     fn send_pieces(&mut self, py: Python<'_>, chunk: &[u8], more: bool) -> Result<(), Cancelled> {
-        for piece in chunk.chunks(self.sender.window().max(1)) {
-            self.wait_if_full(py)?;
+        let mut rest = chunk;
+        while !rest.is_empty() && !self.is_spooled(py, rest)? {
+            let (piece, after) = rest.split_at(rest.len().min(self.sender.piece()));
             let piece = Segment::Memory(Bytes::copy_from_slice(piece));
             self.full = self.sender.send(piece, more)? == Room::Full;
+            rest = after;
         }
         Ok(())
     }
 
-    fn wait_if_full(&self, py: Python<'_>) -> Result<(), Cancelled> {
-        match self.full {
-            true => py.detach(|| self.sender.wait_for_room()),
-            false => Ok(()),
+    /// Whether the chunk has gone to the temporary file; if not, there is room for it in memory.
+    fn is_spooled(&mut self, py: Python<'_>, chunk: &[u8]) -> Result<bool, Cancelled> {
+        if !self.full {
+            return Ok(false);
         }
+        Ok(py.detach(|| self.sender.make_room(chunk))? == Place::File)
     }
 
     /// The application has returned everything: sends what is held back, and says how the

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::io::{AsRawFd, RawFd};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -19,6 +20,12 @@ pub enum Segment {
     /// `len` bytes of `file` from `offset` on.
     File {
         file: File,
+        offset: u64,
+        len: u64,
+    },
+    /// The same in the temporary file of a response, which it shares with other pieces.
+    Spooled {
+        file: Arc<File>,
         offset: u64,
         len: u64,
     },
@@ -34,7 +41,7 @@ impl Segment {
     pub fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::File { len, .. } => *len,
+            Self::File { len, .. } | Self::Spooled { len, .. } => *len,
         }
     }
 
@@ -46,7 +53,20 @@ impl Segment {
     pub fn held(&self) -> usize {
         match self {
             Self::Memory(bytes) => bytes.len(),
-            Self::File { .. } => 0,
+            Self::File { .. } | Self::Spooled { .. } => 0,
+        }
+    }
+
+    /// Takes in `next` if that follows in the same temporary file.
+    pub fn extend(&mut self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Spooled { offset, len, .. }, Self::Spooled { offset: at, len: more, .. })
+                if *offset + *len == *at =>
+            {
+                *len += more;
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -92,6 +112,9 @@ impl RequestBody {
                         part.copy_from_slice(&bytes[skip..skip + n]);
                     }
                     Segment::File { file, offset, .. } => {
+                        file.read_exact_at(part, offset + skip)?
+                    }
+                    Segment::Spooled { file, offset, .. } => {
                         file.read_exact_at(part, offset + skip)?
                     }
                 }

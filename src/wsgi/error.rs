@@ -18,6 +18,8 @@ pub enum Failure {
     Underrun,
     /// The application could not be imported; the traceback has been logged.
     Import,
+    /// The response could not be written to its temporary file; it has been logged.
+    Spool,
     /// The runner went away without an answer: a panic in this module, or the worker is leaving.
     Lost,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Failure {
             Self::Protocol => "application violated PEP 3333",
             Self::Underrun => "application returned less than Content-Length",
             Self::Import => "application could not be imported",
+            Self::Spool => "response could not be buffered",
             Self::Lost => "application thread gave no answer",
         })
     }

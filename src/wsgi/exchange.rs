@@ -1,8 +1,9 @@
 //! One response on its way from a pool thread to the event loop: bounded, and cancellable.
 //!
 //! The thread holds the [`ResponseSender`], the event loop the [`Exchange`]. Chunks count against
-//! the window (`wsgi_buffer_size`) until nginx has passed them on, so an application runs at most
-//! that far ahead of its client.
+//! the window (`wsgi_buffer_size`) until nginx has passed them on. An application runs at most
+//! that far ahead of its client in memory, and as far as [`super::spool`] allows in a file. While
+//! nginx is busy with a part of the file, what comes after it grows together here into one piece.
 //! Runs on: either; each function says which.
 
 use std::mem;
@@ -15,7 +16,8 @@ use super::error::{Cancelled, Failure};
 use super::fork;
 use super::head::ResponseHead;
 use super::interrupt::Interruption;
-use super::mailbox::{ExchangeId, Mail, Mailbox};
+use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
+use super::spool::{Buffering, Spool};
 
 /// How an exchange ended: whole, or not.
 pub type End = Result<(), Failure>;
@@ -24,8 +26,17 @@ pub type End = Result<(), Failure>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     Free,
-    /// Call [`ResponseSender::wait_for_room`], without the GIL, before the next chunk.
+    /// Call [`ResponseSender::make_room`], without the GIL, before the next chunk.
     Full,
+}
+
+/// Where a chunk goes for which there was no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// There is room now: [`ResponseSender::send`] it.
+    Memory,
+    /// It has been written to the temporary file; the next one needs room too.
+    File,
 }
 
 /// Where the application is, as far as `wsgi_read_timeout` is concerned.
@@ -35,7 +46,7 @@ pub enum Progress {
     Queued,
     /// The application has been silent since then.
     Silent(Instant),
-    /// It waits for the client.
+    /// It waits for the client, and no file helps.
     Blocked,
     Ended,
 }
@@ -56,22 +67,34 @@ pub struct Batch {
     pub end: Option<End>,
 }
 
-/// Chunks that nginx has passed on, or that are on their way; `bytes` are those in memory.
+/// Chunks that nginx has passed on, or that are on their way; `bytes` are those in memory,
+/// `spooled` those in the temporary file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passed {
     pub chunks: usize,
     pub bytes: usize,
+    pub spooled: u64,
 }
 
 impl Passed {
+    pub fn of(chunk: &Segment) -> Self {
+        let spooled = if matches!(chunk, Segment::Spooled { .. }) { chunk.len() } else { 0 };
+        Self { chunks: 1, bytes: chunk.held(), spooled }
+    }
+
     pub fn plus(self, other: Self) -> Self {
-        Self { chunks: self.chunks + other.chunks, bytes: self.bytes + other.bytes }
+        Self {
+            chunks: self.chunks + other.chunks,
+            bytes: self.bytes + other.bytes,
+            spooled: self.spooled + other.spooled,
+        }
     }
 
     fn minus(self, other: Self) -> Self {
         Self {
             chunks: self.chunks.saturating_sub(other.chunks),
             bytes: self.bytes.saturating_sub(other.bytes),
+            spooled: self.spooled.saturating_sub(other.spooled),
         }
     }
 }
@@ -107,16 +130,47 @@ struct State {
     batch: Batch,
     /// Sent and not yet consumed.
     ahead: Passed,
+    buffering: Buffering,
+    /// The temporary file, once there was need of one; the thread has it while it writes.
+    spool: Option<Spool>,
     /// [`Mail::Response`] is on its way.
     announced: bool,
-    /// The thread is asleep in [`ResponseSender::wait_for_room`].
+    /// The event loop is busy with the temporary file, and looks again after that.
+    postponed: bool,
+    /// The thread is asleep in [`ResponseSender::make_room`].
     asleep: bool,
+}
+
+impl State {
+    fn is_half_free(&self) -> bool {
+        self.ahead.bytes <= self.buffering.window() / 2 && self.ahead.chunks <= MAX_CHUNKS / 2
+    }
+
+    fn is_full(&self) -> bool {
+        self.ahead.bytes >= self.buffering.window() || self.ahead.chunks >= MAX_CHUNKS
+    }
+
+    /// What comes now must not wait for the event loop to be done with the temporary file.
+    fn is_urgent(&self) -> bool {
+        matches!(self.progress, Progress::Ended | Progress::Blocked)
+    }
+
+    /// Queues a chunk; one that continues the last in the file becomes part of it.
+    fn push(&mut self, chunk: Segment) {
+        self.progress = Progress::Silent(Instant::now());
+        self.ahead = self.ahead.plus(Passed::of(&chunk));
+        let last = self.batch.chunks.last_mut();
+        if last.is_some_and(|last| last.extend(&chunk)) {
+            self.ahead.chunks -= 1;
+        } else {
+            self.batch.chunks.push(chunk);
+        }
+    }
 }
 
 /// The event loop's side.
 pub struct Exchange {
     id: ExchangeId,
-    window: usize,
     mailbox: Arc<Mailbox>,
     cancelled: AtomicBool,
     interruption: Interruption,
@@ -125,31 +179,35 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// `window`: bytes the application may run ahead. Event loop.
+    /// `buffering`: how far the application may run ahead. Event loop.
     pub fn open(
         id: ExchangeId,
-        window: usize,
+        buffering: impl Into<Buffering>,
         mailbox: Arc<Mailbox>,
     ) -> (Arc<Self>, ResponseSender) {
+        let buffering = buffering.into();
+        let piece = buffering.size.max(1);
         let state = State {
             progress: Progress::Queued,
             taken: None,
             discarding: false,
             batch: Batch::default(),
             ahead: Passed::default(),
+            buffering,
+            spool: None,
             announced: false,
+            postponed: false,
             asleep: false,
         };
         let exchange = Arc::new(Self {
             id,
-            window,
             mailbox,
             cancelled: AtomicBool::new(false),
             interruption: Interruption::default(),
             state: Mutex::new(state),
             room: Condvar::new(),
         });
-        let sender = ResponseSender { exchange: Arc::clone(&exchange) };
+        let sender = ResponseSender { exchange: Arc::clone(&exchange), piece, failed: false };
         (exchange, sender)
     }
 
@@ -163,8 +221,19 @@ impl Exchange {
 
     /// Everything sent since the last call. Event loop.
     pub fn take(&self) -> Batch {
+        self.take_unless(false)
+    }
+
+    /// As [`Self::take`]. While nginx is `busy` with a part of the temporary file, nothing is
+    /// taken unless the application has ended or is blocked: look again when it is no longer.
+    /// Event loop.
+    pub fn take_unless(&self, busy: bool) -> Batch {
         let mut state = self.lock();
         state.announced = false;
+        state.postponed = busy && !state.is_urgent();
+        if state.postponed {
+            return Batch::default();
+        }
         mem::take(&mut state.batch)
     }
 
@@ -172,13 +241,9 @@ impl Exchange {
     pub fn consumed(&self, passed: Passed) {
         let mut state = self.lock();
         state.ahead = state.ahead.minus(passed);
-        if self.is_half_free(state.ahead) {
+        if state.is_half_free() {
             self.wake(&mut state);
         }
-    }
-
-    fn is_half_free(&self, ahead: Passed) -> bool {
-        ahead.bytes <= self.window / 2 && ahead.chunks <= MAX_CHUNKS / 2
     }
 
     /// Ends the sleep of the thread, if it is asleep: waking nobody is a system call too.
@@ -192,8 +257,10 @@ impl Exchange {
     /// had taken the request, if any. Event loop.
     pub fn cancel(&self) -> Option<Taken> {
         self.cancelled.store(true, Ordering::Release);
+        // Closed without the lock: to free a large file takes a while.
+        let _closed;
         let mut state = self.lock();
-        state.batch = Batch::default();
+        _closed = (mem::take(&mut state.batch), state.spool.take());
         self.wake(&mut state);
         state.taken
     }
@@ -215,9 +282,10 @@ impl Exchange {
     /// Nobody reads any more, but the application is to run to its end: what it sends is dropped,
     /// and it never waits. Event loop.
     pub fn discard(&self) {
+        let _closed;
         let mut state = self.lock();
         state.discarding = true;
-        state.batch.chunks = Vec::new();
+        _closed = (mem::take(&mut state.batch.chunks), state.spool.take());
         self.wake(&mut state);
     }
 
@@ -229,11 +297,13 @@ impl Exchange {
         if fork::is_child() {
             return;
         }
+        let _closed;
         let mut state = self.lock();
         if state.progress == Progress::Ended {
             return;
         }
         state.progress = Progress::Ended;
+        _closed = state.spool.take();
         self.wake(&mut state);
         if !self.is_cancelled() {
             state.batch.end = Some(end);
@@ -242,7 +312,7 @@ impl Exchange {
     }
 
     fn announce(&self, state: &mut State) {
-        if !state.announced {
+        if !state.announced && (!state.postponed || state.is_urgent()) {
             state.announced = true;
             match state.progress {
                 Progress::Ended => self.mailbox.post_soon(Mail::Response(self.id)),
@@ -256,6 +326,9 @@ impl Exchange {
 /// [`Failure::Lost`].
 pub struct ResponseSender {
     exchange: Arc<Exchange>,
+    piece: usize,
+    /// The temporary file could not be written: nobody gets what would follow.
+    failed: bool,
 }
 
 /// Ends an exchange also while another thread of the application is busy with its sender.
@@ -291,12 +364,12 @@ impl ResponseSender {
 
     /// Also true in a forked child, whose event loop is not there to read anything.
     pub fn is_cancelled(&self) -> bool {
-        fork::is_child() || self.exchange.is_cancelled()
+        fork::is_child() || self.failed || self.exchange.is_cancelled()
     }
 
-    /// Bytes an application may run ahead; longer chunks are better sent in pieces of this size.
-    pub fn window(&self) -> usize {
-        self.exchange.window
+    /// Longer chunks are better sent in pieces of this size, in bytes.
+    pub fn piece(&self) -> usize {
+        self.piece
     }
 
     pub fn ender(&self) -> Ender {
@@ -307,6 +380,7 @@ impl ResponseSender {
     pub fn head(&mut self, head: ResponseHead) {
         let mut state = self.exchange.lock();
         if state.progress != Progress::Ended {
+            state.buffering.heed(head.buffering());
             state.batch.head = Some(head);
         }
     }
@@ -321,35 +395,107 @@ impl ResponseSender {
         if state.progress == Progress::Ended {
             return Err(Cancelled);
         }
-        state.progress = Progress::Silent(Instant::now());
         if state.discarding {
+            state.progress = Progress::Silent(Instant::now());
             return Ok(Room::Free);
         }
-        state.ahead = state.ahead.plus(Passed { chunks: 1, bytes: chunk.held() });
-        state.batch.chunks.push(chunk);
-        let full = state.ahead.bytes >= self.exchange.window || state.ahead.chunks >= MAX_CHUNKS;
-        let room = if full { Room::Full } else { Room::Free };
+        state.push(chunk);
+        let room = if state.is_full() { Room::Full } else { Room::Free };
         if !more {
             self.exchange.announce(&mut state);
         }
         Ok(room)
     }
 
-    /// Blocks until the client has taken half of the window. Never call it with the GIL.
-    pub fn wait_for_room(&self) -> Result<(), Cancelled> {
+    /// Finds room for a chunk: blocks until the client has taken half of the window, or writes the
+    /// chunk to the temporary file. Never call it with the GIL.
+    pub fn make_room(&mut self, chunk: &[u8]) -> Result<Place, Cancelled> {
+        let Some(mut spool) = self.spool_for(chunk.len())? else {
+            self.wait(None)?;
+            return Ok(Place::Memory);
+        };
+        let written = spool.write(chunk);
+        let mut state = self.exchange.lock();
+        if self.is_cancelled() || state.progress == Progress::Ended {
+            return Err(Cancelled);
+        }
+        match written {
+            Ok(_) if state.discarding => Ok(Place::File),
+            Ok((file, offset)) => {
+                state.spool = Some(spool);
+                state.push(Segment::Spooled { file, offset, len: chunk.len() as u64 });
+                self.exchange.announce(&mut state);
+                Ok(Place::File)
+            }
+            Err(err) => {
+                drop(state);
+                self.failed = true;
+                let (exchange, level) = (Some(self.id()), Level::Error);
+                let line = spool.explain(&err);
+                self.exchange.mailbox.log(LogRecord { exchange, level, line });
+                self.finish(Err(Failure::Spool));
+                Err(Cancelled)
+            }
+        }
+    }
+
+    /// The temporary file, if a chunk of this length is to go there. The client's pace decides
+    /// while nothing in it is left to be sent.
+    fn spool_for(&self, len: usize) -> Result<Option<Spool>, Cancelled> {
+        let patience = {
+            let mut state = self.exchange.lock();
+            if state.discarding {
+                return Ok(None);
+            }
+            let unsent = state.ahead.spooled > 0;
+            let Some(spool) = state.spool.take().or_else(|| state.buffering.spool()) else {
+                return Ok(None);
+            };
+            let spool = state.spool.insert(spool);
+            if !unsent {
+                spool.rewind();
+            }
+            if !spool.fits(len) {
+                return Ok(None);
+            }
+            (!unsent).then(|| spool.patience())
+        };
+        match patience {
+            Some(patience) if self.wait(Some(patience))? => Ok(None),
+            _ => Ok(self.exchange.lock().spool.take()),
+        }
+    }
+
+    /// Blocks until the client has taken half of the window, or, which is false, for `time`.
+    fn wait(&self, time: Option<Duration>) -> Result<bool, Cancelled> {
+        let end = time.map(|time| Instant::now() + time);
         let mut state = self.exchange.lock();
         loop {
             if self.is_cancelled() || state.progress == Progress::Ended {
                 return Err(Cancelled);
             }
-            if state.discarding || self.exchange.is_half_free(state.ahead) {
+            if state.discarding || state.is_half_free() {
                 state.progress = Progress::Silent(Instant::now());
-                return Ok(());
+                return Ok(true);
             }
-            state.progress = Progress::Blocked;
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            match left {
+                Some(Duration::ZERO) => {
+                    state.asleep = false;
+                    return Ok(false);
+                }
+                Some(_) => (),
+                None => state.progress = Progress::Blocked,
+            }
             state.asleep = true;
             self.exchange.announce(&mut state);
-            state = self.exchange.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let room = &self.exchange.room;
+            state = match left {
+                Some(left) => {
+                    room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => room.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 
@@ -377,133 +523,6 @@ pub fn time_left(progress: Progress, timeout: Duration, now: Instant) -> Option<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use std::thread;
-
-    fn chunk(bytes: &'static [u8]) -> Segment {
-        Segment::Memory(Bytes::from_static(bytes))
-    }
-
-    fn exchange(window: usize) -> (Arc<Mailbox>, Arc<Exchange>, ResponseSender) {
-        let mailbox = Arc::new(Mailbox::new(|| ()));
-        let (exchange, sender) = Exchange::open(7, window, Arc::clone(&mailbox));
-        (mailbox, exchange, sender)
-    }
-
-    fn taken() -> Taken {
-        Taken { at: Instant::now(), runner: 1 }
-    }
-
-    #[test]
-    fn head_chunks_and_end_come_in_one_batch() {
-        let (mailbox, exchange, mut sender) = exchange(100);
-        sender.begin(taken()).unwrap();
-        sender.head(ResponseHead::new(b"200 OK").unwrap());
-        assert_eq!(sender.send(chunk(b"ab"), true), Ok(Room::Free));
-        assert!(mailbox.collect(Vec::new()).is_empty());
-        sender.finish(Ok(()));
-        drop(sender);
-        assert_eq!(mailbox.collect(Vec::new()), [Mail::Response(7)]);
-        let batch = exchange.take();
-        assert_eq!(batch.head.unwrap().code(), 200);
-        assert!(matches!(&batch.chunks[..], [Segment::Memory(bytes)] if bytes == "ab"));
-        assert_eq!(batch.end, Some(Ok(())));
-        assert_eq!(exchange.progress(), Progress::Ended);
-    }
-
-    #[test]
-    fn a_lost_sender_ends_the_exchange() {
-        let (_mailbox, exchange, sender) = exchange(100);
-        drop(sender);
-        assert_eq!(exchange.take().end, Some(Err(Failure::Lost)));
-    }
-
-    #[test]
-    fn the_window_blocks_until_half_of_it_is_free() {
-        let (_mailbox, exchange, mut sender) = exchange(4);
-        assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Free));
-        assert_eq!(sender.send(chunk(b"de"), true), Ok(Room::Full));
-        let waiting = thread::spawn(move || {
-            sender.wait_for_room().unwrap();
-            sender
-        });
-        while exchange.progress() != Progress::Blocked {
-            thread::yield_now();
-        }
-        exchange.consumed(Passed { chunks: 0, bytes: 1 });
-        exchange.consumed(Passed { chunks: 1, bytes: 2 });
-        let mut sender = waiting.join().unwrap();
-        assert!(matches!(exchange.progress(), Progress::Silent(_)));
-        assert_eq!(sender.send(chunk(b"f"), false), Ok(Room::Free));
-    }
-
-    #[test]
-    fn many_small_chunks_fill_the_window_too() {
-        let (_mailbox, exchange, mut sender) = exchange(1 << 20);
-        for _ in 1..MAX_CHUNKS {
-            assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Free));
-        }
-        assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Full));
-        exchange.consumed(Passed { chunks: MAX_CHUNKS / 2, bytes: MAX_CHUNKS / 2 });
-        assert_eq!(sender.wait_for_room(), Ok(()));
-    }
-
-    #[test]
-    fn what_is_held_back_is_consumed_once() {
-        let of = |chunks, bytes| Passed { chunks, bytes };
-        let mut held = HeldBack::default();
-        assert_eq!(held.settle(of(1, 10)), of(1, 10));
-        assert_eq!(held.raise_to(of(2, 30)), of(2, 30));
-        assert_eq!(held.raise_to(of(3, 35)), of(1, 5));
-        assert_eq!(held.settle(of(2, 30)), of(0, 0));
-        assert_eq!(held.settle(of(2, 9)), of(1, 4));
-        assert_eq!(held.settle(of(1, 1)), of(1, 1));
-    }
-
-    #[test]
-    fn cancelling_wakes_a_blocked_sender_and_drops_what_is_queued() {
-        let (mailbox, exchange, mut sender) = exchange(1);
-        assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Full));
-        let waiting = thread::spawn(move || (sender.wait_for_room(), sender));
-        exchange.cancel();
-        let (result, mut sender) = waiting.join().unwrap();
-        assert_eq!(result, Err(Cancelled));
-        assert_eq!(sender.send(chunk(b""), false), Err(Cancelled));
-        assert_eq!(sender.begin(taken()), Err(Cancelled));
-        mailbox.collect(Vec::new());
-        sender.finish(Ok(()));
-        assert!(mailbox.collect(Vec::new()).is_empty());
-        assert!(exchange.take().chunks.is_empty());
-    }
-
-    #[test]
-    fn nothing_follows_the_end() {
-        let (_mailbox, exchange, mut sender) = exchange(1);
-        assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Full));
-        let ender = sender.ender();
-        let waiting = thread::spawn(move || (sender.wait_for_room(), sender));
-        ender.finish(Err(Failure::Application));
-        let (result, mut sender) = waiting.join().unwrap();
-        assert_eq!(result, Err(Cancelled));
-        sender.head(ResponseHead::new(b"200 OK").unwrap());
-        assert_eq!(sender.send(chunk(b"late"), false), Err(Cancelled));
-        sender.finish(Ok(()));
-        assert_eq!(exchange.progress(), Progress::Ended);
-        let batch = exchange.take();
-        assert!(batch.head.is_none() && batch.chunks.len() == 1);
-        assert_eq!(batch.end, Some(Err(Failure::Application)));
-    }
-
-    #[test]
-    fn only_silence_of_a_running_application_counts() {
-        let now = Instant::now();
-        let limit = Duration::from_secs(5);
-        let later = now + Duration::from_secs(3);
-        assert_eq!(time_left(Progress::Silent(now), limit, later), Some(Duration::from_secs(2)));
-        assert_eq!(time_left(Progress::Silent(now), limit, now + limit * 2), Some(Duration::ZERO));
-        assert_eq!(time_left(Progress::Queued, limit, later), None);
-        assert_eq!(time_left(Progress::Blocked, limit, later), None);
-    }
-}
+mod model;
+#[cfg(test)]
+mod tests;

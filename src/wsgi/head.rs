@@ -30,6 +30,7 @@ pub struct ResponseHead {
     block: Vec<u8>,
     content_length: Option<u64>,
     redirect: bool,
+    buffering: Option<bool>,
     file: bool,
 }
 
@@ -45,6 +46,7 @@ impl ResponseHead {
             block,
             content_length: None,
             redirect: false,
+            buffering: None,
             file: false,
         })
     }
@@ -63,6 +65,9 @@ impl ResponseHead {
         }
         let value = value.trim_ascii();
         self.redirect |= name.eq_ignore_ascii_case(b"x-accel-redirect");
+        if name.eq_ignore_ascii_case(b"x-accel-buffering") {
+            self.buffering = parse_buffering(value).or(self.buffering);
+        }
         for part in [name, value] {
             // Both have been checked against their limits.
             let len = part.len() as u16;
@@ -123,6 +128,11 @@ impl ResponseHead {
         self.redirect = false;
     }
 
+    /// What X-Accel-Buffering says, if it is there.
+    pub fn buffering(&self) -> Option<bool> {
+        self.buffering
+    }
+
     /// False for the codes that never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5), and
     /// with X-Accel-Redirect: the body comes from where nginx is sent to.
     pub fn allows_body(&self) -> bool {
@@ -181,6 +191,12 @@ fn parse_content_length(value: &[u8]) -> Result<u64, HeadError> {
         .try_fold(0i64, |n, digit| n.checked_mul(10)?.checked_add(i64::from(digit - b'0')))
         .and_then(|n| u64::try_from(n).ok())
         .ok_or_else(error)
+}
+
+/// As nginx reads it from an upstream: anything else is no word.
+fn parse_buffering(value: &[u8]) -> Option<bool> {
+    let is = |word: &[u8]| value.eq_ignore_ascii_case(word);
+    if is(b"yes") { Some(true) } else { is(b"no").then_some(false) }
 }
 
 /// C0 controls other than tab, and DEL.

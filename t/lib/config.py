@@ -44,6 +44,7 @@ http {
     fastcgi_temp_path @DIR@/fastcgi;
     uwsgi_temp_path @DIR@/uwsgi;
     scgi_temp_path @DIR@/scgi;
+    @TEMP@
     @WSGI@
     @HTTP@
     server {
@@ -132,6 +133,8 @@ class Config:
     def render(self):
         wsgi = self.wsgi
         text = CONFIG.replace("@LOAD@", "load_module @MODULE@;" if wsgi is not False else "")
+        temp = "wsgi_temp_path @DIR@/wsgi;" if wsgi is not False else ""
+        text = text.replace("@TEMP@", temp)
         text = text.replace("@WSGI@", {True: WSGI, False: ""}.get(wsgi, wsgi))
         locations = "\n        ".join(
             f"location /{app} {{ wsgi_app {app}:application; {self.app_directives} }}"

@@ -155,7 +155,7 @@ fn big_chunks_go_out_in_pieces_as_the_client_takes_them() {
             let batch = exchange.take();
             let taken: usize = batch.chunks.iter().map(Segment::held).sum();
             assert!(batch.chunks.iter().all(|chunk| chunk.held() <= 10) && taken <= 20);
-            exchange.consumed(Passed { chunks: batch.chunks.len(), bytes: taken });
+            exchange.consumed(Passed { chunks: batch.chunks.len(), bytes: taken, spooled: 0 });
             body.extend(batch.chunks.into_iter().flat_map(content));
             end = batch.end;
             thread::yield_now();

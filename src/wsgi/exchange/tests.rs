@@ -1,0 +1,130 @@
+//! The exchange between one sender and an event loop that is the test.
+
+use super::*;
+use bytes::Bytes;
+use std::thread;
+
+fn chunk(bytes: &'static [u8]) -> Segment {
+    Segment::Memory(Bytes::from_static(bytes))
+}
+
+fn exchange(window: usize) -> (Arc<Mailbox>, Arc<Exchange>, ResponseSender) {
+    let mailbox = Arc::new(Mailbox::new(|| ()));
+    let (exchange, sender) = Exchange::open(7, window, Arc::clone(&mailbox));
+    (mailbox, exchange, sender)
+}
+
+fn taken() -> Taken {
+    Taken { at: Instant::now(), runner: 1 }
+}
+
+#[test]
+fn head_chunks_and_end_come_in_one_batch() {
+    let (mailbox, exchange, mut sender) = exchange(100);
+    sender.begin(taken()).unwrap();
+    sender.head(ResponseHead::new(b"200 OK").unwrap());
+    assert_eq!(sender.send(chunk(b"ab"), true), Ok(Room::Free));
+    assert!(mailbox.collect(Vec::new()).is_empty());
+    sender.finish(Ok(()));
+    drop(sender);
+    assert_eq!(mailbox.collect(Vec::new()), [Mail::Response(7)]);
+    let batch = exchange.take();
+    assert_eq!(batch.head.unwrap().code(), 200);
+    assert!(matches!(&batch.chunks[..], [Segment::Memory(bytes)] if bytes == "ab"));
+    assert_eq!(batch.end, Some(Ok(())));
+    assert_eq!(exchange.progress(), Progress::Ended);
+}
+
+#[test]
+fn a_lost_sender_ends_the_exchange() {
+    let (_mailbox, exchange, sender) = exchange(100);
+    drop(sender);
+    assert_eq!(exchange.take().end, Some(Err(Failure::Lost)));
+}
+
+#[test]
+fn the_window_blocks_until_half_of_it_is_free() {
+    let (_mailbox, exchange, mut sender) = exchange(4);
+    assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Free));
+    assert_eq!(sender.send(chunk(b"de"), true), Ok(Room::Full));
+    let waiting = thread::spawn(move || {
+        assert_eq!(sender.make_room(b""), Ok(Place::Memory));
+        sender
+    });
+    while exchange.progress() != Progress::Blocked {
+        thread::yield_now();
+    }
+    exchange.consumed(Passed { chunks: 0, bytes: 1, spooled: 0 });
+    exchange.consumed(Passed { chunks: 1, bytes: 2, spooled: 0 });
+    let mut sender = waiting.join().unwrap();
+    assert!(matches!(exchange.progress(), Progress::Silent(_)));
+    assert_eq!(sender.send(chunk(b"f"), false), Ok(Room::Free));
+}
+
+#[test]
+fn many_small_chunks_fill_the_window_too() {
+    let (_mailbox, exchange, mut sender) = exchange(1 << 20);
+    for _ in 1..MAX_CHUNKS {
+        assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Free));
+    }
+    assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Full));
+    exchange.consumed(Passed { chunks: MAX_CHUNKS / 2, bytes: MAX_CHUNKS / 2, spooled: 0 });
+    assert_eq!(sender.make_room(b""), Ok(Place::Memory));
+}
+
+#[test]
+fn what_is_held_back_is_consumed_once() {
+    let of = |chunks, bytes| Passed { chunks, bytes, spooled: 0 };
+    let mut held = HeldBack::default();
+    assert_eq!(held.settle(of(1, 10)), of(1, 10));
+    assert_eq!(held.raise_to(of(2, 30)), of(2, 30));
+    assert_eq!(held.raise_to(of(3, 35)), of(1, 5));
+    assert_eq!(held.settle(of(2, 30)), of(0, 0));
+    assert_eq!(held.settle(of(2, 9)), of(1, 4));
+    assert_eq!(held.settle(of(1, 1)), of(1, 1));
+}
+
+#[test]
+fn cancelling_wakes_a_blocked_sender_and_drops_what_is_queued() {
+    let (mailbox, exchange, mut sender) = exchange(1);
+    assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Full));
+    let waiting = thread::spawn(move || (sender.make_room(b""), sender));
+    exchange.cancel();
+    let (result, mut sender) = waiting.join().unwrap();
+    assert_eq!(result, Err(Cancelled));
+    assert_eq!(sender.send(chunk(b""), false), Err(Cancelled));
+    assert_eq!(sender.begin(taken()), Err(Cancelled));
+    mailbox.collect(Vec::new());
+    sender.finish(Ok(()));
+    assert!(mailbox.collect(Vec::new()).is_empty());
+    assert!(exchange.take().chunks.is_empty());
+}
+
+#[test]
+fn nothing_follows_the_end() {
+    let (_mailbox, exchange, mut sender) = exchange(1);
+    assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Full));
+    let ender = sender.ender();
+    let waiting = thread::spawn(move || (sender.make_room(b""), sender));
+    ender.finish(Err(Failure::Application));
+    let (result, mut sender) = waiting.join().unwrap();
+    assert_eq!(result, Err(Cancelled));
+    sender.head(ResponseHead::new(b"200 OK").unwrap());
+    assert_eq!(sender.send(chunk(b"late"), false), Err(Cancelled));
+    sender.finish(Ok(()));
+    assert_eq!(exchange.progress(), Progress::Ended);
+    let batch = exchange.take();
+    assert!(batch.head.is_none() && batch.chunks.len() == 1);
+    assert_eq!(batch.end, Some(Err(Failure::Application)));
+}
+
+#[test]
+fn only_silence_of_a_running_application_counts() {
+    let now = Instant::now();
+    let limit = Duration::from_secs(5);
+    let later = now + Duration::from_secs(3);
+    assert_eq!(time_left(Progress::Silent(now), limit, later), Some(Duration::from_secs(2)));
+    assert_eq!(time_left(Progress::Silent(now), limit, now + limit * 2), Some(Duration::ZERO));
+    assert_eq!(time_left(Progress::Queued, limit, later), None);
+    assert_eq!(time_left(Progress::Blocked, limit, later), None);
+}
