@@ -15,7 +15,8 @@ HTTP_ONLY = {
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
-    "wsgi_buffer_size": "8k", "wsgi_read_timeout": "5s",
+    "wsgi_buffering": "off", "wsgi_buffer_size": "8k", "wsgi_max_temp_file_size": "0",
+    "wsgi_temp_path": "@DIR@/temp 1 2", "wsgi_read_timeout": "5s",
     "wsgi_request_buffering": "off", "wsgi_request_timeout": "5s", "wsgi_ignore_client_abort": "on",
     "wsgi_hide_header": "X-A", "wsgi_pass_header": "X-A", "wsgi_ignore_headers": "Vary",
 }
@@ -119,6 +120,14 @@ BAD_ANYWHERE = [
     ("wsgi_buffer_size", "much", "invalid value"),
     ("wsgi_buffer_size", "-1", "invalid value"),
     ("wsgi_buffer_size", "0", ""),
+    ("wsgi_buffering", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
+    ("wsgi_buffering", '""', "invalid value"),
+    ("wsgi_max_temp_file_size", "much", "invalid value"),
+    ("wsgi_max_temp_file_size", "-1", "invalid value"),
+    ("wsgi_temp_path", '""', "empty path"),
+    ("wsgi_temp_path", "@DIR@/temp x", "invalid value"),
+    ("wsgi_temp_path", "@DIR@/temp 0", "invalid value"),
+    ("wsgi_temp_path", "@DIR@/temp 1 2 3 4", "invalid number of arguments"),
     ("wsgi_read_timeout", "soon", "invalid value"),
     ("wsgi_read_timeout", "-1s", "invalid value"),
     ("wsgi_ignore_headers", "Server", 'invalid value "Server"'),
@@ -274,7 +283,9 @@ def test_every_directive_with_a_good_value_is_accepted(make_nginx):
         http="".join(f"{name} {value};\n" for name, value in HTTP_ONLY.items()),
         location="wsgi_app mod:app; wsgi_thread_pool wsgi; wsgi_queue 100 timeout=10s;"
         " wsgi_param A $uri if_not_empty; wsgi_param B b; wsgi_mount /tested;"
-        " wsgi_buffer_size 16k; wsgi_read_timeout 90; wsgi_hide_header X-A; wsgi_pass_header Date;"
+        " wsgi_buffering on; wsgi_buffer_size 16k; wsgi_max_temp_file_size 3g;"
+        " wsgi_temp_path temp 1 2 3; wsgi_read_timeout 90; wsgi_request_buffering on;"
+        " wsgi_hide_header X-A; wsgi_pass_header Date;"
         " wsgi_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Charset"
         " X-Accel-Buffering Expires Cache-Control Set-Cookie Vary; wsgi_intercept_errors On;"
         " wsgi_force_ranges OFF; wsgi_pass_request_headers off; wsgi_pass_request_body off;",
@@ -292,8 +303,10 @@ def test_a_pool_declared_after_its_use_is_accepted(make_nginx):
 
 
 def test_a_directive_of_the_server_replaces_that_of_http(make_nginx):
-    accepted(make_nginx, http="wsgi_queue 1; wsgi_read_timeout 1s; wsgi_buffer_size 1k;",
-             server="wsgi_queue 2; wsgi_read_timeout 2s; wsgi_buffer_size 2k;")
+    accepted(make_nginx, http="wsgi_queue 1; wsgi_read_timeout 1s; wsgi_buffer_size 1k;"
+             " wsgi_buffering on; wsgi_max_temp_file_size 1m; wsgi_temp_path @DIR@/one;",
+             server="wsgi_queue 2; wsgi_read_timeout 2s; wsgi_buffer_size 2k;"
+             " wsgi_buffering off; wsgi_max_temp_file_size 0; wsgi_temp_path @DIR@/two;")
 
 
 @pytest.mark.parametrize("value", ["vary VARY", "Expires; wsgi_ignore_headers expires"])

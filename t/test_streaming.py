@@ -1,4 +1,4 @@
-"""Each chunk goes out as it comes, and no further than the client follows."""
+"""Each chunk goes out as it comes, and, without a file, no further than the client follows."""
 
 import zlib
 
@@ -9,6 +9,7 @@ from lib.poll import elapse, takes, until_stable
 CHUNK = 65536
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
+    wsgi_max_temp_file_size 0;
     location = /parts { wsgi_app stream:parts; }
     location = /head_later { wsgi_app stream:head_later; }
     location = /writes { wsgi_app stream:writes; }

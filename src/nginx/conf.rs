@@ -294,7 +294,7 @@ pub unsafe extern "C" fn ngx_http_wsgi_merge_loc_conf(
         clcf.handler = Some(ngx_http_wsgi_handler);
     }
     // SAFETY: `cf` is the configuration being read.
-    match unsafe { resolve(cf, main, conf).and_then(|()| spooling(cf, prev, conf)) } {
+    match unsafe { resolve(cf, main, conf).and_then(|()| spooling(cf, conf)) } {
         Some(()) => ptr::null_mut(),
         None => ngx::core::NGX_CONF_ERROR.cast(),
     }
@@ -313,10 +313,7 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// # Safety
 ///
 /// `cf` is the configuration being read.
-unsafe fn spooling(cf: *mut ngx_conf_t, prev: &LocConf, conf: &mut LocConf) -> Option<()> {
-    if conf.temp_path.is_none() {
-        conf.temp_path = prev.temp_path;
-    }
+unsafe fn spooling(cf: *mut ngx_conf_t, conf: &mut LocConf) -> Option<()> {
     let name = ngx_str_t { len: TEMP_PATH.len() - 1, data: TEMP_PATH.as_ptr().cast_mut() };
     let mut init = ngx_path_init_t { name, level: [0; 3] };
     // SAFETY: an optional pointer that is not null has the form of a plain one. nginx leaves a path
@@ -350,6 +347,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.buffering, &prev.buffering);
     from(&mut conf.buffer_size, &prev.buffer_size);
     from(&mut conf.max_temp_file_size, &prev.max_temp_file_size);
+    from(&mut conf.temp_path, &prev.temp_path);
     from(&mut conf.read_timeout, &prev.read_timeout);
     from(&mut conf.request_buffering, &prev.request_buffering);
     from(&mut conf.request_timeout, &prev.request_timeout);

@@ -133,7 +133,8 @@ class Config:
     def render(self):
         wsgi = self.wsgi
         text = CONFIG.replace("@LOAD@", "load_module @MODULE@;" if wsgi is not False else "")
-        temp = "wsgi_temp_path @DIR@/wsgi;" if wsgi is not False else ""
+        own = wsgi is False or "wsgi_temp_path" in self.values["HTTP"]
+        temp = "" if own else "wsgi_temp_path @DIR@/wsgi;"
         text = text.replace("@TEMP@", temp)
         text = text.replace("@WSGI@", {True: WSGI, False: ""}.get(wsgi, wsgi))
         locations = "\n        ".join(

@@ -209,11 +209,11 @@ class Nginx(Config):
         return faults
 
     def open_bodies(self):
-        """Temporary files of request bodies that a worker still has open."""
+        """Temporary files of bodies that a worker still has open."""
 
         def found():
             files = [target for pid in self.workers() for target in procs.fds(pid).values()]
-            return [target for target in files if target.startswith(f"{self.dir}/body/")]
+            return [to for to in files if to.startswith((f"{self.dir}/body/", f"{self.dir}/wsgi/"))]
 
         try:
             until(lambda: not found(), 2)

@@ -1,0 +1,417 @@
+"""wsgi_buffering: a slow client costs disk and no thread; off, and at the limit, it is waited for.
+
+TEST_NGINX_BUFFERED_MB is the size of the large answers; 1024 takes a minute or two.
+"""
+
+import hashlib
+import importlib
+import os
+import subprocess
+import sys
+import threading
+import zlib
+
+import pytest
+from lib import config, h2client, http, procs, tls
+from lib.poll import elapse, takes, until, until_stable
+
+sys.path.append(os.path.join(config.HERE, "apps"))
+buffered = importlib.import_module("buffered")
+
+MIB = 1 << 20
+LARGE = int(os.environ.get("TEST_NGINX_BUFFERED_MB", 64))
+MAIN = "thread_pool few threads=2; thread_pool other threads=1;"
+HTTP = "wsgi_thread_pool few;"
+SERVER = tls.SERVER + """
+    listen 127.0.0.1:@PORT2@ http2;
+    listen 127.0.0.1:@PORT3@ ssl;
+    listen 127.0.0.1:@PORT4@ ssl http2;
+    location / { wsgi_app buffered:application; }
+    location = /sendfile { sendfile on; wsgi_app buffered:application; }
+    location = /threads { sendfile on; aio threads=other; wsgi_app buffered:application; }
+    location = /read { aio threads=other; wsgi_app buffered:application; }
+    location = /gzip { gzip on; gzip_types *; sendfile on; wsgi_app buffered:application; }
+    location = /sub { sub_filter nowhere x; sendfile on; wsgi_app buffered:application; }
+    location = /limited {
+        wsgi_max_temp_file_size 1m; wsgi_read_timeout 500ms; wsgi_app buffered:application;
+    }
+    location = /tight {
+        sendfile on; wsgi_max_temp_file_size 256k; wsgi_app buffered:application;
+    }
+    location = /rate { limit_rate 4m; sendfile on; wsgi_app buffered:application; }
+    location = /counting { wsgi_app buffered:counting; }
+    location = /counting/1m { wsgi_max_temp_file_size 1m; wsgi_app buffered:counting; }
+    location = /off { wsgi_buffering off; wsgi_app buffered:counting; }
+    location = /zero { wsgi_max_temp_file_size 0; wsgi_app buffered:counting; }
+    location = /behind {
+        add_before_body /held/part; addition_types *; wsgi_app buffered:application;
+    }
+    location = /held/part { wsgi_app stream:writes; }
+"""
+WAYS = ["generator", "write", "wrapper", "list"]
+
+
+@pytest.fixture
+def site(make_nginx):
+    site = make_nginx(main=MAIN, http=HTTP, server=SERVER, apps=["plain"])
+    tls.make_certificate(site.dir)
+    return site.start()
+
+
+def path(place, n, size, **more):
+    return f"{place}?n={n}&size={size}" + "".join(f"&{name}={value}" for name, value in more.items())
+
+
+def digest(n, size, how="generator"):
+    found = hashlib.sha256()
+    for number in range(n):
+        found.update(buffered.chunk(0 if how == "list" else number, size))
+    return found.hexdigest()
+
+
+def sha(body):
+    return hashlib.sha256(body).hexdigest()
+
+
+def files(site, worker=None):
+    """Descriptors of temporary files, with their sizes."""
+    pid = worker or site.worker()
+    found = [fd for fd, to in procs.fds(pid).items() if to.startswith(f"{site.dir}/wsgi/")]
+    return [os.stat(f"/proc/{pid}/fd/{fd}").st_size for fd in found]
+
+
+def ask(site, target, **options):
+    """A client that sends its request and reads nothing."""
+    client = site.connect(rcvbuf=4096, **options)
+    client.send(http.build("GET", target))
+    return client
+
+
+def test_slow_readers_hold_no_thread(site):
+    """More readers than threads."""
+    clients = [ask(site, path("/", 160, 65536)) for _ in range(3)]
+    site.wait_event("done", 3)
+    assert site.get("/plain").body == b"plain"
+    assert len(files(site)) == 3
+    assert os.listdir(f"{site.dir}/wsgi") == []
+    for client in clients:
+        response = client.read_response()
+        assert (response.end, sha(response.body)) == ("chunked", digest(160, 65536))
+    until(lambda: files(site) == [], what="the files are closed")
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("size", [1000, 20_000, 100_000, 3_000_000])
+def test_every_way_and_size_arrives_in_order(site, how, size):
+    n = 12_000_000 // size
+    client = ask(site, path("/sendfile", n, size, how=how))
+    until(lambda: files(site), what="a file is in use")
+    if how != "list":
+        site.wait_event("done")
+    response = client.read_response()
+    assert (response.complete, sha(response.body)) == (True, digest(n, size, how))
+    assert site.fd_count() == until_stable(site.fd_count)
+
+
+@pytest.mark.parametrize("place", ["/", "/sendfile", "/threads", "/read", "/gzip", "/sub"])
+@pytest.mark.parametrize("secure", [False, True])
+def test_whatever_takes_it_from_the_file(site, place, secure):
+    client = site.connect(port=site.ports["PORT3"] if secure else None, rcvbuf=4096, tls=secure)
+    headers = {"Accept-Encoding": "gzip"} if place == "/gzip" else {}
+    client.send(http.build("GET", path(place, 180, 65536), headers=headers))
+    site.wait_event("done")
+    response = client.read_response()
+    body = response.body
+    if place == "/gzip":
+        assert response.header("Content-Encoding") == "gzip"
+        body = zlib.decompress(body, wbits=31)
+    assert (response.complete, sha(body)) == (True, digest(180, 65536))
+    assert site.get("/plain").body == b"plain"
+
+
+def test_over_http_1_0(site):
+    with site.connect(rcvbuf=4096) as client:
+        client.send(http.build("GET", path("/sendfile", 160, 65536), version="1.0"))
+        site.wait_event("done")
+        client.read_head()
+        body, how = client.read_to_end()
+    assert (how, sha(body)) == ("closed", digest(160, 65536))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_slow_streams_of_http_2_hold_no_thread(site, secure):
+    port = site.ports["PORT4" if secure else "PORT2"]
+    with h2client.H2Connection(port, tls=secure, window=1000) as client:
+        streams = [client.send("GET", path("/sendfile", 20, 65536)) for _ in range(5)]
+        for stream in streams:
+            client.wait(stream, lambda response: len(response.body) >= 1000)
+        site.wait_event("done", 5)
+        assert len(files(site)) == 5
+        client.h2.increment_flow_control_window(8 << 20)
+        for stream in streams:
+            client.h2.increment_flow_control_window(2 << 20, stream)
+        client.flush()
+        for stream in streams:
+            response = client.wait(stream)
+            assert (response.end, sha(response.body)) == ("stream", digest(20, 65536))
+    until(lambda: files(site) == [], what="the files are closed")
+
+
+def test_head_has_no_file(site, proto):
+    response = proto(site, "HEAD", path("/", 10, 65536))
+    assert (response.status, response.body) == (200, b"")
+    site.wait_event("stopped")
+    assert files(site) == []
+
+
+def test_a_limited_rate_frees_the_thread_and_loses_nothing(site):
+    with takes(1):
+        client = site.connect()
+        client.send(http.build("GET", path("/rate", 96, 65536)))
+        site.wait_event("done")
+        response = client.read_response()
+    assert sha(response.body) == digest(96, 65536)
+
+
+def test_a_reader_as_fast_as_the_application_needs_no_file(site):
+    """Nor does an answer that fits in memory, though nobody reads it."""
+    gate = site.gate("last")
+    client = site.connect(rcvbuf=4096)
+    client.send(http.build("GET", path("/", 50, 1000, gate="last")))
+    site.wait_event("waiting last")
+    assert files(site) == []
+    gate.open()
+    assert sha(client.read_response().body) == digest(50, 1000)
+
+
+def test_at_the_limit_the_application_waits_which_is_no_silence(site):
+    client = ask(site, path("/counting/1m", 800, 65536))
+    ahead = until_stable(lambda: len(site.events("produced"))) * 65536
+    sizes = files(site)
+    assert len(sizes) == 1 and 0 < sizes[0] <= MIB
+    # The sockets' buffers, the file, and memory before and behind it.
+    assert ahead < 12 * MIB
+    response = client.read_response()
+    assert (response.complete, sha(response.body)) == (True, digest(800, 65536))
+    client = ask(site, path("/limited", 400, 65536))
+    elapse(1.5)
+    assert sha(client.read_response().body) == digest(400, 65536)
+
+
+def test_a_reader_now_slow_now_fast_does_not_let_the_file_grow(site):
+    """What the kernel still sends from the file is not overwritten either."""
+    n, size, stops = 1500, 30_000, 40
+    client = ask(site, path("/tight", n, size))
+    assert client.read_head().status == 200
+    raw, largest = [], 0
+    for _ in range(stops):
+        elapse(0.02)
+        largest = max([largest, *files(site)])
+        raw.append(client.read_exactly(1_000_000))
+    rest, _ = client.read_to_end()
+    assert 0 < largest <= 256 * 1024
+    client.buffer = b"".join([*raw, rest])
+    body = []
+    while piece := client.read_chunk():
+        body.append(piece)
+    assert sha(b"".join(body)) == digest(n, size)
+
+
+@pytest.mark.parametrize("place, accel", [
+    ("/off", None), ("/zero", None), ("/counting", "no"), ("/counting", "No"), ("/off", "maybe"),
+    ("/zero", "yes"),
+])
+def test_off_the_application_waits_without_a_file(site, place, accel):
+    more = {"accel": accel} if accel else {}
+    client = ask(site, path(place, 400, 65536, **more))
+    ahead = until_stable(lambda: len(site.events("produced"))) * 65536
+    assert files(site) == [] and ahead < 12 * MIB
+    response = client.read_response()
+    assert sha(response.body) == digest(400, 65536)
+    assert response.header("X-Accel-Buffering") is None
+
+
+@pytest.mark.parametrize("place, accel", [("/off", "yes"), ("/off", "YES"), ("/counting", "x")])
+def test_the_application_can_ask_for_buffering(site, place, accel):
+    client = ask(site, path(place, 200, 65536, accel=accel))
+    site.wait_event("produced", 200)
+    assert len(files(site)) == 1
+    assert sha(client.read_response().body) == digest(200, 65536)
+
+
+def test_off_leaves_hardly_anything_in_memory(site):
+    """With a stream that takes nothing, no more than a few small chunks are made."""
+    with h2client.H2Connection(site.ports["PORT2"], window=1000) as client:
+        stream = client.send("GET", path("/off", 1000, 500))
+        client.wait(stream, lambda response: len(response.body) >= 1000)
+        assert until_stable(lambda: len(site.events("produced"))) <= 20
+        client.h2.increment_flow_control_window(1 << 20)
+        client.h2.increment_flow_control_window(1 << 20, stream)
+        client.flush()
+        assert sha(client.wait(stream).body) == digest(1000, 500)
+
+
+def test_off_each_chunk_is_on_the_wire_at_once(nginx):
+    site = nginx(server="wsgi_buffering off; location = /parts { wsgi_app stream:parts; }")
+    two, three = site.gate("two"), site.gate("three")
+    with site.connect() as client:
+        client.send(http.build("GET", "/parts", close=False))
+        client.read_head()
+        for part, gate in ((b"one", two), (b"two", three)):
+            assert client.read_chunk() == part
+            gate.open()
+        assert client.read_chunk() == b"three"
+
+
+@pytest.mark.parametrize("how", ["generator", "write"])
+def test_a_client_that_goes_closes_the_file_at_once(site, how):
+    """While the application is still busy; its next chunk stops it."""
+    gate = site.gate("last")
+    client = ask(site, path("/", 200, 65536, how=how, gate="last"))
+    site.wait_event("waiting last")
+    assert len(files(site)) == 1
+    client.reset()
+    until(lambda: files(site) == [], what="the file is closed")
+    gate.open()
+    site.wait_event("done")
+    assert site.get("/plain").body == b"plain"
+
+
+def test_a_client_that_goes_stops_an_application_that_writes(site):
+    clients = [ask(site, path("/", 100_000, 65536)) for _ in range(2)]
+    until(lambda: len(files(site)) == 2)
+    for client in clients:
+        client.reset()
+    site.wait_event("stopped", 2)
+    assert files(site) == []
+    assert site.get("/plain").body == b"plain"
+
+
+def test_a_worker_that_quits_sends_what_is_in_the_file(site):
+    clients = [ask(site, path("/sendfile", 200, 65536)) for _ in range(3)]
+    site.wait_event("done", 3)
+    site.signal("QUIT")
+    site.log.wait_for("gracefully shutting down")
+    for client in clients:
+        assert sha(client.read_response().body) == digest(200, 65536)
+    assert site.quit() == 0
+
+
+def test_what_is_held_back_behind_a_subrequest_goes_to_the_file_too(site):
+    gate = site.gate("two")
+    before = procs.rss(site.worker())
+    client = site.connect()
+    client.send(http.build("GET", path("/behind", 500, 65536)))
+    site.wait_event("waiting two")
+    site.wait_event("done")
+    assert len(files(site)) == 1
+    assert procs.rss(site.worker()) - before < 8 * MIB
+    gate.open()
+    response = client.read_response()
+    assert response.body.startswith(b"onetwothree")
+    assert sha(response.body[11:]) == digest(500, 65536)
+
+
+def test_many_small_chunks_are_few_buffers(site):
+    """A buffer of nginx's for each would take more memory than the bytes."""
+    assert site.get(path("/", 1000, 100)).complete
+    before = procs.rss(site.worker())
+    client = ask(site, path("/", 150_000, 100))
+    site.wait_event("done", 2, timeout=60)
+    assert procs.rss(site.worker()) - before < 2 * MIB
+    assert sha(client.read_response().body) == digest(150_000, 100)
+
+
+@pytest.fixture
+def small_disk(make_nginx):
+    """A site whose temporary files lie on a disk of a megabyte."""
+    site = make_nginx(main=MAIN, http=HTTP + "wsgi_temp_path @DIR@/disk/full 1 2;",
+                      server=SERVER, apps=["plain"])
+    tls.make_certificate(site.dir)
+    os.mkdir(f"{site.dir}/disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", f"{site.dir}/disk"]
+    subprocess.run(mount, check=True)
+    yield site
+    for connection in site.connections:
+        connection.close()
+    if site.pid:
+        site.quit()
+    subprocess.run(["umount", f"{site.dir}/disk"], check=True)
+
+
+def test_a_full_disk_cuts_the_response_and_nothing_else(small_disk):
+    site = small_disk.start()
+    clients = [ask(site, path("/", 400, 65536, how=how)) for how in ("generator", "write")]
+    site.log.wait_for(r"\[error\].* temporary file in ", count=2)
+    site.wait_event("stopped", 2)
+    assert site.get("/plain").body == b"plain"
+    assert sha(site.get(path("/", 40, 1000)).body) == digest(40, 1000)
+    for client in clients:
+        response = client.read_response()
+        assert (response.status, response.complete) == (200, False)
+        assert len(response.body) > MIB
+        whole = b"".join(buffered.chunk(n, 65536) for n in range(400))
+        assert whole.startswith(response.body)
+    lines = site.log.matching(r"\[error\]")
+    assert len(lines) == 2
+    for line in lines:
+        assert f'temporary file in "{site.dir}/disk/full": No space left on device' in line
+        assert 'request: "GET /?n=400' in line
+    # The space comes back with the end of the response.
+    until(lambda: os.statvfs(f"{site.dir}/disk").f_bavail * 4096 >= MIB - 65536)
+    client = ask(site, path("/", 60, 65536))
+    assert sha(client.read_response().body) == digest(60, 65536)
+
+
+def test_a_directory_that_cannot_be_written_cuts_the_response(site):
+    os.chown(f"{site.dir}/wsgi", 0, 0)
+    client = ask(site, path("/", 400, 65536))
+    (line,) = site.log.wait_for(r"\[error\]")
+    assert f'temporary file in "{site.dir}/wsgi": Permission denied' in line
+    response = client.read_response()
+    assert (response.status, response.complete) == (200, False)
+    assert site.get("/plain").body == b"plain"
+    assert len(site.log.matching(r"\[error\]")) == 1
+
+
+def test_nginx_makes_the_directory_for_the_user_of_the_workers(site):
+    found = os.stat(f"{site.dir}/wsgi")
+    status = open(f"/proc/{site.worker()}/status").read()
+    assert found.st_uid == int(status.partition("Uid:")[2].split()[0])
+    assert found.st_mode & 0o777 == 0o700
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", WAYS)
+def test_large_answers_take_little_memory(site, how):
+    """Four at a time; the threads are two, so that two follow when the first are in the file."""
+    assert site.get(path("/", 100, 65536, how=how)).complete
+    worker = site.worker()
+    before, descriptors = procs.rss(worker), site.fd_count()
+    found, largest = [], [before]
+
+    def read():
+        with http.Connection(site.port, rcvbuf=65536, timeout=300) as client:
+            client.send(http.build("GET", path("/", LARGE, MIB, how=how)))
+            client.read_head()
+            hashed = hashlib.sha256()
+            if how == "list":
+                for _ in range(LARGE):
+                    hashed.update(client.read_exactly(MIB))
+            else:
+                while piece := client.read_chunk():
+                    hashed.update(piece)
+            found.append(hashed.hexdigest())
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    while any(reader.is_alive() for reader in readers):
+        readers[0].join(0.01)
+        largest.append(procs.rss(worker))
+        elapse(0.005)
+    assert found == [digest(LARGE, MIB, how)] * 4
+    growth = (max(largest) - before) / 4
+    print(f"{how}: 4 x {LARGE} MiB, {growth / 1024:.0f} KiB per stream at most")
+    assert growth < 4 * MIB
+    until(lambda: site.fd_count() == descriptors, what="no descriptor is left")
