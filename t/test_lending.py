@@ -9,6 +9,7 @@ HTTP = "charset_map one two { 61 7A; }"
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
     location / { wsgi_app lending:application; }
+    location = /waited { wsgi_app lending:application; wsgi_max_temp_file_size 0; }
     location = /shared { wsgi_app lending:shared; }
     location = /recoded { charset two; override_charset on; wsgi_app lending:shared; }
 """
@@ -75,7 +76,7 @@ def test_a_slow_client_holds_no_thread_for_the_last_chunk(site):
 
 def test_no_chunk_is_asked_for_before_the_client_has_taken_the_last(site):
     with site.connect(rcvbuf=4096) as client:
-        client.send(http.build("GET", path("generator", 16 * MIB), close=False))
+        client.send(http.build("GET", "/waited" + path("generator", 16 * MIB)[1:], close=False))
         client.read_head()
         assert client.read_chunk() == b"abcd" * (4 * MIB)
         assert client.read_chunk() == b"efgh" * (4 * MIB)

@@ -198,6 +198,8 @@ impl Response {
         more: bool,
     ) -> Result<(), Cancelled> {
         if !self.is_spooled(chunk.py(), &chunk.as_bytes()[..len])? {
+            // A long response would pile them up, if every thread is busy with one.
+            lent::take_back();
             let chunk = lent::lend(chunk).slice(..len);
             self.full = self.sender.send(Segment::Memory(chunk), more)? == Room::Full;
         }
