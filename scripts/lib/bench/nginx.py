@@ -64,7 +64,7 @@ def module_main(module, threads):
 
 def module_http(venv, paths, environ):
     """What the module's interpreter needs: the virtualenv, sys.path, os.environ."""
-    lines = [f'wsgi_python_home "{venv}";', "wsgi_thread_pool wsgi;"]
+    lines = [f'wsgi_python_home "{venv}";', "wsgi_thread_pool wsgi;", "wsgi_temp_path wsgi;"]
     lines += [f'wsgi_python_path "{path}";' for path in paths]
     lines += [f'wsgi_env {name} "{value}";' for name, value in environ.items()]
     return "\n    ".join(lines)

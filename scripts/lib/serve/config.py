@@ -51,6 +51,7 @@ http {{
     proxy_temp_path tmp/proxy;
     fastcgi_temp_path tmp/fastcgi;
     uwsgi_temp_path tmp/uwsgi;
+    wsgi_temp_path tmp/wsgi;
     scgi_temp_path tmp/scgi;
 
     {http}
