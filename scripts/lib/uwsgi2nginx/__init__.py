@@ -1,0 +1,1 @@
+"""Parts of scripts/uwsgi2nginx: a uwsgi.ini is read, understood and written as an nginx.conf."""
