@@ -60,8 +60,9 @@ def make_shipped():
 
 
 def test_every_shipped_file_is_known_to_these_tests():
+    # several-sites is test_several_sites'.
     assert sorted(os.listdir(SHIPPED)) == [
-        "50-mod-http-wsgi.conf", "demo.conf", "minimal.conf", "wsgi_params",
+        "50-mod-http-wsgi.conf", "demo.conf", "minimal.conf", "several-sites", "wsgi_params",
     ]
 
 
