@@ -19,6 +19,10 @@ use super::interrupt::Interruption;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use super::spool::{Buffering, Spool};
 
+mod passed;
+
+pub use passed::{HeldBack, Passed};
+
 /// How an exchange ended: whole, or not.
 pub type End = Result<(), Failure>;
 
@@ -65,58 +69,6 @@ pub struct Batch {
     pub head: Option<ResponseHead>,
     pub chunks: Vec<Segment>,
     pub end: Option<End>,
-}
-
-/// Chunks that nginx has passed on, or that are on their way; `bytes` are those in memory,
-/// `spooled` those in the temporary file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Passed {
-    pub chunks: usize,
-    pub bytes: usize,
-    pub spooled: u64,
-}
-
-impl Passed {
-    pub fn of(chunk: &Segment) -> Self {
-        let spooled = if matches!(chunk, Segment::Spooled { .. }) { chunk.len() } else { 0 };
-        Self { chunks: 1, bytes: chunk.held(), spooled }
-    }
-
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            chunks: self.chunks + other.chunks,
-            bytes: self.bytes + other.bytes,
-            spooled: self.spooled + other.spooled,
-        }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self {
-            chunks: self.chunks.saturating_sub(other.chunks),
-            bytes: self.bytes.saturating_sub(other.bytes),
-            spooled: self.spooled.saturating_sub(other.spooled),
-        }
-    }
-}
-
-/// Chunks that count as consumed before nginx has passed them on, the oldest first. Event loop.
-#[derive(Debug, Default)]
-pub struct HeldBack(Passed);
-
-impl HeldBack {
-    /// nginx has passed on `passed`; returns what of it is still to be consumed.
-    pub fn settle(&mut self, passed: Passed) -> Passed {
-        let rest = passed.minus(self.0);
-        self.0 = self.0.minus(passed);
-        rest
-    }
-
-    /// All of `held` counts as consumed; returns what of it is new.
-    pub fn raise_to(&mut self, held: Passed) -> Passed {
-        let new = held.minus(self.0);
-        self.0 = held;
-        new
-    }
 }
 
 /// Chunks that may be on their way at a time, however small: nginx walks their chain.
