@@ -42,6 +42,9 @@ SERVER = tls.SERVER + """
     location = /counting { wsgi_app buffered:counting; }
     location = /counting/1m { wsgi_max_temp_file_size 1m; wsgi_app buffered:counting; }
     location = /off { wsgi_buffering off; wsgi_app buffered:counting; }
+    location = /deaf {
+        wsgi_ignore_headers X-Accel-Buffering; wsgi_buffering off; wsgi_app buffered:counting;
+    }
     location = /zero { wsgi_max_temp_file_size 0; wsgi_app buffered:counting; }
     location = /behind {
         add_before_body /held/part; addition_types *; wsgi_app buffered:application;
@@ -219,7 +222,7 @@ def test_a_reader_now_slow_now_fast_does_not_let_the_file_grow(site):
 
 @pytest.mark.parametrize("place, accel", [
     ("/off", None), ("/zero", None), ("/counting", "no"), ("/counting", "No"), ("/off", "maybe"),
-    ("/zero", "yes"),
+    ("/zero", "yes"), ("/deaf", "yes"),
 ])
 def test_off_the_application_waits_without_a_file(site, place, accel):
     more = {"accel": accel} if accel else {}

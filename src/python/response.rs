@@ -223,6 +223,9 @@ impl Response {
         if !self.full {
             return Ok(false);
         }
+        if self.sender.append(chunk) {
+            return Ok(true);
+        }
         Ok(py.detach(|| self.sender.make_room(chunk))? == Place::File)
     }
 

@@ -6,6 +6,9 @@
 //! nginx is busy with a part of the file, what comes after it grows together here into one piece.
 //! Runs on: either; each function says which.
 
+mod passed;
+mod state;
+
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,9 +22,8 @@ use super::interrupt::Interruption;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use super::spool::{Buffering, Spool};
 
-mod passed;
-
 pub use passed::{HeldBack, Passed};
+use state::State;
 
 /// How an exchange ended: whole, or not.
 pub type End = Result<(), Failure>;
@@ -71,55 +73,6 @@ pub struct Batch {
     pub end: Option<End>,
 }
 
-/// Chunks that may be on their way at a time, however small: nginx walks their chain.
-const MAX_CHUNKS: usize = 256;
-
-struct State {
-    progress: Progress,
-    taken: Option<Taken>,
-    /// What is sent is dropped.
-    discarding: bool,
-    batch: Batch,
-    /// Sent and not yet consumed.
-    ahead: Passed,
-    buffering: Buffering,
-    /// The temporary file, once there was need of one; the thread has it while it writes.
-    spool: Option<Spool>,
-    /// [`Mail::Response`] is on its way.
-    announced: bool,
-    /// The event loop is busy with the temporary file, and looks again after that.
-    postponed: bool,
-    /// The thread is asleep in [`ResponseSender::make_room`].
-    asleep: bool,
-}
-
-impl State {
-    fn is_half_free(&self) -> bool {
-        self.ahead.bytes <= self.buffering.window() / 2 && self.ahead.chunks <= MAX_CHUNKS / 2
-    }
-
-    fn is_full(&self) -> bool {
-        self.ahead.bytes >= self.buffering.window() || self.ahead.chunks >= MAX_CHUNKS
-    }
-
-    /// What comes now must not wait for the event loop to be done with the temporary file.
-    fn is_urgent(&self) -> bool {
-        matches!(self.progress, Progress::Ended | Progress::Blocked)
-    }
-
-    /// Queues a chunk; one that continues the last in the file becomes part of it.
-    fn push(&mut self, chunk: Segment) {
-        self.progress = Progress::Silent(Instant::now());
-        self.ahead = self.ahead.plus(Passed::of(&chunk));
-        let last = self.batch.chunks.last_mut();
-        if last.is_some_and(|last| last.extend(&chunk)) {
-            self.ahead.chunks -= 1;
-        } else {
-            self.batch.chunks.push(chunk);
-        }
-    }
-}
-
 /// The event loop's side.
 pub struct Exchange {
     id: ExchangeId,
@@ -147,6 +100,7 @@ impl Exchange {
             ahead: Passed::default(),
             buffering,
             spool: None,
+            tail: Vec::new(),
             announced: false,
             postponed: false,
             asleep: false,
@@ -186,6 +140,7 @@ impl Exchange {
         if state.postponed {
             return Batch::default();
         }
+        state.close_tail();
         mem::take(&mut state.batch)
     }
 
@@ -213,6 +168,7 @@ impl Exchange {
         let _closed;
         let mut state = self.lock();
         _closed = (mem::take(&mut state.batch), state.spool.take());
+        state.tail = Vec::new();
         self.wake(&mut state);
         state.taken
     }
@@ -237,6 +193,7 @@ impl Exchange {
         let _closed;
         let mut state = self.lock();
         state.discarding = true;
+        state.tail = Vec::new();
         _closed = (mem::take(&mut state.batch.chunks), state.spool.take());
         self.wake(&mut state);
     }
@@ -359,14 +316,31 @@ impl ResponseSender {
         Ok(room)
     }
 
+    /// Queues a chunk that comes behind what is in the temporary file; false if it is too large for
+    /// that, or if nothing is there. It costs no way through the file, and can be called with the
+    /// GIL.
+    pub fn append(&mut self, chunk: &[u8]) -> bool {
+        let mut state = self.exchange.lock();
+        let fits = state.tail.len() + chunk.len() <= state.buffering.tail();
+        let open = state.progress != Progress::Ended && !self.is_cancelled() && !state.discarding;
+        if state.ahead.spooled == 0 || !fits || !open {
+            return false;
+        }
+        state.progress = Progress::Silent(Instant::now());
+        state.tail.extend_from_slice(chunk);
+        state.ahead.bytes += chunk.len();
+        self.exchange.announce(&mut state);
+        true
+    }
+
     /// Finds room for a chunk: blocks until the client has taken half of the window, or writes the
     /// chunk to the temporary file. Never call it with the GIL.
     pub fn make_room(&mut self, chunk: &[u8]) -> Result<Place, Cancelled> {
-        let Some(mut spool) = self.spool_for(chunk.len())? else {
+        let Some((mut spool, tail)) = self.spool_for(chunk.len())? else {
             self.wait(None)?;
             return Ok(Place::Memory);
         };
-        let written = spool.write(chunk);
+        let written = spool.write(&[&tail, chunk]);
         let mut state = self.exchange.lock();
         if self.is_cancelled() || state.progress == Progress::Ended {
             return Err(Cancelled);
@@ -375,7 +349,11 @@ impl ResponseSender {
             Ok(_) if state.discarding => Ok(Place::File),
             Ok((file, offset)) => {
                 state.spool = Some(spool);
-                state.push(Segment::Spooled { file, offset, len: chunk.len() as u64 });
+                state.push(Segment::Spooled {
+                    file,
+                    offset,
+                    len: (tail.len() + chunk.len()) as u64,
+                });
                 self.exchange.announce(&mut state);
                 Ok(Place::File)
             }
@@ -391,15 +369,16 @@ impl ResponseSender {
         }
     }
 
-    /// The temporary file, if a chunk of this length is to go there. The client's pace decides
-    /// while nothing in it is left to be sent.
-    fn spool_for(&self, len: usize) -> Result<Option<Spool>, Cancelled> {
+    /// The temporary file, with what goes there first, if a chunk of this length is to go there. The
+    /// client's pace decides while nothing in it is left to be sent.
+    fn spool_for(&self, len: usize) -> Result<Option<(Spool, Vec<u8>)>, Cancelled> {
         let patience = {
             let mut state = self.exchange.lock();
             if state.discarding {
                 return Ok(None);
             }
             let unsent = state.ahead.spooled > 0;
+            let len = state.tail.len() + len;
             let Some(spool) = state.spool.take().or_else(|| state.buffering.spool()) else {
                 return Ok(None);
             };
@@ -414,7 +393,10 @@ impl ResponseSender {
         };
         match patience {
             Some(patience) if self.wait(Some(patience))? => Ok(None),
-            _ => Ok(self.exchange.lock().spool.take()),
+            _ => {
+                let mut state = self.exchange.lock();
+                Ok(state.spool.take().map(|spool| (spool, state.take_tail())))
+            }
         }
     }
 

@@ -341,4 +341,23 @@ mod tests {
         head.push(b"Content-Length", b"5").unwrap();
         assert_eq!(head.push(b"Content-Length", b"5"), Err(HeadError::ContentLengthTwice));
     }
+
+    #[test]
+    fn buffering_is_the_last_valid_word() {
+        for (values, want) in [
+            (&[][..], None),
+            (&["no"], Some(false)),
+            (&["YES"], Some(true)),
+            (&["1"], None),
+            (&[""], None),
+            (&["no", "yes", "maybe"], Some(true)),
+        ] {
+            let mut head = head();
+            head.push(b"X-Other", b"no").unwrap();
+            for value in values {
+                head.push(b"x-accel-BUFFERING", value.as_bytes()).unwrap();
+            }
+            assert_eq!(head.buffering(), want, "{values:?}");
+        }
+    }
 }

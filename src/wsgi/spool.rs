@@ -53,6 +53,11 @@ impl Buffering {
         if self.on { self.size } else { self.size.min(UNBUFFERED) }
     }
 
+    /// Bytes of the window for small chunks behind the file.
+    pub fn tail(&self) -> usize {
+        if self.on && self.spooling.is_some() { self.size / 4 } else { 0 }
+    }
+
     /// The application has its say, by X-Accel-Buffering.
     pub fn heed(&mut self, wanted: Option<bool>) {
         if let (true, Some(on)) = (self.heeds_header, wanted) {
@@ -92,7 +97,7 @@ impl Spool {
     }
 
     /// Appends, and returns where. Blocks on the disk.
-    pub fn write(&mut self, chunk: &[u8]) -> io::Result<(Arc<File>, u64)> {
+    pub fn write(&mut self, parts: &[&[u8]]) -> io::Result<(Arc<File>, u64)> {
         let file = match &self.file {
             Some(file) => {
                 if self.end == 0 {
@@ -104,9 +109,11 @@ impl Spool {
             }
             None => self.file.insert(Arc::new(tempfile::tempfile_in(&self.spooling.dir)?)),
         };
-        file.write_all_at(chunk, self.end)?;
         let offset = self.end;
-        self.end += chunk.len() as u64;
+        for part in parts {
+            file.write_all_at(part, self.end)?;
+            self.end += part.len() as u64;
+        }
         Ok((Arc::clone(file), offset))
     }
 

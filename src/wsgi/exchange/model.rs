@@ -31,7 +31,7 @@ fn open(buffering: Buffering) -> (Arc<Exchange>, ResponseSender) {
 fn send_all(sender: &mut ResponseSender, chunks: &[Vec<u8>]) -> Result<(), Cancelled> {
     let mut full = false;
     for chunk in chunks {
-        if full && sender.make_room(chunk)? == Place::File {
+        if full && (sender.append(chunk) || sender.make_room(chunk)? == Place::File) {
             continue;
         }
         full = sender.send(Segment::Memory(Bytes::copy_from_slice(chunk)), false)? == Room::Full;
@@ -174,6 +174,27 @@ fn what_is_in_the_file_grows_together() {
     let next = exchange.take_unless(false);
     assert_eq!(next.chunks.len(), 1);
     assert_eq!(part(&next.chunks[0], 0, 3), b"def");
+}
+
+#[test]
+fn small_chunks_go_into_the_file_together_or_to_a_client_that_has_caught_up() {
+    let (exchange, mut sender) = open(buffering(16, 100));
+    sender.send(Segment::Memory(Bytes::from_static(&[b'm'; 16])), false).unwrap();
+    assert!(!sender.append(b"1"), "nothing is in the file");
+    assert_eq!(sender.make_room(b"1"), Ok(Place::File));
+    let first = exchange.take();
+    assert!(sender.append(b"ab") && sender.append(b"cd") && !sender.append(b"e"));
+    assert_eq!(sender.make_room(b"e"), Ok(Place::File));
+    assert!(sender.append(b"f"));
+    assert!(exchange.take_unless(true).chunks.is_empty());
+    let passed = first.chunks.iter().map(Passed::of).fold(Passed::default(), Passed::plus);
+    exchange.consumed(passed);
+    let next = exchange.take();
+    let found: Vec<_> = next.chunks.iter().map(|chunk| part(chunk, 0, chunk.len())).collect();
+    assert_eq!(found, [&b"abcde"[..], b"f"]);
+    let passed = next.chunks.iter().map(Passed::of).fold(Passed::default(), Passed::plus);
+    exchange.consumed(passed);
+    assert_eq!(exchange.lock().ahead, Passed::default());
 }
 
 #[test]

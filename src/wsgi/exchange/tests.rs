@@ -1,5 +1,6 @@
 //! The exchange between one sender and an event loop that is the test.
 
+use super::state::MAX_CHUNKS;
 use super::*;
 use bytes::Bytes;
 use std::thread;
