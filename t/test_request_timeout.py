@@ -71,7 +71,7 @@ def test_after_the_head_the_response_is_cut_and_closed(start, proto):
 
 
 def test_an_application_that_waits_for_its_client_is_cut_and_closed_in_peace(start):
-    site = start(server=SERVER + "wsgi_buffer_size 4k;")
+    site = start(server=SERVER + "wsgi_buffer_size 4k; wsgi_buffering off;")
     ask(site, "/flooding")
     site.log.wait_for("request took longer")
     site.wait_event("closed")
