@@ -3,9 +3,11 @@
 TEST_NGINX_BUFFERED_MB is the size of the large answers; 1024 takes a minute or two.
 """
 
+import contextlib
 import hashlib
 import importlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -51,6 +53,8 @@ SERVER = tls.SERVER + """
     }
     location = /held/part { wsgi_app stream:writes; }
 """
+# More than the buffers of two sockets hold, less than twice that.
+BEYOND_SOCKETS = 200_000
 WAYS = ["generator", "write", "wrapper", "list"]
 
 
@@ -158,6 +162,50 @@ def test_slow_streams_of_http_2_hold_no_thread(site, secure):
             response = client.wait(stream)
             assert (response.end, sha(response.body)) == ("stream", digest(20, 65536))
     until(lambda: files(site) == [], what="the files are closed")
+
+
+def test_what_follows_a_file_that_http_2_has_just_sent_is_not_forgotten(make_nginx):
+    """The socket can be written to and the application has more, both in one turn of the loop."""
+    site = make_nginx(main=MAIN, http=HTTP, server="""
+        listen 127.0.0.1:@PORT2@ http2 sndbuf=64k;
+        location = /word { wsgi_buffer_size 4k; wsgi_app buffered:word; }
+        location = /blocks { access_log @DIR@/fifo; return 200; }
+    """)
+    # The event loop stands still while it cannot write to its log.
+    os.mkfifo(f"{site.dir}/fifo")
+    fifo = os.open(f"{site.dir}/fifo", os.O_RDWR | os.O_NONBLOCK)
+    site.start()
+    word, end = site.gate("word"), site.gate("end")
+    with h2client.H2Connection(site.ports["PORT2"], window=1 << 20, timeout=5) as client:
+        client.h2.increment_flow_control_window(1 << 20)
+        client.flush()
+        sock = client.raw.sock
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stream = client.send("GET", f"/word?{BEYOND_SOCKETS}")
+        site.wait_event("spooled")
+        until_stable(lambda: files(site), what="nginx has the file")
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(fifo, b"x" * 4096)
+        blocks = site.connect()
+        blocks.send(http.build("GET", "/blocks"))
+        # It is logged next.
+        blocks.read_head()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                client.pump()
+        body = client.responses[stream].body
+        assert len(body) < BEYOND_SOCKETS
+        word.open()
+        site.wait_event("said")
+        os.read(fifo, 1 << 20)
+        sock.settimeout(5)
+        client.wait(stream, lambda response: response.body.endswith(b"word"))
+        end.open()
+        assert client.wait(stream).end == "stream"
+    os.close(fifo)
 
 
 def test_head_has_no_file(site, proto):

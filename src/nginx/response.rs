@@ -43,6 +43,10 @@ use crate::wsgi::mailbox::Level;
 pub unsafe fn advance(context: *mut Context) {
     // SAFETY: a context that is not detached and its request are live. `finish` is the last use.
     unsafe {
+        // HTTP/2 empties buffers before it calls the write handler, which would find nothing new.
+        if (*context).is_spooled() {
+            release(&mut *context, ptr::null_mut());
+        }
         let busy = (*context).is_spooled();
         let Batch { head, chunks, end } = (*context).exchange.take_unless(busy);
         let r = (*context).request;

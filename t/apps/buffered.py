@@ -67,3 +67,15 @@ def counting(environ, start_response):
     for number in range(int(options["n"])):
         record("produced", number)
         yield chunk(number, int(options["size"]))
+
+
+def word(environ, start_response):
+    """Faster than the client with two chunks, then another when a gate is opened, and silence."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield chunk(0, int(environ["QUERY_STRING"]))
+    yield chunk(1, 4096)
+    record("spooled")
+    gate.wait("word")
+    yield b"word"
+    record("said")
+    gate.wait("end")
