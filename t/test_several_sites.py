@@ -83,7 +83,8 @@ class Site(Nginx):
         text = shipped("site.conf").replace("blog", self.name)
         for place, ours in {
             "modules/ngx_http_wsgi_module.so": "module.so", f"/run/nginx-site-{self.name}": "",
-            f"/var/log/nginx-site-{self.name}": "", f"/srv/{self.name}": "srv",
+            f"/var/log/nginx-site-{self.name}": "", f"/var/cache/nginx-site-{self.name}": "",
+            f"/srv/{self.name}": "srv",
         }.items():
             assert place in text
             text = text.replace(place, f"{self.dir}/{ours}".rstrip("/"))
