@@ -53,7 +53,7 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 31] = [
+static mut COMMANDS: [ngx_command_t; 33] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -64,6 +64,7 @@ static mut COMMANDS: [ngx_command_t; 31] = [
     main(c"wsgi_max_rss", NGX_CONF_TAKE1, directives::cmd_wsgi_max_rss),
     main(c"wsgi_check", NGX_CONF_TAKE1, directives::cmd_wsgi_check),
     main(c"wsgi_check_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_check_timeout),
+    main(c"wsgi_reload", NGX_CONF_TAKE1, directives::cmd_wsgi_reload),
     local(
         c"wsgi_app",
         NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_HTTP_LMT_CONF,
@@ -97,6 +98,7 @@ static mut COMMANDS: [ngx_command_t; 31] = [
         NGX_CONF_TAKE1,
         directives::cmd_wsgi_ignore_client_abort,
     ),
+    local(c"wsgi_debug", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_debug),
     ngx_command_t::empty(),
 ];
 

@@ -11,7 +11,7 @@ HTTP_ONLY = {
     "wsgi_python_home": "@DIR@/venv", "wsgi_python_path": "@DIR@/site",
     "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
     "wsgi_shutdown_timeout": "5s", "wsgi_max_requests": "5", "wsgi_max_rss": "1g",
-    "wsgi_check": "off", "wsgi_check_timeout": "5s",
+    "wsgi_check": "off", "wsgi_check_timeout": "5s", "wsgi_reload": "on",
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
@@ -19,6 +19,7 @@ EVERYWHERE = {
     "wsgi_temp_path": "@DIR@/temp 1 2", "wsgi_read_timeout": "5s",
     "wsgi_request_buffering": "off", "wsgi_request_timeout": "5s", "wsgi_ignore_client_abort": "on",
     "wsgi_hide_header": "X-A", "wsgi_pass_header": "X-A", "wsgi_ignore_headers": "Vary",
+    "wsgi_debug": "off",
 }
 FLAGS = ["wsgi_intercept_errors", "wsgi_force_ranges", "wsgi_pass_request_headers",
          "wsgi_pass_request_body"]
@@ -78,6 +79,7 @@ BAD_HTTP = [
     ("wsgi_max_requests", "5 jit=5", 'invalid parameter "jit=5"'),
     ("wsgi_max_rss", "0", 'invalid value "0"'),
     ("wsgi_max_rss", "lots", 'invalid value "lots"'),
+    ("wsgi_reload", "yes", 'invalid value "yes", it must be "on" or "off"'),
     ("wsgi_python_home", "@DIR@/nowhere", "/nowhere"),
     ("wsgi_python_home", "nowhere", "nowhere"),
     ("wsgi_python_home", "@DIR@/plain_file", "plain_file"),
@@ -102,6 +104,7 @@ BAD_HTTP = [
 BAD_ANYWHERE = [
     ("wsgi_request_timeout", "x", 'invalid value "x"'),
     ("wsgi_ignore_client_abort", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
+    ("wsgi_debug", "1", 'invalid value "1", it must be "on" or "off"'),
     ("wsgi_thread_pool", "unknown", 'unknown thread pool "unknown"|unknown'),
     ("wsgi_thread_pool", '""', ""),
     ("wsgi_queue", "many", "invalid"),

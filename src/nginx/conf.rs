@@ -87,6 +87,9 @@ pub struct MainConf {
     pub max_requests: Option<(u64, u64)>,
     /// Bytes.
     pub max_rss: Option<usize>,
+    pub reload: Option<bool>,
+    /// A location with an application has `wsgi_debug`.
+    pub debug: bool,
     /// The shared memory of `retire`; null without an application.
     pub token_zone: *mut ngx_shm_zone_t,
     pub check: Option<bool>,
@@ -118,6 +121,8 @@ impl Default for MainConf {
             check: None,
             check_timeout: None,
             named: Vec::new(),
+            reload: None,
+            debug: false,
             token_zone: ptr::null_mut(),
             apps: Vec::new(),
             pools: Vec::new(),
@@ -157,6 +162,7 @@ pub struct LocConf {
     pub request_timeout: Option<Duration>,
     pub ignore_client_abort: Option<bool>,
     pub passing: Passing,
+    pub debug: Option<bool>,
     pub endpoint: Option<Endpoint>,
 }
 
@@ -189,6 +195,10 @@ impl LocConf {
 
     pub fn ignores_client_abort(&self) -> bool {
         self.ignore_client_abort.unwrap_or(false)
+    }
+
+    pub fn debug(&self) -> bool {
+        self.debug.unwrap_or(false)
     }
 
     pub fn mount(&self) -> &[u8] {
@@ -353,6 +363,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.request_timeout, &prev.request_timeout);
     from(&mut conf.ignore_client_abort, &prev.ignore_client_abort);
     conf.passing.inherit(&prev.passing);
+    from(&mut conf.debug, &prev.debug);
 }
 
 fn note_aio_pool(main: &mut MainConf, clcf: &ngx_http_core_loc_conf_t) {
@@ -391,6 +402,7 @@ unsafe fn resolve(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) 
     if !main.named.contains(&named) {
         main.named.push(named);
     }
+    main.debug |= conf.debug();
     conf.endpoint = Some(Endpoint { app, pool });
     Some(())
 }

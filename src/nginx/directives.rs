@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
-    NGX_ERROR, NGX_LOG_EMERG, NGX_OK, ngx_command_t, ngx_conf_full_name, ngx_conf_set_path_slot,
-    ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t,
-    ngx_http_complex_value_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_int_t,
-    ngx_parse_offset, ngx_parse_size, ngx_parse_time, ngx_str_t, ngx_thread_pool_add,
+    NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_command_t, ngx_conf_full_name,
+    ngx_conf_set_path_slot, ngx_conf_t, ngx_http_compile_complex_value,
+    ngx_http_compile_complex_value_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
+    ngx_http_core_loc_conf_t, ngx_int_t, ngx_parse_offset, ngx_parse_size, ngx_parse_time,
+    ngx_str_t, ngx_thread_pool_add,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
@@ -273,6 +274,17 @@ handler!(cmd_wsgi_check_timeout, MainConf, |args, conf| {
         Duration::ZERO => Err(args.invalid(0)),
         time => Ok(time),
     })
+});
+
+handler!(cmd_wsgi_reload, MainConf, |args, conf| set_once(&mut conf.reload, || args.flag(0)));
+
+handler!(cmd_wsgi_debug, LocConf, |args, conf| {
+    set_once(&mut conf.debug, || args.flag(0))?;
+    if conf.debug() {
+        let text = "\"wsgi_debug\" is on: source code is shown to clients";
+        ngx_conf_log_error!(NGX_LOG_WARN, args.cf, "{text}");
+    }
+    Ok(())
 });
 
 handler!(cmd_wsgi_app, LocConf, |args, conf| {

@@ -19,6 +19,7 @@ use ngx::ffi::{
 use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT};
 use super::context::Context;
 use super::guard::protect;
+use super::reload::Reload;
 use super::retire::Retirement;
 use super::summons::PoolEvents;
 use super::wakeup::Wakeup;
@@ -42,6 +43,8 @@ pub struct Worker {
     pub multiprocess: bool,
     pub watch: Watch,
     pub retirement: Retirement,
+    /// `wsgi_reload`.
+    pub reload: Option<Reload>,
     /// Timers of a millisecond come in time.
     is_patient: bool,
     apps: Vec<Arc<Hosted>>,
@@ -88,6 +91,7 @@ pub fn settings(main: &MainConf, stack_dump: Option<(i32, RawFd)>) -> Settings {
         chdir: main.chdir.clone(),
         switch_interval: main.switch_interval,
         stack_dump,
+        ..Settings::default()
     }
 }
 
@@ -107,12 +111,21 @@ pub unsafe fn start(
     if !unsafe { wakeup.listen(cycle, Some(ngx_http_wsgi_mail)) } {
         return Err(String::from("the eventfd cannot be watched"));
     }
-    // SAFETY: the cycle of this process.
-    unsafe { process::keep_descriptors(cycle) };
     let mailbox = Arc::new(Mailbox::new(wakeup.waker()));
+    // SAFETY: init_process, and the cycle of this process.
+    let reload = unsafe {
+        let reload = main.reload.unwrap_or(false).then(|| Reload::start(cycle, mailbox.clone()));
+        process::keep_descriptors(cycle);
+        reload.flatten()
+    };
     let stack_dump = process::memory_file().ok().map(|file| (process::stack_signal(), file));
     let dump = stack_dump.as_ref().map(|(signal, file)| (*signal, file.as_raw_fd()));
-    let host = start_host(&settings(main, dump), Arc::clone(&mailbox))?;
+    let settings = Settings {
+        sources: reload.as_ref().map(Reload::sources),
+        debug: main.debug,
+        ..settings(main, dump)
+    };
+    let host = start_host(&settings, Arc::clone(&mailbox))?;
     let apps = main
         .apps
         .iter()
@@ -136,6 +149,7 @@ pub unsafe fn start(
         multiprocess,
         watch: Watch::new(main.pools.iter().map(|pool| pool.name.clone()).collect(), log),
         retirement: Retirement::new(main, log),
+        reload,
         is_patient,
         apps,
         pools,
@@ -292,6 +306,11 @@ impl Worker {
                     self.retirement.settled(|| self.apps.iter().all(|app| app.is_settled()));
                 }
                 Mail::Tidy => drop(self.push(0, Job::Tidy, usize::MAX)),
+                Mail::Compiled(good) => {
+                    if let Some(reload) = &self.reload {
+                        reload.compiled(self, good);
+                    }
+                }
                 Mail::RunnerLeft => (),
             }
         }

@@ -119,6 +119,8 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             Admission::LoadFirst => {
                 worker.push(endpoint.pool, Job::Load(app.clone()), usize::MAX);
             }
+            // A thread shows why.
+            Admission::Refuse(_) if conf.debug() => (),
             Admission::Refuse(left) => {
                 let name = app.name();
                 let text = format_args!("\"{name}\" is not loaded, next try in {left:.1?}");
@@ -153,6 +155,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             flags: Flags {
                 head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
                 ignores_redirect: conf.passing.ignores(Accel::Redirect),
+                debug: conf.debug(),
                 multithread: queue.threads() > 1,
                 multiprocess: worker.multiprocess,
             },

@@ -24,6 +24,7 @@ pub mod log;
 pub mod passing;
 pub mod process;
 pub mod refuse;
+pub mod reload;
 pub mod response;
 pub mod retire;
 mod shadow;

@@ -223,6 +223,9 @@ const MAX_EVENT_FDS: usize = 16;
 static EVENT_FDS: [AtomicI32; MAX_EVENT_FDS] = [const { AtomicI32::new(-1) }; MAX_EVENT_FDS];
 static CYCLE: AtomicPtr<ngx_cycle_t> = AtomicPtr::new(ptr::null_mut());
 
+/// epoll, eventfd; inotify, that is `wsgi_reload`.
+const KEPT: [&[u8]; 2] = [b"anon_inode:[event", b"anon_inode:inotify"];
+
 /// Keeps nginx's descriptors from children: on exec by close-on-exec, in forked children that go
 /// on in Python by closing them. Otherwise a child holds the port after nginx has stopped.
 ///
@@ -232,7 +235,7 @@ static CYCLE: AtomicPtr<ngx_cycle_t> = AtomicPtr::new(ptr::null_mut());
 pub unsafe fn keep_descriptors(cycle: *mut ngx_cycle_t) {
     let anonymous = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().filter(|entry| {
         fs::read_link(entry.path())
-            .is_ok_and(|to| to.as_os_str().as_bytes().starts_with(b"anon_inode:[event"))
+            .is_ok_and(|to| KEPT.iter().any(|kind| to.as_os_str().as_bytes().starts_with(kind)))
     });
     let fds = anonymous.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
     for (slot, fd) in EVENT_FDS.iter().zip(fds) {

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     NGX_ERROR, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_add_timer, ngx_conf_t,
-    ngx_current_msec, ngx_event_t, ngx_exiting, ngx_int_t, ngx_log_t, ngx_msec_t, ngx_parent,
-    ngx_pid, ngx_process, ngx_quit, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc,
-    ngx_slab_pool_t, ngx_str_t, ngx_terminate, ngx_uint_t,
+    ngx_current_msec, ngx_del_timer, ngx_event_t, ngx_exiting, ngx_int_t, ngx_log_t, ngx_msec_t,
+    ngx_parent, ngx_pid, ngx_process, ngx_quit, ngx_shared_memory_add, ngx_shm_zone_t,
+    ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t, ngx_terminate, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
@@ -30,6 +30,10 @@ use crate::module::http_module;
 
 /// How long a worker that is to leave serves on with `Connection: close`.
 const FAREWELL: ngx_msec_t = 1000;
+/// The same when its code is out of date.
+const BRIEF_FAREWELL: ngx_msec_t = 100;
+/// After that, how long a connection may be open without a request.
+const SILENCE: ngx_msec_t = 300;
 /// How often it asks for the token, and how often the resident set is looked at.
 const SECOND: ngx_msec_t = 1000;
 /// A successor is there long before.
@@ -50,6 +54,10 @@ enum State {
     Waiting,
     /// Has the token.
     Leaving,
+    /// Its code is out of date.
+    Outdated,
+    /// Out of date, and nginx has been told.
+    Gone,
     /// Cannot be replaced, and has said so.
     Refused,
 }
@@ -166,9 +174,37 @@ impl Retirement {
         self.arm(FAREWELL);
     }
 
+    /// nginx would leave a timer that is set almost as it is.
     fn arm(&self, time: ngx_msec_t) {
+        let timer = self.timer.get();
         // SAFETY: only the event loop's thread comes here; the event is never freed.
-        unsafe { ngx_add_timer(self.timer.get(), time) };
+        unsafe {
+            if (*timer).timer_set() != 0 {
+                ngx_del_timer(timer);
+            }
+            ngx_add_timer(timer, time);
+        }
+    }
+
+    /// Whether this worker could be replaced; says it if not, once.
+    fn can_leave(&self, reason: &str) -> bool {
+        // SAFETY: plain variables of nginx.
+        let (leaves, is_worker, has_master) = unsafe {
+            (
+                ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0,
+                ngx_process == NGX_PROCESS_WORKER as ngx_uint_t,
+                libc::getppid() == ngx_parent,
+            )
+        };
+        let refused = match (is_worker, has_master) {
+            _ if leaves => return false,
+            (true, true) => return true,
+            (false, _) => "\"master_process\" is off",
+            (_, false) => "the master process has gone",
+        };
+        self.state.set(State::Refused);
+        say(NGX_LOG_ERR, &format!("cannot be replaced, {refused}: {reason}"));
+        false
     }
 
     /// Takes the token, if it is free or its holder has died and left no successor.
@@ -199,27 +235,49 @@ impl Retirement {
 /// all its requests first. Calling it again changes nothing.
 pub fn retire(worker: &Worker, reason: &str) {
     let retirement = &worker.retirement;
-    // SAFETY: plain variables of nginx.
-    let (leaves, is_worker, has_master) = unsafe {
-        (
-            ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0,
-            ngx_process == NGX_PROCESS_WORKER as ngx_uint_t,
-            libc::getppid() == ngx_parent,
-        )
-    };
-    if retirement.state.get() != State::Serving || leaves {
-        return;
+    if retirement.state.get() == State::Serving && retirement.can_leave(reason) {
+        retirement.reason.replace(reason.to_owned());
+        retirement.try_to_leave();
     }
-    let refused = match (is_worker, has_master) {
-        (false, _) => "\"master_process\" is off",
-        (_, false) => "the master process has gone",
-        _ => {
-            retirement.reason.replace(reason.to_owned());
-            return retirement.try_to_leave();
+}
+
+/// The code of this worker is out of date: it is replaced at once, whatever other workers do.
+/// Theirs is too, and nobody wants to see the old code and the new one in turn.
+pub fn reload(worker: &Worker, reason: &str) {
+    let retirement = &worker.retirement;
+    if matches!(retirement.state.get(), State::Serving | State::Waiting | State::Leaving)
+        && retirement.can_leave(reason)
+    {
+        retirement.state.set(State::Outdated);
+        DRAINING.store(true, Ordering::Relaxed);
+        say(NGX_LOG_NOTICE, &format!("is to be replaced: {reason}"));
+        retirement.arm(BRIEF_FAREWELL);
+    }
+}
+
+/// Closes connections whose clients have said nothing: browsers open some in advance, and nobody
+/// starts another worker as long as they are there.
+fn close_silent() {
+    // SAFETY: the current cycle is live. Its connections are an array that stays as it is; those
+    // that nginx calls reusable expect to be closed in this way at any time.
+    unsafe {
+        let cycle = ngx::ffi::ngx_cycle;
+        for n in 0..(*cycle).connection_n {
+            let c = (*cycle).connections.add(n);
+            let mut byte = 0u8;
+            if (*c).fd == -1 || (*c).reusable() == 0 {
+                continue;
+            }
+            let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+            // A request that has just arrived is served.
+            if libc::recv((*c).fd, (&raw mut byte).cast(), 1, flags) == -1
+                && let Some(handler) = (*(*c).read).handler
+            {
+                (*c).set_close(1);
+                handler((*c).read);
+            }
         }
-    };
-    retirement.state.set(State::Refused);
-    say(NGX_LOG_ERR, &format!("cannot be replaced, {refused}: {reason}"));
+    }
 }
 
 fn say(level: u32, text: &str) {
@@ -238,6 +296,13 @@ unsafe extern "C" fn ngx_http_wsgi_retire(_ev: *mut ngx_event_t) {
             State::Waiting => worker.retirement.try_to_leave(),
             // SAFETY: what nginx's signal handler does on SIGQUIT; the loop looks at it next.
             State::Leaving => unsafe { ngx_quit = 1 },
+            State::Outdated => {
+                worker.retirement.state.set(State::Gone);
+                // SAFETY: as above.
+                unsafe { ngx_quit = 1 };
+                worker.retirement.arm(SILENCE);
+            }
+            State::Gone => close_silent(),
             State::Serving | State::Refused => (),
         }
     });

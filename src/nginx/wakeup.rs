@@ -53,33 +53,8 @@ impl Wakeup {
     /// Called in init_process, when the worker's event method is initialised. `handler` must be
     /// good for the life of the process.
     pub unsafe fn listen(&self, cycle: *mut ngx_cycle_t, handler: ngx_event_handler_pt) -> bool {
-        // SAFETY: all-zero bytes are a valid value of these plain C structures. They are leaked,
-        // because the event loop keeps pointers to them until the process ends.
-        let (c, read, write) = unsafe {
-            (
-                Box::leak(Box::new(std::mem::zeroed::<ngx_connection_t>())),
-                Box::leak(Box::new(std::mem::zeroed::<ngx_event_t>())),
-                Box::leak(Box::new(std::mem::zeroed::<ngx_event_t>())),
-            )
-        };
-        // SAFETY: the cycle is the one being started, its log lives as long.
-        let log = unsafe { (*cycle).log };
-        c.fd = self.fd();
-        c.log = log;
-        read.log = log;
-        write.log = log;
-        read.handler = handler;
-        c.read = read;
-        c.write = write;
-        // nginx marks events of a reused connection with alternating instances; ours is never
-        // reused, but epoll compares the bit.
-        read.set_instance(1);
-        write.set_instance(1);
-        read.data = (&raw mut *c).cast();
-        write.data = (&raw mut *c).cast();
-        // SAFETY: the event is complete; epoll keeps the pointer to the leaked connection. The
-        // event is edge-triggered, so that each write is reported and nothing need be read.
-        unsafe { ngx_handle_read_event(read, 0) == NGX_OK as ngx_int_t }
+        // SAFETY: the caller's; the descriptor is open for the life of the process.
+        unsafe { listen(self.fd(), cycle, handler) }
     }
 
     /// Blocks until a wake-up or the timeout. Only when the event loop has ended.
@@ -95,4 +70,40 @@ impl Wakeup {
             libc::read(self.fd(), count.as_mut_ptr().cast(), count.len());
         }
     }
+}
+
+/// Calls `handler` on the event loop whenever a descriptor becomes readable, edge-triggered.
+///
+/// # Safety
+///
+/// Called in init_process, when the worker's event method is initialised. `handler` must be good
+/// for the life of the process, and `fd` open as long.
+pub unsafe fn listen(fd: RawFd, cycle: *mut ngx_cycle_t, handler: ngx_event_handler_pt) -> bool {
+    // SAFETY: all-zero bytes are a valid value of these plain C structures. They are leaked,
+    // because the event loop keeps pointers to them until the process ends.
+    let (c, read, write) = unsafe {
+        (
+            Box::leak(Box::new(std::mem::zeroed::<ngx_connection_t>())),
+            Box::leak(Box::new(std::mem::zeroed::<ngx_event_t>())),
+            Box::leak(Box::new(std::mem::zeroed::<ngx_event_t>())),
+        )
+    };
+    // SAFETY: the cycle is the one being started, its log lives as long.
+    let log = unsafe { (*cycle).log };
+    c.fd = fd;
+    c.log = log;
+    read.log = log;
+    write.log = log;
+    read.handler = handler;
+    c.read = read;
+    c.write = write;
+    // nginx marks events of a reused connection with alternating instances; ours is never
+    // reused, but epoll compares the bit.
+    read.set_instance(1);
+    write.set_instance(1);
+    read.data = (&raw mut *c).cast();
+    write.data = (&raw mut *c).cast();
+    // SAFETY: the event is complete; epoll keeps the pointer to the leaked connection. The
+    // event is edge-triggered, so that each write is reported and nothing need be read.
+    unsafe { ngx_handle_read_event(read, 0) == NGX_OK as ngx_int_t }
 }

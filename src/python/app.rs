@@ -8,7 +8,7 @@
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Path};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -20,9 +20,10 @@ use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 use crate::wsgi::target::{Source, Target};
 
+use super::development::Page;
 use super::environ::EnvironMaker;
 use super::errors::Context;
-use super::{call, conflict, exception, interpreter, log};
+use super::{call, conflict, development, exception, interpreter, log};
 
 struct Loaded {
     /// The name of the module that the target names.
@@ -34,11 +35,13 @@ struct Loaded {
 pub struct PythonApplication {
     target: Target,
     loaded: OnceLock<Loaded>,
+    /// Why the last import has failed, if somebody wants to know.
+    failed: Mutex<Option<Page>>,
 }
 
 impl PythonApplication {
     pub fn new(target: Target) -> Self {
-        Self { target, loaded: OnceLock::new() }
+        Self { target, loaded: OnceLock::new(), failed: Mutex::new(None) }
     }
 
     fn import(&self, py: Python<'_>) -> PyResult<Loaded> {
@@ -103,6 +106,8 @@ impl Application for PythonApplication {
             Err(err) => {
                 let what = format!("wsgi_app \"{}\" could not be loaded", self.target);
                 exception::log(py, None, &what, &err);
+                let page = development::import_failed(py, &what, &err);
+                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = page;
                 false
             }
         })
@@ -114,8 +119,21 @@ impl Application for PythonApplication {
             return;
         };
         Python::attach(|py| {
+            if request.flags.debug
+                && let Some(page) = development::wrong()
+            {
+                return page.answer(py, &request, response);
+            }
             call::serve(loaded.callable.bind(py), &loaded.environ, request, response);
         });
+    }
+
+    fn refuse(&self, request: Request, mut response: ResponseSender) {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match development::wrong().or(failed).filter(|_| request.flags.debug) {
+            Some(page) => Python::attach(|py| page.answer(py, &request, response)),
+            None => response.finish(Err(Failure::Import)),
+        }
     }
 }
 

@@ -11,11 +11,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::wsgi::error::Failure;
-use crate::wsgi::exchange::{Ender, ResponseSender};
+use crate::wsgi::exchange::{End, Ender, ResponseSender};
 use crate::wsgi::fork;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Request;
 
+use super::development::{Form, Page};
 use super::environ::EnvironMaker;
 use super::errors::{Context, LogStream};
 use super::exception;
@@ -113,6 +114,8 @@ struct Call<'py> {
     errors: Bound<'py, LogStream>,
     ender: Ender,
     context: Context<'py>,
+    /// `wsgi_debug`: what the client is shown in place of a bare 500.
+    debug: Option<Form>,
 }
 
 impl<'py> Call<'py> {
@@ -125,12 +128,13 @@ impl<'py> Call<'py> {
         let (id, ender) = (sender.id(), sender.ender());
         let input = Body::new(py, &mut request)?;
         let Request { vars, flags, .. } = request;
+        let debug = flags.debug.then(|| Form::of(&vars));
         let errors = Bound::new(py, LogStream::of_request(id))?;
         let environ = maker.make(py, &vars, flags, input.as_any(), &errors)?.into_any();
         let response = Response::new(sender, flags.head);
         let start = Bound::new(py, StartResponse::new(response, flags.ignores_redirect))?;
         let context = Context::enter(py, Some(id));
-        Ok(Self { py, id, environ, start, input, errors, ender, context })
+        Ok(Self { py, id, environ, start, input, errors, ender, context, debug })
     }
 
     fn run(&self, app: &Bound<'py, PyAny>) {
@@ -227,22 +231,38 @@ impl<'py> Call<'py> {
             Ok(end) => {
                 if end == Err(Failure::Protocol) {
                     self.say(Level::Error, NO_HEAD);
+                    self.show(NO_HEAD, None, Failure::Protocol)
+                } else {
+                    end
                 }
-                end
             }
             // The end reaches nobody.
             Err(Broken::Cancelled) => Ok(()),
             Err(Broken::Protocol(line)) => {
                 self.say(Level::Error, &line);
-                Err(Failure::Protocol)
+                self.show(&line, None, Failure::Protocol)
             }
             Err(Broken::Raised(what, err)) => {
                 self.explain(what, &err);
-                Err(Failure::Application)
+                self.show(UNCAUGHT, Some(&err), Failure::Application)
             }
         };
         self.ender.finish(end);
         self.end_start_response();
+    }
+
+    /// With `wsgi_debug` the client is shown what has happened, if it still can be.
+    fn show(&self, what: &str, err: Option<&PyErr>, failure: Failure) -> End {
+        let shown = self.debug.is_some_and(|form| {
+            // Nothing is made for nobody.
+            let open =
+                |response: &mut Response| !response.is_head_sent() && !response.is_cancelled();
+            self.response(open).unwrap_or(false)
+                && Page::new(self.py, what, err).is_ok_and(|page| {
+                    self.response(|response| page.send(self.py, response, form)).unwrap_or(false)
+                })
+        });
+        if shown { Ok(()) } else { Err(failure) }
     }
 
     /// From now on start_response and write() raise. While a write() runs in another thread of the
@@ -321,6 +341,8 @@ impl Drop for Call<'_> {
 }
 
 const NO_HEAD: &str = "application did not call start_response() before its first chunk or end";
+
+const UNCAUGHT: &str = "The application has raised an exception";
 
 /// `TypeError: application yielded str instead of bytes`.
 fn wrong_item(what: &str, item: &Bound<'_, PyAny>) -> String {

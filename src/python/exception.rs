@@ -5,7 +5,7 @@
 //! process.
 //! Runs on: pool thread. PEP 3333, "Error Handling".
 
-use pyo3::exceptions::{PyBrokenPipeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyBrokenPipeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
@@ -20,19 +20,20 @@ pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr
     if !what.is_empty() {
         log::text(py, exchange, Level::Error, what);
     }
-    log::text(py, exchange, Level::Error, &traceback(py, err));
+    log::text(py, exchange, Level::Error, &text(py, err));
 }
 
 /// An exception for a process that has no log of its own.
 pub fn told(py: Python<'_>, err: &PyErr) -> LoadError {
     let cause = lines::printable(err.to_string().as_bytes()).into_iter().next();
-    let traceback = lines::printable(traceback(py, err).as_bytes());
+    let traceback = lines::printable(text(py, err).as_bytes());
     LoadError { cause: cause.unwrap_or_default(), traceback, is_conflict: false }
 }
 
-fn traceback(py: Python<'_>, err: &PyErr) -> String {
+/// An exception with its traceback, as Python prints it.
+pub fn text(py: Python<'_>, err: &PyErr) -> String {
+    // The formatting fails in turn when memory or stack is what is lacking.
     format(py, err).unwrap_or_else(|_| {
-        // The formatting fails in turn when memory or stack is what is lacking.
         let name = err.get_type(py);
         let name = name.name();
         let name = name.as_ref().map_or("exception".into(), |name| name.to_string_lossy());
@@ -40,9 +41,13 @@ fn traceback(py: Python<'_>, err: &PyErr) -> String {
     })
 }
 
+/// The exception itself. Before CPython 3.12 only this attaches the traceback to it.
+pub fn with_traceback(py: Python<'_>, err: &PyErr) -> Py<PyBaseException> {
+    err.clone_ref(py).into_value(py)
+}
+
 fn format(py: Python<'_>, err: &PyErr) -> PyResult<String> {
-    // Before CPython 3.12 only this attaches the traceback to the exception.
-    let exc = err.clone_ref(py).into_value(py);
+    let exc = with_traceback(py, err);
     let text = interpreter::bootstrap(py)?
         .call_method1(pyo3::intern!(py, "format_exception"), (exc, err.traceback(py)))?;
     Ok(readable(text.cast::<PyString>()?)?.into_owned())

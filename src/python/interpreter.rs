@@ -9,7 +9,7 @@
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -27,7 +27,7 @@ use crate::wsgi::target::Target;
 use super::app::PythonApplication;
 use super::errors::{LogStream, Std};
 use super::layout::Layout;
-use super::{call, exception, lent, log, watchdog};
+use super::{call, development, exception, lent, log, watchdog};
 
 /// Of CPython's pymem.h; pyo3 has no name for it.
 #[cfg(feature = "malloc")]
@@ -156,6 +156,7 @@ fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     MODULE.get_or_init(py, || module.clone().unbind());
     let chdir = settings.chdir.as_deref().map(Path::as_os_str);
     let path: Vec<_> = settings.path.iter().map(|path| path.as_os_str()).collect();
+    development::prepare(py, settings)?;
     module.call_method1("paths", (chdir, path))?;
     module.call_method0("wrap_exit")?;
     if let Some((signum, fd)) = settings.stack_dump {
@@ -199,6 +200,10 @@ impl Host for Interpreter {
 
     fn check(&self, target: &Target) -> Result<(), LoadError> {
         PythonApplication::new(target.clone()).check()
+    }
+
+    fn compiles(&self, files: &[PathBuf]) -> bool {
+        Python::attach(|py| development::compiles(py, files))
     }
 
     fn application(&self, target: &Target) -> Box<dyn Application> {

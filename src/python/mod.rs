@@ -10,6 +10,7 @@
 mod app;
 mod call;
 mod conflict;
+mod development;
 mod environ;
 mod errors;
 mod exception;

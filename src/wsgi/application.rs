@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::error::Failure;
 use super::exchange::ResponseSender;
 use super::request::Request;
 
@@ -21,6 +22,11 @@ pub trait Application: Send + Sync {
 
     /// Serves one request, from the call to `close()`.
     fn call(&self, request: Request, response: ResponseSender);
+
+    /// Ends a request for code that could not be imported.
+    fn refuse(&self, _request: Request, mut response: ResponseSender) {
+        response.finish(Err(Failure::Import));
+    }
 }
 
 /// What to do with a request for an application.
@@ -107,11 +113,11 @@ impl Hosted {
     }
 
     /// Pool thread: serves one request, or ends it when the import has failed.
-    pub fn call(&self, request: Request, mut response: ResponseSender) {
+    pub fn call(&self, request: Request, response: ResponseSender) {
         if matches!(*self.lock(), Import::Done) {
             self.app.call(request, response);
         } else {
-            response.finish(Err(super::error::Failure::Import));
+            self.app.refuse(request, response);
         }
     }
 }

@@ -11,11 +11,12 @@ use std::time::Duration;
 use super::application::Application;
 use super::error::LoadError;
 use super::exchange::Exchange;
+use super::sources::SourceWatch;
 use super::target::Target;
 
 /// How to start the interpreter of a worker. The environment and the working directory of the
 /// process are set before.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// `wsgi_python_home`: a virtualenv or a Python prefix.
     pub home: Option<PathBuf>,
@@ -25,6 +26,10 @@ pub struct Settings {
     pub chdir: Option<PathBuf>,
     /// `wsgi_switch_interval`.
     pub switch_interval: Option<Duration>,
+    /// `wsgi_reload`: who is told of the sources that are loaded.
+    pub sources: Option<Arc<dyn SourceWatch>>,
+    /// A location has `wsgi_debug`.
+    pub debug: bool,
     /// When this signal is raised, the stacks of all threads are written to the descriptor.
     pub stack_dump: Option<(i32, RawFd)>,
 }
@@ -52,6 +57,10 @@ pub trait Host: Send + Sync {
     /// Called attached: imports what `target` names as [`Application::load`] does; what is wrong
     /// is not logged but told.
     fn check(&self, target: &Target) -> Result<(), LoadError>;
+
+    /// Whether all of these files that are still there are correct Python; logs what is not, and
+    /// shows it with `wsgi_debug`. Attaches by itself: for a thread of its own.
+    fn compiles(&self, files: &[PathBuf]) -> bool;
 
     /// The application named by `target`; nothing is imported yet.
     fn application(&self, target: &Target) -> Box<dyn Application>;

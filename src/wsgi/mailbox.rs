@@ -45,6 +45,8 @@ pub enum Mail {
     Check(usize),
     /// What the interpreter lent has come back: some runner shall see to it.
     Tidy,
+    /// The changed sources have been looked at; whether they can be compiled.
+    Compiled(bool),
     /// A runner has left for good.
     RunnerLeft,
 }

@@ -25,6 +25,7 @@ pub mod posts;
 pub mod queue;
 pub mod request;
 pub mod runner;
+pub mod sources;
 pub mod spool;
 pub mod target;
 pub mod vars;

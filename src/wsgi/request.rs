@@ -19,6 +19,8 @@ pub struct Flags {
     pub multithread: bool,
     /// Other worker processes run the same application: `wsgi.multiprocess`.
     pub multiprocess: bool,
+    /// `wsgi_debug`: the client sees why there is no response.
+    pub debug: bool,
 }
 
 /// A request with its body, or with the pipe it comes through. The event loop keeps a clone of vars and body, so that it

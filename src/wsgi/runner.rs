@@ -198,6 +198,7 @@ mod tests {
     use crate::wsgi::queue::Summons;
     use crate::wsgi::request::Request;
     use crate::wsgi::target::Target;
+    use std::path::PathBuf;
     use std::sync::{Barrier, Mutex, mpsc};
     use std::thread;
 
@@ -221,6 +222,9 @@ mod tests {
         fn interrupt(&self, _: &Exchange, _: &str) {}
         fn check(&self, _: &Target) -> Result<(), LoadError> {
             unreachable!("not used")
+        }
+        fn compiles(&self, _: &[PathBuf]) -> bool {
+            true
         }
         fn application(&self, _: &Target) -> Box<dyn Application> {
             unreachable!("not used")
