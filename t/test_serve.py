@@ -179,18 +179,24 @@ def test_a_directory_whose_name_is_not_utf8(site):
     assert site.get().status == 200
 
 
-def test_reload_is_the_directive_of_the_module(site, make_nginx):
+def test_with_reload_an_edit_is_served_and_a_slip_is_shown(site):
     path = site.write("wsgi.py")
-    _, said = make_nginx(http="wsgi_reload on;").test_config()
-    if "unknown directive" in said:
-        said = site.refused(site.dir, "--reload")
-        assert f"--reload: {config.MODULE} does not know the directive wsgi_reload" in said
-    else:
-        site.start(site.dir, "--reload")
-        assert site.get().status == 200
+    site.start(site.dir, "--reload")
+    assert site.get().status == 200
+    for text, shown in [(APP.replace("repr(", "repr('again') + repr("), b"again"),
+                        ("(", b"SyntaxError"), ("undefined_name\n", b"NameError"),
+                        (APP.replace("repr(", "repr('mended') + repr("), b"mended")]:
         with open(path, "w") as file:
-            file.write(APP.replace("repr(", "repr('again') + repr("))
-        until(lambda: b"again" in site.get().body, 20, "the new code")
+            file.write(text)
+        until(lambda: shown in site.get().body, 20, shown)
+
+
+def test_tracebacks_are_not_shown_to_other_machines(site):
+    site.write("wsgi.py")
+    open_to_all = site.config_of(site.dir, "--reload", "--listen", "0.0.0.0")
+    assert "wsgi_reload on;" in open_to_all and "wsgi_debug" not in open_to_all
+    assert "wsgi_debug on;" in site.config_of(site.dir, "--reload")
+    assert "wsgi_debug" not in site.config_of(site.dir)
 
 
 # ------- start and end

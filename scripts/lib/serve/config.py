@@ -115,6 +115,8 @@ def render(*, directory, module, application, venv, static, environ, user, liste
         http.append(f"wsgi_env DJANGO_SETTINGS_MODULE {word(application.settings)};")
     if options.reload:
         http.append("wsgi_reload on;")
+        if options.listen.is_loopback:
+            http.append("wsgi_debug on;")
     if any("$" in os.fspath(each) for each in static.values()):
         http.append(DOLLAR)
     text = CONFIG.format(

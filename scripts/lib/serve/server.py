@@ -26,13 +26,6 @@ def free_port(address, family, port):
                           " --port, or a free one with --port 0") from None
 
 
-def refusal(directory, given):
-    """What `nginx -t` says against the configuration, empty if nothing."""
-    done = subprocess.run(nginx.command(directory, "-t"), capture_output=True, timeout=60,
-                          env=environ(given))
-    return done.stderr.decode(errors="replace") if done.returncode else ""
-
-
 def environ(given):
     """nginx reads a variable NGINX of its own: descriptors that another master hands over."""
     return {name: value for name, value in given.items() if name != "NGINX"}
