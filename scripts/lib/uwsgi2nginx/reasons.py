@@ -40,14 +40,15 @@ QUIET = {
         " wsgi-env-behaviour wsgi-env-behavior early-python py-call-osafterfork"
         " py-call-uwsgi-fork-hooks wsgi-strict",
     "asks uWSGI for information": "show-config strict *-list help usage version cflags",
+    "wsgi_request_timeout writes the stack of the thread to the error log": "harakiri-verbose",
     "one worker that has ended is replaced by nginx": "forkbomb-delay die-on-no-workers"
         " min-worker-lifetime",
 }
 
 LOOK = {
     "nginx keeps the same number of workers": "cheap cheaper* idle die-on-idle",
-    "the traceback of a request that takes too long has no place in a log here; the request is"
-    " named in the error log": "harakiri-verbose harakiri-graceful* harakiri-queue-threshold",
+    "wsgi_request_timeout raises an exception in the thread; it has no second stage, and does not"
+    " look at the queue": "harakiri-graceful* harakiri-queue-threshold",
     "is about processes that nginx does not have": "http-harakiri mule-harakiri spooler-harakiri",
     "nginx has no such limit for the age of a worker": "max-worker-lifetime*",
     "there is wsgi_max_rss for resident memory, nothing for other measures": "reload-on-as"

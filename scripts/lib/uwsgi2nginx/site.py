@@ -250,8 +250,9 @@ class Site:
             server.add("wsgi_queue", str(found[1]))
         self.times(server)
         if option := settings.flag("need-app"):
-            settings.quiet(option, "an application that cannot be imported is 500 and in the error"
-                           " log, and nginx stays; wsgi_check finds it at nginx -t")
+            settings.quiet(option, "wsgi_check, on by default, refuses a reload with an application"
+                           " that cannot be imported; at a start nginx runs, it answers 500 and the"
+                           " error log says why")
         server.space()
         self.statics.write(server)
         self.apps.write(server, self.statics)
