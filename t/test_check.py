@@ -531,6 +531,39 @@ def test_a_worker_that_dies_during_a_check_is_noticed(shop, taken):
     assert site.log.matching("unknown process") == []
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_a_worker_is_not_replaced_while_the_master_is_busy_with_a_check(shop, early):
+    """Nobody would start another."""
+    quick = "location /quick { wsgi_app overdue:quick; }"
+    site = shop(http="wsgi_max_requests 20;", server=quick).start()
+    (old,) = site.workers()
+    assert site.get("/shop").body == b"open"
+    gate = site.gate("import")
+    change(site, gated(site, BROKEN))
+    site.expect_alert(r"\[emerg\]")
+
+    def spend():
+        for _ in range(19):
+            assert site.get("/quick").text == str(old)
+
+    if early:
+        spend()
+    site.signal("HUP")
+    site.wait_event("waiting")
+    if not early:
+        spend()
+    site.log.wait_for("replaced: 20 requests served")
+    # Longer than the farewell.
+    elapse(2.5)
+    assert site.get("/quick", timeout=3).text == str(old)
+    assert site.log.matching("gracefully") == []
+    change(site, HELLO.format("new"))
+    gate.open()
+    site.log.wait_for("burnt down", timeout=20)
+    new = site.wait_respawn(old)
+    until(lambda: site.get("/quick").text == str(new), what="an answer of the new worker")
+
+
 def test_signals_that_come_during_a_check_are_acted_on_afterwards(shop):
     site = shop().start()
     assert site.get("/shop").body == b"open"

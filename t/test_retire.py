@@ -1,5 +1,7 @@
 """Workers that ask to be replaced: no request fails, one at a time, whatever dies meanwhile."""
 
+import os
+import signal
 import threading
 import time
 
@@ -188,6 +190,60 @@ def test_a_holder_that_is_killed_is_followed_by_the_next(start):
     gate.open()
     until(lambda: not any(map(procs.alive, old)), 15, "both have been replaced")
     until(lambda: len(site.workers()) == 2, what="two workers")
+
+
+def test_workers_that_a_reload_has_told_to_leave_take_no_turn(start):
+    """One has the turn, one waits for it, both still serve a request: the new ones need not care."""
+    site = start("wsgi_max_requests 5;", workers=2)
+    gate = site.gate("a")
+
+    def spread():
+        site.connect().send(http.build("GET", "/held/a?x"))
+        return len(site.log.matching(REPLACED)) >= 1 and len(site.log.matching("its turn")) >= 1
+
+    until(spread, 20, "both workers want to be replaced")
+    site.log.wait_for("gracefully shutting down")
+    old = site.reload()
+    new = set(site.workers())
+
+    def replaced():
+        site.get("/quick")
+        lines = site.log.matching(REPLACED)
+        return new & {int(line.split("#")[0].rsplit(" ", 1)[1]) for line in lines}
+
+    until(replaced, 20, "a replacement of a new worker")
+    assert all(map(procs.alive, old))
+    # The one that waited does not take its turn while it leaves.
+    lines = site.log.matching(REPLACED)
+    assert len([line for line in lines if any(f" {pid}#" in line for pid in old)]) == 1
+    gate.open()
+    until(lambda: not any(map(procs.alive, old)), 15, "the old workers' end")
+
+
+@pytest.mark.parametrize("when, long", [("is to be replaced", 2.5), ("its turn", 8)])
+def test_a_worker_whose_master_has_gone_stays(start, when, long):
+    """Killed after the worker has decided to leave, and before it has left."""
+    site = start("wsgi_max_requests 5;", workers=2)
+    site.gate("a")
+
+    def decided():
+        site.connect().send(http.build("GET", "/held/a?x"))
+        lines = [site.log.matching("is to be replaced"), site.log.matching("its turn")]
+        return lines[0] if when == "is to be replaced" else all(lines) and lines[1]
+
+    (line,) = until(decided, 20, "the decision")
+    worker = int(line.split("#")[0].rsplit(" ", 1)[1])
+    workers = site.workers()
+    os.kill(site.pid, signal.SIGKILL)
+    site.process.wait(10)
+    for gate in site.gates:
+        gate.open()
+    elapse(long)
+    assert procs.alive(worker)
+    assert "shutting down" not in procs.title(worker)
+    for pid in filter(procs.alive, workers):
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: not any(map(procs.alive, workers)), what="the end of the workers")
 
 
 def test_the_successor_has_its_turn_until_it_has_imported(start):

@@ -6,26 +6,29 @@
 //! a dead holder is known as such, and its successor can take the token over. Before it closes
 //! anything a leaving worker serves on for a moment with `Connection: close`, so that clients end
 //! their connections themselves: a request sent on one that is just being closed would be lost.
-//! Runs on: event loop; [`add_zone`] and its callback in the master.
+//! Nobody leaves while the master is busy with a check of the applications ([`Hold`]).
+//! Runs on: event loop; [`add_zone`], its callback and [`Hold`] in the master.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_void;
 use std::fs;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     NGX_ERROR, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_add_timer, ngx_conf_t,
-    ngx_current_msec, ngx_del_timer, ngx_event_t, ngx_exiting, ngx_int_t, ngx_log_t, ngx_msec_t,
-    ngx_parent, ngx_pid, ngx_process, ngx_quit, ngx_shared_memory_add, ngx_shm_zone_t,
-    ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t, ngx_terminate, ngx_uint_t,
+    ngx_current_msec, ngx_cycle_t, ngx_del_timer, ngx_event_t, ngx_exiting, ngx_int_t,
+    ngx_list_part_t, ngx_log_t, ngx_msec_t, ngx_parent, ngx_pid, ngx_process, ngx_quit,
+    ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t,
+    ngx_terminate, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
 use super::conf::MainConf;
 use super::dispatch::{self, Worker};
 use super::guard::protect;
+use super::process;
 use crate::module::http_module;
 
 /// How long a worker that is to leave serves on with `Connection: close`.
@@ -62,10 +65,18 @@ enum State {
     Refused,
 }
 
+/// What workers and master share. Each cycle has its own: after a reload the workers of the one
+/// before leave anyway, as late as they like.
+struct Shared {
+    /// 0 while nobody is being replaced.
+    token: AtomicU64,
+    /// The pid of the master while it starts no workers, else 0.
+    busy: AtomicI32,
+}
+
 /// What one worker knows of its own replacement.
 pub struct Retirement {
-    /// 0 while nobody is being replaced.
-    token: Option<&'static AtomicU64>,
+    shared: Option<&'static Shared>,
     state: Cell<State>,
     reason: RefCell<String>,
     /// This worker is the successor of the token's holder, and imports.
@@ -94,9 +105,8 @@ impl Retirement {
             number.saturating_add(random.checked_rem(jitter.saturating_add(1)).unwrap_or(0))
         });
         Self {
-            // SAFETY: nginx maps the zone for the life of this process and has initialised it; its
-            // data is the token.
-            token: unsafe { main.token_zone.as_ref().and_then(|zone| token(zone).as_ref()) },
+            // SAFETY: nginx maps the zone for the life of this process and has initialised it.
+            shared: unsafe { main.token_zone.as_ref().and_then(|zone| shared(zone).as_ref()) },
             state: Cell::new(State::Serving),
             reason: RefCell::default(),
             is_settling: Cell::new(false),
@@ -112,7 +122,7 @@ impl Retirement {
     /// The worker has started: if it follows one that has left, the token is its own until
     /// [`Self::settled`].
     pub fn started(&self) {
-        let Some(token) = self.token else { return };
+        let Some(Shared { token, .. }) = self.shared else { return };
         let holder = token.load(Ordering::Acquire);
         if holder != 0 && !is_alive(holder) {
             let mine = identity(own_pid());
@@ -125,7 +135,7 @@ impl Retirement {
     pub fn settled(&self, all: impl FnOnce() -> bool) {
         if self.is_settling.get() && all() {
             self.is_settling.set(false);
-            if let Some(token) = self.token {
+            if let Some(Shared { token, .. }) = self.shared {
                 token.store(0, Ordering::Release);
             }
         }
@@ -161,7 +171,7 @@ impl Retirement {
 
     /// Leaves, if it is this worker's turn.
     fn try_to_leave(&self) {
-        if !self.claim() {
+        if self.is_held() || !self.claim() {
             if self.state.replace(State::Waiting) == State::Serving {
                 let reason = self.reason.borrow();
                 say(NGX_LOG_NOTICE, &format!("waits for its turn to be replaced: {reason}"));
@@ -188,16 +198,10 @@ impl Retirement {
 
     /// Whether this worker could be replaced; says it if not, once.
     fn can_leave(&self, reason: &str) -> bool {
-        // SAFETY: plain variables of nginx.
-        let (leaves, is_worker, has_master) = unsafe {
-            (
-                ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0,
-                ngx_process == NGX_PROCESS_WORKER as ngx_uint_t,
-                libc::getppid() == ngx_parent,
-            )
-        };
-        let refused = match (is_worker, has_master) {
-            _ if leaves => return false,
+        // SAFETY: a plain variable of nginx.
+        let is_worker = unsafe { ngx_process == NGX_PROCESS_WORKER as ngx_uint_t };
+        let refused = match (is_worker, has_master()) {
+            _ if leaves() => return false,
             (true, true) => return true,
             (false, _) => "\"master_process\" is off",
             (_, false) => "the master process has gone",
@@ -207,9 +211,16 @@ impl Retirement {
         false
     }
 
+    /// Whether the master could not start another worker now, or is not there any more.
+    fn is_held(&self) -> bool {
+        // SAFETY: always succeeds.
+        let parent = unsafe { libc::getppid() };
+        !has_master() || self.shared.is_some_and(|s| s.busy.load(Ordering::Acquire) == parent)
+    }
+
     /// Takes the token, if it is free or its holder has died and left no successor.
     fn claim(&self) -> bool {
-        let Some(token) = self.token else { return true };
+        let Some(Shared { token, .. }) = self.shared else { return true };
         let mine = identity(own_pid());
         let holder = token.load(Ordering::Acquire);
         if holder == mine {
@@ -288,21 +299,35 @@ fn say(level: u32, text: &str) {
     }
 }
 
+fn has_master() -> bool {
+    // SAFETY: a plain variable of nginx.
+    unsafe { libc::getppid() == ngx_parent }
+}
+
+/// Whether this process has been told to leave.
+fn leaves() -> bool {
+    // SAFETY: plain variables of nginx.
+    unsafe { ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0 }
+}
+
 /// The timer: once more for the token, or the end of the farewell.
 unsafe extern "C" fn ngx_http_wsgi_retire(_ev: *mut ngx_event_t) {
     protect((), || {
-        let Some(worker) = dispatch::worker() else { return };
-        match worker.retirement.state.get() {
-            State::Waiting => worker.retirement.try_to_leave(),
+        let Some(Worker { retirement, .. }) = dispatch::worker() else { return };
+        match retirement.state.get() {
+            State::Gone => close_silent(),
+            _ if leaves() => (),
+            State::Waiting => retirement.try_to_leave(),
+            State::Leaving if retirement.is_held() => retirement.arm(FAREWELL),
+            State::Outdated if retirement.is_held() => retirement.arm(BRIEF_FAREWELL),
             // SAFETY: what nginx's signal handler does on SIGQUIT; the loop looks at it next.
             State::Leaving => unsafe { ngx_quit = 1 },
             State::Outdated => {
-                worker.retirement.state.set(State::Gone);
+                retirement.state.set(State::Gone);
                 // SAFETY: as above.
                 unsafe { ngx_quit = 1 };
-                worker.retirement.arm(SILENCE);
+                retirement.arm(SILENCE);
             }
-            State::Gone => close_silent(),
             State::Serving | State::Refused => (),
         }
     });
@@ -348,7 +373,48 @@ fn resident_set() -> Option<usize> {
     pages.checked_mul(usize::try_from(size).ok()?)
 }
 
-/// Asks nginx for the shared memory of the token; null without memory. It survives reloads.
+/// While it lives the workers of a cycle do not leave on their own accord.
+pub struct Hold(*const Shared);
+
+impl Hold {
+    /// # Safety
+    ///
+    /// `cycle` is live for as long as this, in its master.
+    pub unsafe fn new(cycle: *mut ngx_cycle_t) -> Option<Self> {
+        // SAFETY: the cycle's list of zones, all mapped. A zone with our tag is one of
+        // `add_zone`'s, made by this image.
+        unsafe {
+            let mut part: *mut ngx_list_part_t = &raw mut (*cycle).shared_memory.part;
+            while !part.is_null() {
+                let zones: *mut ngx_shm_zone_t = (*part).elts.cast();
+                for n in 0..(*part).nelts {
+                    let zone = &*zones.add(n);
+                    if zone.tag == tag()
+                        && let Some(data) = shared(zone).as_ref()
+                    {
+                        data.busy.store(process::id(), Ordering::Release);
+                        return Some(Self(data));
+                    }
+                }
+                part = (*part).next;
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: the cycle lives, and with it its zones.
+        unsafe { (*self.0).busy.store(0, Ordering::Release) };
+    }
+}
+
+fn tag() -> *mut c_void {
+    ptr::from_ref(http_module()).cast_mut().cast()
+}
+
+/// Asks nginx for the shared memory of a cycle; null without memory.
 ///
 /// # Safety
 ///
@@ -360,35 +426,30 @@ pub unsafe fn add_zone(cf: *mut ngx_conf_t) -> *mut ngx_shm_zone_t {
     unsafe {
         // The least that a slab pool works in, with any size of page.
         let size = 8 * ngx::ffi::ngx_pagesize;
-        let tag: *mut c_void = ptr::from_ref(http_module()).cast_mut().cast();
-        let zone = ngx_shared_memory_add(cf, &mut name, size, tag);
+        let zone = ngx_shared_memory_add(cf, &mut name, size, tag());
         if !zone.is_null() {
             (*zone).init = Some(ngx_http_wsgi_init_zone);
+            (*zone).noreuse = 1;
         }
         zone
     }
 }
 
-/// The token in the zone, for as long as the zone is mapped.
-unsafe fn token(zone: &ngx_shm_zone_t) -> *const AtomicU64 {
+/// What is in the zone, for as long as the zone is mapped.
+fn shared(zone: &ngx_shm_zone_t) -> *const Shared {
     zone.data.cast_const().cast()
 }
 
-/// The zone is mapped; `data` is that of the cycle before.
+/// The zone is mapped, and new: it is not reused.
 unsafe extern "C" fn ngx_http_wsgi_init_zone(
     zone: *mut ngx_shm_zone_t,
-    data: *mut c_void,
+    _data: *mut c_void,
 ) -> ngx_int_t {
     // SAFETY: nginx has made a slab pool at the zone's address. What it gives is zeroed and at
     // least as aligned as its size.
     unsafe {
         let pool: *mut ngx_slab_pool_t = (*zone).shm.addr.cast();
-        (*zone).data = match data.is_null() {
-            false => data,
-            true if (*zone).shm.exists != 0 => (*pool).data,
-            true => ngx_slab_calloc(pool, size_of::<AtomicU64>()),
-        };
-        (*pool).data = (*zone).data;
+        (*zone).data = ngx_slab_calloc(pool, size_of::<Shared>());
         if (*zone).data.is_null() { NGX_ERROR as ngx_int_t } else { NGX_OK as ngx_int_t }
     }
 }
