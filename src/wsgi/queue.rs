@@ -178,10 +178,12 @@ impl RequestQueue {
         Ok(self.summon(&mut state))
     }
 
-    /// Looks again after a [`Summons::CheckLater`]: if nobody has come, somebody is called.
+    /// Looks again after a [`Summons::CheckLater`], or because of [`Popped::lacks_runner`]: if nobody
+    /// has come, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
-        if state.next().is_some() && state.returns != state.checked {
+        let is_patient = !self.patience.is_zero();
+        if is_patient && state.next().is_some() && state.returns != state.checked {
             state.checked = state.returns;
             return Summons::CheckLater;
         }

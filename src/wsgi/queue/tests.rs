@@ -267,3 +267,20 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
     assert!(f.queue.begin().is_none());
     assert_eq!(f.push(9), Err(Full));
 }
+
+/// Without fine timers nobody would look a second time.
+#[test]
+fn a_queue_without_patience_leaves_nothing_to_a_later_look() {
+    let mut f = Fixture::new(8);
+    let queue = RequestQueue::new(8, false);
+    let mut push = || queue.push(f.job().1, 9);
+    assert_eq!(push(), Ok(Summons::PostRunner));
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
+    assert_eq!(push(), Ok(Summons::PostRunner));
+    assert_eq!([push(), push()], [Ok(Summons::CheckLater), Ok(Summons::CheckLater)]);
+    // The first runner comes back for one, the second begins with another.
+    assert!(queue.pop(From::Request).is_some());
+    assert!(queue.begin().is_some());
+    assert!(queue.pop(From::Waiting).is_some_and(|popped| popped.lacks_runner));
+    assert_eq!(queue.check(), Summons::PostRunner);
+}
