@@ -36,6 +36,8 @@ SERVER = """
         location /off/asked/ { auth_request /off/whole; wsgi_app streamed:application; }
         location /off/excused/ { error_page 413 500 /off/report; client_max_body_size 100;
                                  wsgi_app streamed:application; }
+        location /off/including/ { ssi on; client_body_timeout 1s; wsgi_app included:application; }
+        location = /off/included { wsgi_app included:part; }
         location /off/one/ { wsgi_thread_pool one; wsgi_app streamed:application; }
         wsgi_app streamed:application;
     }
@@ -630,6 +632,24 @@ def test_a_body_that_a_mirror_has_read_is_complete(site, kind):
     upload.send(body[50_000:])
     upload.end()
     assert upload.answer().text == told(body)
+
+
+@pytest.mark.parametrize("seconds", [0, 1.2])
+def test_what_comes_while_a_subrequest_has_the_connection_is_read_after_it(
+    site, hold, kind, seconds
+):
+    gate = hold("part")
+    before = len(site.events("waiting part"))
+    upload = Upload(site, kind, "/off/including/", 8)
+    upload.send(BODY[:3])
+    site.wait_event("waiting part", before + 1)
+    upload.send(BODY[3:8])
+    upload.end()
+    site.barrier()
+    # The client has been in time, also if client_body_timeout is over now.
+    elapse(seconds)
+    gate.open()
+    assert upload.answer().body == BODY[:3] + b"part" + BODY[3:8]
 
 
 def test_auth_request_leaves_the_body_to_the_application(site, kind):

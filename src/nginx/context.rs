@@ -56,6 +56,8 @@ pub struct Context {
     pub end: Option<End>,
     /// nginx has been given the head; its filters may still hold it back.
     pub head_taken: bool,
+    /// Another request had the connection's events when this one last waited for them.
+    pub is_passive: bool,
     /// What of `chunks` the application need not wait for.
     pub held_back: HeldBack,
     pub account: Account,
@@ -117,6 +119,7 @@ impl Context {
                 spool: ptr::null_mut(),
                 end: None,
                 head_taken: false,
+                is_passive: false,
                 held_back: HeldBack::default(),
                 account: Account::open(r, waiting.conf, waiting.queued),
                 detached: false,

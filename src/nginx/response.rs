@@ -28,7 +28,7 @@ use super::context::Context;
 use super::guard::protect;
 use super::headers::send_head;
 use super::intercept::intercept;
-use super::{log, retire};
+use super::{log, retire, unbuffered};
 use crate::module::http_module;
 use crate::wsgi::body::Segment;
 use crate::wsgi::exchange::{Batch, Passed, Progress};
@@ -226,6 +226,9 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
             if context.is_null() || (*context).is_detached() || (*context).client_lost.is_some() {
                 return;
             }
+            if mem::take(&mut (*context).is_passive) {
+                unbuffered::look_again(r);
+            }
             let wev = (*(*r).connection).write;
             if (*wev).timedout() != 0 {
                 log::write_request(r, Level::Info, format_args!("client timed out"));
@@ -259,6 +262,7 @@ unsafe fn watch_output(context: *mut Context) {
         let r = (*context).request;
         if !is_active(r) {
             // nginx calls the write handler when it becomes active.
+            (*context).is_passive = true;
             return;
         }
         let wev = (*(*r).connection).write;

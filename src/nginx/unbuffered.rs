@@ -14,6 +14,7 @@ use ngx::ffi::{
     NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, NGX_HTTP_REQUEST_TIME_OUT, NGX_HTTP_SPECIAL_RESPONSE,
     NGX_OK, ngx_del_timer, ngx_handle_read_event, ngx_http_block_reading, ngx_http_core_loc_conf_t,
     ngx_http_read_unbuffered_request_body, ngx_http_request_t, ngx_http_test_reading, ngx_int_t,
+    ngx_post_event, ngx_posted_events,
 };
 use ngx::http::{HttpModule, NgxHttpCoreModule};
 
@@ -145,6 +146,23 @@ pub unsafe fn resume(context: *mut Context) {
     unsafe {
         if (*(*context).request).reading_body() != 0 {
             read(context);
+        }
+    }
+}
+
+/// A subrequest had the connection's events: what the client has sent meanwhile is still to be read.
+///
+/// # Safety
+///
+/// `r` is a live request.
+pub unsafe fn look_again(r: *mut ngx_http_request_t) {
+    // SAFETY: the caller's request; nginx takes the event out when it closes the connection.
+    unsafe {
+        if (*r).reading_body() != 0 {
+            let rev = (*(*r).connection).read;
+            // Nobody has looked whether the client was in time.
+            (*rev).set_timedout(0);
+            ngx_post_event(rev, &raw mut ngx_posted_events);
         }
     }
 }
