@@ -438,7 +438,7 @@ unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
             let held = Passed { spooled: 0, ..held };
             passed = passed.plus(context.held_back.raise_to(held));
         }
-        if passed.chunks > 0 {
+        if passed != Passed::default() {
             context.exchange.consumed(passed);
         }
     }
