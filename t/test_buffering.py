@@ -208,6 +208,30 @@ def test_what_follows_a_file_that_http_2_has_just_sent_is_not_forgotten(make_ngi
     os.close(fifo)
 
 
+@pytest.mark.parametrize("left", [50_000, 70_000, 90_000])
+def test_a_file_is_not_used_again_under_filters_that_have_read_it(make_nginx, left):
+    """They keep what they have read in memory, and let it be sent from the file all the same."""
+    site = make_nginx(main=MAIN, http=HTTP, server="""
+        listen 127.0.0.1:@PORT2@ sndbuf=16k;
+        location / { sub_filter nowhere x; sendfile on; wsgi_app buffered:bursts; }
+    """)
+    site.start()
+    second = site.gate("second")
+    with site.connect(port=site.ports["PORT2"], rcvbuf=4096) as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        site.wait_event("first")
+        client.read_head()
+        sock, body = client.sock, client.buffer
+        while len(body) < 16 * 16384 - left:
+            body += sock.recv(4096)
+        second.open()
+        until_stable(lambda: files(site), what="the application has written on")
+        while piece := sock.recv(65536):
+            body += piece
+    want = b"".join(buffered.chunk(number, 16384) for number in range(40))
+    assert (len(body), sha(body)) == (len(want), sha(want))
+
+
 def test_head_has_no_file(site, proto):
     response = proto(site, "HEAD", path("/", 10, 65536))
     assert (response.status, response.body) == (200, b"")

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::c_void;
+use std::fs::File;
 use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +53,8 @@ pub struct Context {
     pub free: *mut ngx_chain_t,
     /// The temporary file for nginx, null until there is one.
     pub spool: *mut ngx_file_t,
+    /// The same, open until nginx is done with the request.
+    pub spool_file: Option<Arc<File>>,
     /// The application has ended; what it sent before may still be on its way.
     pub end: Option<End>,
     /// nginx has been given the head; its filters may still hold it back.
@@ -117,6 +120,7 @@ impl Context {
                 busy: ptr::null_mut(),
                 free: ptr::null_mut(),
                 spool: ptr::null_mut(),
+                spool_file: None,
                 end: None,
                 head_taken: false,
                 is_passive: false,

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::Arc;
 
 use libc::off_t;
 use ngx::core::Status;
@@ -345,6 +346,7 @@ unsafe fn fill(context: &mut Context, b: *mut ngx_buf_t, chunk: &Segment) -> boo
                 // One for all pieces, of which there may be many.
                 if context.spool.is_null() {
                     context.spool = open_file(r, file, SPOOL_NAME);
+                    context.spool_file = Some(Arc::clone(file));
                 }
                 (context.spool, offset, len)
             }
@@ -409,6 +411,19 @@ fn tag() -> *mut std::ffi::c_void {
     ptr::from_ref(http_module()).cast_mut().cast()
 }
 
+/// Whether filters have parts of a file read into memory. What they pass on says that it is in the
+/// file as well, and is sent from there, when the buffer that named the file has long been empty.
+unsafe fn is_read_ahead(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: a live request has a main request.
+    unsafe {
+        [r, (*r).main].into_iter().any(|r| {
+            (*r).main_filter_need_in_memory() != 0
+                || (*r).filter_need_in_memory() != 0
+                || (*r).filter_need_temporary() != 0
+        })
+    }
+}
+
 /// Drops the chunks whose buffers nginx has emptied and makes room for the application.
 unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
     // SAFETY: `busy` and `out` are chains of buffers made by `next_buf`, in the order of `chunks`.
@@ -432,6 +447,10 @@ unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
         // What is held back by a subrequest does not hold the application: the subrequest may
         // need its very thread. When the temporary file is full too, it is kept in memory.
         passed = context.held_back.settle(passed);
+        if is_read_ahead(context.request) {
+            // So the file is never used again.
+            passed.spooled = 0;
+        }
         if !is_active(context.request) && context.exchange.progress() == Progress::Blocked {
             let held = context.chunks.iter().map(Passed::of).fold(Passed::default(), Passed::plus);
             // What is in the file must stay there.

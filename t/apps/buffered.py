@@ -69,6 +69,16 @@ def counting(environ, start_response):
         yield chunk(number, int(options["size"]))
 
 
+def bursts(environ, start_response):
+    """Two bursts, the second when a gate is opened."""
+    start_response("200 OK", [("Content-Type", "text/html")])
+    for number in range(40):
+        if number == 16:
+            record("first")
+            gate.wait("second")
+        yield chunk(number, 16384)
+
+
 def word(environ, start_response):
     """Faster than the client with two chunks, then another when a gate is opened, and silence."""
     start_response("200 OK", [("Content-Type", "text/plain")])
