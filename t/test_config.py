@@ -141,7 +141,7 @@ BAD_ANYWHERE = [
 BAD_APP = [
     '""', "1x:app", "a..b", ".a:app", "a.:app", "mod:", "mod:f(", "mod:f)", "mod:f(x)", "mod:()",
     "$var:app", "mod:$app", ":app", "mod:a-b", "mod:app:x", "mod:1x", "mod:a.", '"mod: app"',
-    "a-b:app", "@DIR@/site/app.py:1x", "@DIR@/site/app.py:", "@DIR@/site/app.py:f(",
+    "app.py", "a-b:app", "@DIR@/site/app.py:1x", "@DIR@/site/app.py:", "@DIR@/site/app.py:f(",
     "@DIR@/site/nowhere.py", "site/nowhere.py", "@DIR@/site", "@DIR@/site/$x.py",
 ]
 

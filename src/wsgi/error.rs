@@ -127,6 +127,8 @@ pub enum TargetError {
     Module(String),
     Callable(String),
     Path(String),
+    /// The name of a file without a slash, which would be taken for a module.
+    File(String),
 }
 
 impl fmt::Display for TargetError {
@@ -137,6 +139,7 @@ impl fmt::Display for TargetError {
             Self::Module(s) => write!(f, "\"{s}\" is not a module name"),
             Self::Callable(s) => write!(f, "\"{s}\" is not a callable name"),
             Self::Path(s) => write!(f, "\"{s}\" is not the path of a .py file"),
+            Self::File(s) => write!(f, "\"{s}\" is a module name; the path of a file has a slash"),
         }
     }
 }

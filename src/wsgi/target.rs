@@ -57,6 +57,9 @@ impl Target {
             if !is_dotted_name(name) {
                 return Err(TargetError::Module(name.to_owned()));
             }
+            if name.ends_with(".py") {
+                return Err(TargetError::File(name.to_owned()));
+            }
             Source::Module(name.to_owned())
         };
         Ok(Self { source, callable: callable.to_owned(), factory })
@@ -107,8 +110,21 @@ mod tests {
     #[test]
     fn slips_are_named() {
         for text in [
-            "", "1x:app", "a..b", ".a", "a.", "a:", ":a", "a:b(", "a:()", "a b", "a:$x", "/srv/x",
+            "",
+            "1x:app",
+            "a..b",
+            ".a",
+            "a.",
+            "a:",
+            ":a",
+            "a:b(",
+            "a:()",
+            "a b",
+            "a:$x",
+            "/srv/x",
             "a:b:c",
+            "app.py",
+            "app.py:app",
         ] {
             assert!(Target::parse(text).is_err(), "{text}");
         }

@@ -185,7 +185,8 @@ fn target(text: &str) -> Option<Target> {
     let source = if place.contains('/') {
         place.ends_with(".py").then(|| Source::File(place.into()))?
     } else {
-        is_dotted(place).then(|| Source::Module(place.to_owned()))?
+        let is_module = is_dotted(place) && !place.ends_with(".py");
+        is_module.then(|| Source::Module(place.to_owned()))?
     };
     (is_dotted(callable) && !text.contains('$')).then(|| {
         let callable = callable.to_owned();
