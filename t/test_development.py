@@ -183,11 +183,13 @@ def test_many_files_at_once_are_one_reload(start):
     assert len(site.log.matching(REPLACED)) == 1
 
 
-def test_an_edit_while_the_application_is_imported_is_not_missed(start):
-    site = start({"app.py": "from gate import wait\nimport slow\n" + APP % "one",
-                  "slow.py": "import gate\nTEXT = 1\ngate.wait('import')\n"}, reload="off")
+def test_an_edit_while_the_application_is_imported_is_not_missed(make_nginx):
+    site = make_nginx(http="wsgi_reload on; wsgi_python_path @DIR@/site;",
+                      server="location / { wsgi_app @DIR@/site/app.py; }")
+    site.write("site/app.py", "import slow\n" + APP % "one")
+    site.write("site/slow.py", "import gate\ngate.wait('import')\n")
     gate = site.gate("import")
-    site.reload(HTTP="wsgi_reload on; wsgi_python_path @DIR@/site;")
+    site.start()
     site.wait_event("waiting import")
     overwrite(f"{site.dir}/site/app.py", APP % "two")
     gate.open()
