@@ -12,8 +12,8 @@ use ngx::ffi::{
     NGX_CONF_TAKE23, NGX_CONF_TAKE1234, NGX_CORE_MODULE, NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
     NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
-    ngx_command_t, ngx_conf_t, ngx_core_conf_t, ngx_core_module, ngx_core_module_t, ngx_cycle_t,
-    ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_process, ngx_str_t, ngx_uint_t,
+    ngx_command_t, ngx_conf_t, ngx_core_module_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t,
+    ngx_module_t, ngx_process, ngx_str_t, ngx_uint_t,
 };
 use ngx::http::HttpModuleConfExt;
 
@@ -62,9 +62,9 @@ static mut COMMANDS: [ngx_command_t; 33] = [
     main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
     main(c"wsgi_max_requests", NGX_CONF_TAKE12, directives::cmd_wsgi_max_requests),
     main(c"wsgi_max_rss", NGX_CONF_TAKE1, directives::cmd_wsgi_max_rss),
-    main(c"wsgi_check", NGX_CONF_TAKE1, directives::cmd_wsgi_check),
+    main(c"wsgi_check", NGX_CONF_FLAG, directives::cmd_wsgi_check),
     main(c"wsgi_check_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_check_timeout),
-    main(c"wsgi_reload", NGX_CONF_TAKE1, directives::cmd_wsgi_reload),
+    main(c"wsgi_reload", NGX_CONF_FLAG, directives::cmd_wsgi_reload),
     local(
         c"wsgi_app",
         NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_HTTP_LMT_CONF,
@@ -75,7 +75,7 @@ static mut COMMANDS: [ngx_command_t; 33] = [
     local(c"wsgi_queue", ANY, NGX_CONF_TAKE12, directives::cmd_wsgi_queue),
     local(c"wsgi_param", ANY | NGX_HTTP_LIF_CONF, NGX_CONF_TAKE23, directives::cmd_wsgi_param),
     local(c"wsgi_mount", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_mount),
-    local(c"wsgi_buffering", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_buffering),
+    local(c"wsgi_buffering", ANY, NGX_CONF_FLAG, directives::cmd_wsgi_buffering),
     local(c"wsgi_buffer_size", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_buffer_size),
     local(c"wsgi_max_temp_file_size", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_max_temp_file_size),
     ngx_command_t {
@@ -83,7 +83,7 @@ static mut COMMANDS: [ngx_command_t; 33] = [
         ..local(c"wsgi_temp_path", ANY, NGX_CONF_TAKE1234, directives::cmd_wsgi_temp_path)
     },
     local(c"wsgi_read_timeout", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_read_timeout),
-    local(c"wsgi_request_buffering", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_request_buffering),
+    local(c"wsgi_request_buffering", ANY, NGX_CONF_FLAG, directives::cmd_wsgi_request_buffering),
     local(c"wsgi_hide_header", ANY, NGX_CONF_TAKE1, passing::cmd_wsgi_hide_header),
     local(c"wsgi_pass_header", ANY, NGX_CONF_TAKE1, passing::cmd_wsgi_pass_header),
     local(c"wsgi_ignore_headers", ANY, NGX_CONF_1MORE, passing::cmd_wsgi_ignore_headers),
@@ -95,10 +95,10 @@ static mut COMMANDS: [ngx_command_t; 33] = [
     local(
         c"wsgi_ignore_client_abort",
         ANY,
-        NGX_CONF_TAKE1,
+        NGX_CONF_FLAG,
         directives::cmd_wsgi_ignore_client_abort,
     ),
-    local(c"wsgi_debug", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_debug),
+    local(c"wsgi_debug", ANY, NGX_CONF_FLAG, directives::cmd_wsgi_debug),
     ngx_command_t::empty(),
 ];
 
@@ -216,8 +216,8 @@ unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> 
     process::enter(main)?;
     // SAFETY: the core module's configuration exists in every cycle.
     let multiprocess = unsafe {
-        let ccf: *mut ngx_core_conf_t = (*(*cycle).conf_ctx.add(ngx_core_module.index)).cast();
-        (*ccf).master != 0 && (*ccf).worker_processes > 1
+        let ccf = conf::core_of_cycle(cycle);
+        ccf.master != 0 && ccf.worker_processes > 1
     };
     // SAFETY: nginx calls init_process of HTTP modules after that of its thread pools.
     unsafe { dispatch::start(cycle, main, multiprocess, crate::python::start) }

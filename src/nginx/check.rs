@@ -14,12 +14,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
-    NGX_LOG_EMERG, NGX_LOG_WARN, NGX_PROCESS_SIGNALLER, ngx_core_conf_t, ngx_core_module,
-    ngx_cycle_t, ngx_inherited, ngx_process, ngx_test_config, ngx_time_update, ngx_uint_t,
+    NGX_LOG_EMERG, NGX_LOG_WARN, NGX_PROCESS_SIGNALLER, ngx_cycle_t, ngx_inherited, ngx_process,
+    ngx_test_config, ngx_time_update, ngx_uint_t,
 };
 
 use super::check_child::{self, DONE};
-use super::conf::MainConf;
+use super::conf::{MainConf, core_of_cycle};
 use super::dispatch::StartHost;
 use super::{process, retire};
 
@@ -102,7 +102,7 @@ unsafe fn consequence(cycle: *mut ngx_cycle_t, main: &MainConf) -> Option<u32> {
 /// Whether an nginx runs that this configuration is meant for: its pid file names a live master.
 unsafe fn is_served(cycle: *mut ngx_cycle_t) -> bool {
     // SAFETY: the core module's init_conf, the first of all, has set the name.
-    let file = unsafe { (*core_conf(cycle)).pid.as_bytes() };
+    let file = unsafe { core_of_cycle(cycle).pid.as_bytes() };
     let file = Path::new(std::ffi::OsStr::from_bytes(file));
     let pid = fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok());
     let Some(pid) = pid.filter(|pid| *pid > 0 && *pid != process::id()) else {
@@ -128,14 +128,6 @@ fn is_master(pid: i32) -> bool {
         let other = other.as_os_str().as_bytes();
         own.as_os_str().as_bytes() == other.strip_suffix(b" (deleted)").unwrap_or(other)
     })
-}
-
-/// # Safety
-///
-/// The core module has made its configuration of `cycle`.
-pub(super) unsafe fn core_conf(cycle: *mut ngx_cycle_t) -> *mut ngx_core_conf_t {
-    // SAFETY: the caller's.
-    unsafe { (*(*cycle).conf_ctx.add(ngx_core_module.index)).cast() }
 }
 
 /// What is wrong.

@@ -14,8 +14,7 @@ use std::thread;
 
 use ngx::ffi::{NGX_CONF_UNSET, ngx_cycle_t, ngx_set_environment};
 
-use super::check::core_conf;
-use super::conf::MainConf;
+use super::conf::{MainConf, core_of_cycle};
 use super::dispatch::{self, StartHost};
 use super::process;
 use crate::wsgi::error::LoadError;
@@ -158,7 +157,7 @@ unsafe fn become_a_worker(
 ) -> Result<(), String> {
     // SAFETY: the configuration of the core module is complete; the cycle's memory is a copy of
     // this process's own.
-    let ccf = unsafe { &*core_conf(cycle) };
+    let ccf = unsafe { core_of_cycle(cycle) };
     let failed = |what: &str| Err(format!("{what} failed: {}", io::Error::last_os_error()));
     // SAFETY: system calls with numbers, strings of the configuration that nginx has terminated
     // with a zero byte, and structures of this function.

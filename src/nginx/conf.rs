@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use ngx::core::Pool;
 use ngx::ffi::{
-    NGX_ERROR, NGX_LOG_EMERG, ngx_conf_merge_path_value, ngx_conf_t, ngx_http_complex_value_t,
-    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t, ngx_path_init_t,
-    ngx_path_t, ngx_shm_zone_t, ngx_str_t, ngx_thread_pool_add, ngx_thread_pool_t, ngx_uint_t,
+    NGX_ERROR, NGX_LOG_EMERG, ngx_conf_merge_path_value, ngx_conf_t, ngx_core_conf_t,
+    ngx_core_module, ngx_cycle_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
+    ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_int_t, ngx_path_init_t, ngx_path_t,
+    ngx_shm_zone_t, ngx_str_t, ngx_thread_pool_add, ngx_thread_pool_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
@@ -251,6 +252,31 @@ pub unsafe fn main_of<'a>(ctx: *const ngx_http_conf_ctx_t) -> &'a MainConf {
         let conf: *mut MainConf = (*(*ctx).main_conf.add(http_module().ctx_index)).cast();
         &*conf
     }
+}
+
+/// The core module's configuration of the location of `r`.
+///
+/// # Safety
+///
+/// `r` is a live request.
+pub unsafe fn core_of_request<'a>(r: *mut ngx_http_request_t) -> &'a ngx_http_core_loc_conf_t {
+    // SAFETY: as `of_request`.
+    unsafe { &*(*(*r).loc_conf.add(NgxHttpCoreModule::module().ctx_index)).cast() }
+}
+
+/// nginx's own configuration, outside of all blocks.
+///
+/// # Safety
+///
+/// The core module has made its configuration of `cycle`, which is live.
+pub unsafe fn core_of_cycle<'a>(cycle: *mut ngx_cycle_t) -> &'a ngx_core_conf_t {
+    // SAFETY: the caller's.
+    unsafe { &*(*(*cycle).conf_ctx.add(ngx_core_module.index)).cast() }
+}
+
+/// What nginx knows things of this module by: its buffers, its shared memory.
+pub fn tag() -> *mut c_void {
+    ptr::from_ref(http_module()).cast_mut().cast()
 }
 
 /// # Safety

@@ -96,6 +96,13 @@ impl Args<'_> {
         number_of(self.bytes(n)).ok_or_else(|| self.invalid(n))
     }
 
+    /// nginx's size in bytes, of files too.
+    fn offset(&self, n: usize) -> Result<u64, Refusal> {
+        // SAFETY: nginx only reads the string.
+        let size = unsafe { ngx_parse_offset(&mut ngx_str(self.bytes(n))) };
+        u64::try_from(size).map_err(|_| self.invalid(n))
+    }
+
     /// As nginx's own flags, in any case.
     fn flag(&self, n: usize) -> Result<bool, Refusal> {
         match self.bytes(n).to_ascii_lowercase().as_slice() {
@@ -261,9 +268,8 @@ handler!(cmd_wsgi_max_requests, MainConf, |args, conf| {
 
 handler!(cmd_wsgi_max_rss, MainConf, |args, conf| {
     set_once(&mut conf.max_rss, || {
-        // SAFETY: nginx only reads the string.
-        let size = unsafe { ngx_parse_offset(&mut ngx_str(args.bytes(0))) };
-        usize::try_from(size).ok().filter(|size| *size > 0).ok_or_else(|| args.invalid(0))
+        let size = usize::try_from(args.offset(0)?).unwrap_or(usize::MAX);
+        if size == 0 { Err(args.invalid(0)) } else { Ok(size) }
     })
 });
 
@@ -399,11 +405,7 @@ handler!(cmd_wsgi_buffer_size, LocConf, |args, conf| {
 });
 
 handler!(cmd_wsgi_max_temp_file_size, LocConf, |args, conf| {
-    set_once(&mut conf.max_temp_file_size, || {
-        // SAFETY: nginx only reads the string.
-        let size = unsafe { ngx_parse_offset(&mut ngx_str(args.bytes(0))) };
-        u64::try_from(size).map_err(|_| args.invalid(0))
-    })
+    set_once(&mut conf.max_temp_file_size, || args.offset(0))
 });
 
 /// As nginx's own paths for temporary files. nginx makes the directory.

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::ffi::{
-    NGX_OK, ngx_core_conf_t, ngx_core_module, ngx_cycle_t, ngx_event_t,
-    ngx_http_run_posted_requests, ngx_int_t, ngx_log_t, ngx_thread_pool_t, ngx_thread_task_post,
-    ngx_thread_task_t,
+    NGX_OK, ngx_cycle_t, ngx_event_t, ngx_http_run_posted_requests, ngx_int_t, ngx_log_t,
+    ngx_thread_pool_t, ngx_thread_task_post, ngx_thread_task_t,
 };
 
-use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT};
+use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT, core_of_cycle};
 use super::context::Context;
 use super::guard::protect;
 use super::reload::Reload;
@@ -172,10 +171,7 @@ pub unsafe fn start(
 /// `cycle` is live and configured.
 unsafe fn has_fine_timers(cycle: *mut ngx_cycle_t) -> bool {
     // SAFETY: the core module's configuration is there in every cycle.
-    unsafe {
-        let conf: *mut ngx_core_conf_t = (*(*cycle).conf_ctx.add(ngx_core_module.index)).cast();
-        (*conf).timer_resolution == 0
-    }
+    unsafe { core_of_cycle(cycle).timer_resolution == 0 }
 }
 
 impl Worker {

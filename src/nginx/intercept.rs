@@ -5,9 +5,8 @@
 
 use ngx::ffi::{
     NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_UNAUTHORIZED,
-    ngx_http_core_loc_conf_t, ngx_http_err_page_t, ngx_http_request_t, ngx_int_t,
+    ngx_http_err_page_t, ngx_http_request_t, ngx_int_t,
 };
-use ngx::http::{HttpModule, NgxHttpCoreModule};
 
 use super::context::Context;
 use super::headers::set_header;
@@ -56,9 +55,7 @@ unsafe fn has_page(r: *mut ngx_http_request_t, code: ngx_int_t) -> bool {
     // SAFETY: a live request has a configuration of the core module, whose array is null or one
     // of error pages.
     unsafe {
-        let clcf: *mut ngx_http_core_loc_conf_t =
-            (*(*r).loc_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
-        let pages = (*clcf).error_pages;
+        let pages = conf::core_of_request(r).error_pages;
         !pages.is_null()
             && (*pages).as_slice::<ngx_http_err_page_t>().iter().any(|page| page.status == code)
     }

@@ -12,13 +12,12 @@ use std::ptr;
 
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
-    NGX_EVENT_MODULE, NGX_PROCESS_SINGLE, ngx_core_conf_t, ngx_core_module, ngx_cycle_t,
-    ngx_event_conf_t, ngx_event_core_module, ngx_event_module_t, ngx_events_module, ngx_process,
-    ngx_uint_t,
+    NGX_EVENT_MODULE, NGX_PROCESS_SINGLE, ngx_cycle_t, ngx_event_conf_t, ngx_event_core_module,
+    ngx_event_module_t, ngx_events_module, ngx_process, ngx_uint_t,
 };
 use ngx::http::HttpModuleConfExt;
 
-use super::conf::{MainConf, PoolUse};
+use super::conf::{MainConf, PoolUse, core_of_cycle};
 use super::guard::protect;
 use super::{check, dispatch, shadow};
 use crate::module::http_module;
@@ -66,8 +65,7 @@ unsafe fn configuration<'a>(cycle: *mut ngx_cycle_t) -> Result<Option<&'a MainCo
     // SAFETY: the core module's configuration is complete; the cycle has a log.
     #[allow(unused_unsafe)]
     unsafe {
-        let ccf: *mut ngx_core_conf_t = (*(*cycle).conf_ctx.add(ngx_core_module.index)).cast();
-        if main.reload == Some(true) && (*ccf).master == 0 {
+        if main.reload == Some(true) && core_of_cycle(cycle).master == 0 {
             let text = "\"wsgi_reload\" does nothing with \"master_process off\": nobody would \
                         start another worker";
             ngx::ngx_log_error!(ngx::ffi::NGX_LOG_WARN, (*cycle).log, "{text}");

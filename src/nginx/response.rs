@@ -18,19 +18,16 @@ use ngx::ffi::{
     NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT,
     NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_VERSION_20, NGX_HTTP_WRITE_BUFFERED, NGX_OK, ngx_add_timer,
     ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_connection_t,
-    ngx_del_timer, ngx_file_t, ngx_handle_write_event, ngx_http_core_loc_conf_t,
-    ngx_http_finalize_request, ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pcalloc,
-    ngx_str_t, ngx_uint_t,
+    ngx_del_timer, ngx_file_t, ngx_handle_write_event, ngx_http_finalize_request,
+    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pcalloc, ngx_str_t, ngx_uint_t,
 };
-use ngx::http::{HttpModule, NgxHttpCoreModule};
 
-use super::accel;
 use super::context::Context;
 use super::guard::protect;
 use super::headers::send_head;
 use super::intercept::intercept;
+use super::{accel, conf};
 use super::{log, retire, unbuffered};
-use crate::module::http_module;
 use crate::wsgi::body::Segment;
 use crate::wsgi::exchange::{Batch, Passed, Progress};
 use crate::wsgi::mailbox::Level;
@@ -45,10 +42,11 @@ pub unsafe fn advance(context: *mut Context) {
     // SAFETY: a context that is not detached and its request are live. `finish` is the last use.
     unsafe {
         // HTTP/2 empties buffers before it calls the write handler, which would find nothing new.
-        if (*context).is_spooled() {
+        let mut busy = (*context).is_spooled();
+        if busy {
             release(&mut *context, ptr::null_mut());
+            busy = (*context).is_spooled();
         }
-        let busy = (*context).is_spooled();
         let Batch { head, chunks, end } = (*context).exchange.take_unless(busy);
         let r = (*context).request;
         if let Some(end) = end {
@@ -267,15 +265,14 @@ unsafe fn watch_output(context: *mut Context) {
             return;
         }
         let wev = (*(*r).connection).write;
-        let clcf: *mut ngx_http_core_loc_conf_t =
-            (*(*(*r).main).loc_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
-        if ngx_handle_write_event(wev, (*clcf).send_lowat) != NGX_OK as ngx_int_t {
+        let clcf = conf::core_of_request((*r).main);
+        if ngx_handle_write_event(wev, clcf.send_lowat) != NGX_OK as ngx_int_t {
             return finish(context, Status::NGX_ERROR.into());
         }
         if (*wev).delayed() != 0 {
             // limit_rate has a timer of its own.
         } else if (*wev).active() != 0 && (*wev).ready() == 0 {
-            ngx_add_timer(wev, (*clcf).send_timeout);
+            ngx_add_timer(wev, clcf.send_timeout);
         } else {
             if (*wev).timer_set() != 0 {
                 ngx_del_timer(wev);
@@ -400,15 +397,11 @@ unsafe fn next_buf(context: &mut Context, tail: &mut *mut *mut ngx_chain_t) -> *
         (*link).next = ptr::null_mut();
         let b = (*link).buf;
         ptr::write_bytes(b, 0, 1);
-        (*b).tag = tag();
+        (*b).tag = conf::tag();
         **tail = link;
         *tail = &raw mut (*link).next;
         b
     }
-}
-
-fn tag() -> *mut std::ffi::c_void {
-    ptr::from_ref(http_module()).cast_mut().cast()
 }
 
 /// Whether filters have parts of a file read into memory. What they pass on says that it is in the
@@ -433,7 +426,7 @@ unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
             &mut context.free,
             &mut context.busy,
             &mut out,
-            tag(),
+            conf::tag(),
         );
         let mut busy = 0;
         let mut link = context.busy;

@@ -12,7 +12,6 @@
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_void;
 use std::fs;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,11 +24,10 @@ use ngx::ffi::{
 };
 use ngx::ngx_log_error;
 
-use super::conf::MainConf;
+use super::conf::{self, MainConf};
 use super::dispatch::{self, Worker};
 use super::guard::protect;
 use super::process;
-use crate::module::http_module;
 
 /// How long a worker that is to leave serves on with `Connection: close`.
 const FAREWELL: ngx_msec_t = 1000;
@@ -389,7 +387,7 @@ impl Hold {
                 let zones: *mut ngx_shm_zone_t = (*part).elts.cast();
                 for n in 0..(*part).nelts {
                     let zone = &*zones.add(n);
-                    if zone.tag == tag()
+                    if zone.tag == conf::tag()
                         && let Some(data) = shared(zone).as_ref()
                     {
                         data.busy.store(process::id(), Ordering::Release);
@@ -410,10 +408,6 @@ impl Drop for Hold {
     }
 }
 
-fn tag() -> *mut c_void {
-    ptr::from_ref(http_module()).cast_mut().cast()
-}
-
 /// Asks nginx for the shared memory of a cycle; null without memory.
 ///
 /// # Safety
@@ -426,7 +420,7 @@ pub unsafe fn add_zone(cf: *mut ngx_conf_t) -> *mut ngx_shm_zone_t {
     unsafe {
         // The least that a slab pool works in, with any size of page.
         let size = 8 * ngx::ffi::ngx_pagesize;
-        let zone = ngx_shared_memory_add(cf, &mut name, size, tag());
+        let zone = ngx_shared_memory_add(cf, &mut name, size, conf::tag());
         if !zone.is_null() {
             (*zone).init = Some(ngx_http_wsgi_init_zone);
             (*zone).noreuse = 1;

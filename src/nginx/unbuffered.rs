@@ -12,12 +12,12 @@ use std::sync::Arc;
 use ngx::ffi::{
     NGX_AGAIN, NGX_HTTP_BAD_REQUEST, NGX_HTTP_INTERNAL_SERVER_ERROR,
     NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, NGX_HTTP_REQUEST_TIME_OUT, NGX_HTTP_SPECIAL_RESPONSE,
-    NGX_OK, ngx_del_timer, ngx_handle_read_event, ngx_http_block_reading, ngx_http_core_loc_conf_t,
+    NGX_OK, ngx_del_timer, ngx_handle_read_event, ngx_http_block_reading,
     ngx_http_read_unbuffered_request_body, ngx_http_request_t, ngx_http_test_reading, ngx_int_t,
     ngx_post_event, ngx_posted_events,
 };
-use ngx::http::{HttpModule, NgxHttpCoreModule};
 
+use super::conf;
 use super::context::Context;
 use super::guard::protect;
 use super::handler::watch_client;
@@ -62,9 +62,7 @@ pub unsafe fn open(
 ) -> Option<Arc<BodyPipe>> {
     // SAFETY: the caller's request; the core module's configuration is that of its location.
     unsafe {
-        let clcf: *mut ngx_http_core_loc_conf_t =
-            (*(*r).loc_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
-        let window = WINDOW.max((*clcf).client_body_buffer_size);
+        let window = WINDOW.max(conf::core_of_request(r).client_body_buffer_size);
         let pipe = Arc::new(BodyPipe::new(id, window, Arc::clone(mailbox)));
         match (*r).reading_body() != 0 {
             true => drop(move_on(r, &pipe)),

@@ -20,16 +20,6 @@ fn name(args: &Args<'_>, names: &mut Option<Rc<Names>>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn flag(args: &Args<'_>, field: &mut Option<bool>) -> Result<(), Refusal> {
-    set_once(field, || match args.bytes(0) {
-        text if text.eq_ignore_ascii_case(b"on") => Ok(true),
-        text if text.eq_ignore_ascii_case(b"off") => Ok(false),
-        _ => {
-            Err(Text(format!("invalid value \"{}\", it must be \"on\" or \"off\"", args.shown(0))))
-        }
-    })
-}
-
 handler!(cmd_wsgi_hide_header, LocConf, |args, conf| name(args, &mut conf.passing.hide));
 
 handler!(cmd_wsgi_pass_header, LocConf, |args, conf| name(args, &mut conf.passing.pass));
@@ -48,15 +38,18 @@ handler!(cmd_wsgi_ignore_headers, LocConf, |args, conf| {
 });
 
 handler!(cmd_wsgi_intercept_errors, LocConf, |args, conf| {
-    flag(args, &mut conf.passing.intercept_errors)
+    set_once(&mut conf.passing.intercept_errors, || args.flag(0))
 });
 
-handler!(cmd_wsgi_force_ranges, LocConf, |args, conf| flag(args, &mut conf.passing.force_ranges));
+handler!(cmd_wsgi_force_ranges, LocConf, |args, conf| set_once(
+    &mut conf.passing.force_ranges,
+    || args.flag(0)
+));
 
 handler!(cmd_wsgi_pass_request_headers, LocConf, |args, conf| {
-    flag(args, &mut conf.passing.pass_request_headers)
+    set_once(&mut conf.passing.pass_request_headers, || args.flag(0))
 });
 
 handler!(cmd_wsgi_pass_request_body, LocConf, |args, conf| {
-    flag(args, &mut conf.passing.pass_request_body)
+    set_once(&mut conf.passing.pass_request_body, || args.flag(0))
 });
