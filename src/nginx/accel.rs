@@ -18,9 +18,9 @@ use ngx::ffi::{
 use super::conf;
 use super::context::Context;
 use super::headers::{copy, set_header};
-use super::passing::Passing;
 use super::response::finish;
 use crate::wsgi::head::ResponseHead;
+use crate::wsgi::passing::{Accel, Passing};
 
 const INTERNAL_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
@@ -33,37 +33,6 @@ const KEPT: [&[u8]; 6] = [
     b"expires",
     b"accept-ranges",
 ];
-
-/// The headers that are for nginx.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accel {
-    Redirect,
-    Expires,
-    LimitRate,
-    Buffering,
-    Charset,
-}
-
-use Accel::{Buffering, Charset, Expires, LimitRate, Redirect};
-
-impl Accel {
-    const ALL: [Self; 5] = [Redirect, Expires, LimitRate, Buffering, Charset];
-
-    /// In the order of the variants.
-    pub const NAMES: [&[u8]; 5] = [
-        b"X-Accel-Redirect",
-        b"X-Accel-Expires",
-        b"X-Accel-Limit-Rate",
-        b"X-Accel-Buffering",
-        b"X-Accel-Charset",
-    ];
-
-    /// The one of this name.
-    pub fn of(name: &[u8]) -> Option<Self> {
-        let at = Self::NAMES.iter().position(|known| name.eq_ignore_ascii_case(known))?;
-        Self::ALL.get(at).copied()
-    }
-}
 
 /// Does what X-Accel-Limit-Rate and X-Accel-Charset ask for; nothing for other names. False
 /// without memory.
@@ -82,13 +51,13 @@ pub unsafe fn obey(
     };
     // SAFETY: the caller's request; the string and its holder are in its pool.
     unsafe {
-        if accel == LimitRate {
+        if accel == Accel::LimitRate {
             let rate = ngx_atoi(value.as_ptr().cast_mut(), value.len());
             if rate != NGX_ERROR as ngx_int_t {
                 (*r).limit_rate = rate as usize;
                 (*r).set_limit_rate_set(1);
             }
-        } else if accel == Charset {
+        } else if accel == Accel::Charset {
             let charset: *mut ngx_str_t = ngx_palloc((*r).pool, size_of::<ngx_str_t>()).cast();
             let (false, Some(value)) = (charset.is_null(), copy(r, value)) else {
                 return false;
@@ -112,7 +81,8 @@ pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
         return false;
     }
     let mut fields = head.fields();
-    let Some((_, target)) = fields.find(|(name, _)| Accel::of(name) == Some(Redirect)) else {
+    let Some((_, target)) = fields.find(|(name, _)| Accel::of(name) == Some(Accel::Redirect))
+    else {
         return false;
     };
     // SAFETY: the request is live until it is finalized, which is the last thing done to it.

@@ -23,11 +23,10 @@ use ngx::ffi::{
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
-use super::accel::Accel;
 use super::handler::ngx_http_wsgi_handler;
-use super::passing::Passing;
 use super::{retire, variables};
 use crate::module::http_module;
+use crate::wsgi::passing::{Accel, Passing};
 use crate::wsgi::spool::{Buffering, Spooling};
 use crate::wsgi::target::Target;
 

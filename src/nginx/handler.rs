@@ -14,7 +14,6 @@ use ngx::ffi::{
     ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t, ngx_uint_t,
 };
 
-use super::accel::Accel;
 use super::body::request_body;
 use super::conf::{self, LocConf};
 use super::context::{Context, Waiting};
@@ -25,6 +24,7 @@ use crate::wsgi::application::Admission;
 use crate::wsgi::body::RequestBody;
 use crate::wsgi::exchange::{Exchange, Progress, time_left};
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::passing::Accel;
 use crate::wsgi::queue::Job;
 use crate::wsgi::request::{Flags, Request};
 use crate::wsgi::vars::Vars;

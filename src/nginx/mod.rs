@@ -21,7 +21,6 @@ pub mod handler;
 pub mod headers;
 pub mod intercept;
 pub mod log;
-pub mod passing;
 pub mod process;
 pub mod refuse;
 pub mod reload;

@@ -21,6 +21,7 @@ pub mod host;
 pub mod interrupt;
 pub mod mailbox;
 pub mod numbers;
+pub mod passing;
 pub mod posts;
 pub mod queue;
 pub mod request;

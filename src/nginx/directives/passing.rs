@@ -1,4 +1,4 @@
-//! The handlers of the directives of [`Passing`](crate::nginx::passing::Passing).
+//! The handlers of the directives of [`Passing`](crate::wsgi::passing::Passing).
 //!
 //! Runs on: event loop (configuration, in the master).
 
@@ -10,7 +10,7 @@ use ngx::ngx_conf_log_error;
 
 use super::{Args, Refusal, Text, directive, set_once};
 use crate::nginx::conf::LocConf;
-use crate::nginx::passing::{IGNORABLE, Names};
+use crate::wsgi::passing::{IGNORABLE, Names};
 
 /// One more name; nginx takes any, and any number of them.
 fn name(args: &Args<'_>, names: &mut Option<Rc<Names>>) -> Result<(), Refusal> {

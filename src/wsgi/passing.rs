@@ -1,12 +1,11 @@
 //! What passes: of a response to the client, and of a request to the application.
 //!
 //! The directives are those of nginx's upstream modules, and so is the way they are inherited.
-//! Part of [`super::conf::LocConf`]; `headers.rs`, `accel.rs` and `intercept.rs` ask it.
+//! Part of a location's configuration; `headers.rs`, `accel.rs` and `intercept.rs` of `src/nginx`
+//! ask it.
 //! Runs on: event loop.
 
 use std::rc::Rc;
-
-use super::accel::Accel;
 
 /// Names of header fields.
 pub type Names = Vec<Vec<u8>>;
@@ -24,6 +23,32 @@ pub const IGNORABLE: [&str; 9] = [
     "Set-Cookie",
     "Vary",
 ];
+
+/// The headers that are for nginx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    Redirect,
+    Expires,
+    LimitRate,
+    Buffering,
+    Charset,
+}
+
+impl Accel {
+    const ALL: [Self; 5] =
+        [Self::Redirect, Self::Expires, Self::LimitRate, Self::Buffering, Self::Charset];
+
+    /// Their names, in the order of the variants.
+    fn names() -> impl Iterator<Item = &'static [u8]> {
+        IGNORABLE[..Self::ALL.len()].iter().map(|name| name.as_bytes())
+    }
+
+    /// The one of this name.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let at = Self::names().position(|known| name.eq_ignore_ascii_case(known))?;
+        Self::ALL.get(at).copied()
+    }
+}
 
 /// `None`: not set here.
 #[derive(Default)]
@@ -65,7 +90,7 @@ impl Passing {
             return None;
         }
         let list = |names: &Option<Rc<Names>>| names.as_deref().cloned().unwrap_or_default();
-        let mut all: Names = Accel::NAMES.iter().map(|name| name.to_vec()).collect();
+        let mut all: Names = Accel::names().map(<[u8]>::to_vec).collect();
         all.append(&mut list(&self.hide));
         let pass = list(&self.pass);
         all.retain(|name| !pass.iter().any(|passed| passed.eq_ignore_ascii_case(name)));
@@ -111,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_both_lists_agree() {
-        for (name, ignorable) in Accel::NAMES.iter().zip(IGNORABLE) {
-            assert_eq!(*name, ignorable.as_bytes());
-            let accel = Accel::of(name).unwrap();
-            let bit = IGNORABLE.iter().position(|known| *known == ignorable).unwrap();
+    fn each_header_for_nginx_has_a_name_and_a_bit() {
+        for (accel, name) in Accel::ALL.into_iter().zip(IGNORABLE) {
+            assert_eq!(Accel::of(name.to_lowercase().as_bytes()), Some(accel));
+            let bit = IGNORABLE.iter().position(|known| *known == name).unwrap();
             assert!(Passing { ignored: 1 << bit, ..Passing::default() }.ignores(accel));
             assert!(!Passing { ignored: !(1 << bit), ..Passing::default() }.ignores(accel));
         }
+        assert_eq!(Accel::of(b"Expires"), None);
     }
 
     #[test]
