@@ -70,6 +70,9 @@ def no_alerts():
     # Each looks only at its own lines; those that come late are found when the file has ended.
     marks = {nginx: nginx.log.mark() for nginx in _shared}
     yield
+    # Lines, events and calls that come after the answer are not left to the next test.
+    for nginx in _shared:
+        nginx.settle()
     alerts = [(nginx, line) for nginx in _shared for line in nginx.log.alerts(marks.get(nginx, 0))]
     for nginx, line in alerts:
         nginx.allow_alert("^" + re.escape(line) + "$")

@@ -47,7 +47,11 @@ def shop(make_nginx):
 
 
 def change(site, code):
-    """New code for the shop, and no compiled one that could be of the same second."""
+    """New code for the shop, and no compiled one that could be of the same second.
+
+    What runs already has imported the old one by then.
+    """
+    site.settle()
     site.write("site/shop.py", code)
     folder = f"{site.dir}/site/__pycache__"
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
@@ -308,6 +312,7 @@ def test_all_applications_are_checked_in_one_process(shop):
     site = shop(server="location /other { wsgi_app other; }")
     site.write("site/other.py", HELLO.format("other"))
     site.start()
+    site.settle()
     site.write("site/other.py", "import shop\nshop.opened += 1\nraise ValueError(shop.opened)\n")
     refuse(site, "opened = 41\n" + HELLO.format("x"),
            'wsgi_app "other:application" in .*: ValueError: 42')

@@ -100,7 +100,7 @@ class Nginx(Config):
         os.kill(pid or self.pid, getattr(signal, f"SIG{name}"))
 
     def reload(self, gone=False, timeout=15, **changes):
-        """HUP, then wait for new workers and, if gone, until the old ones have left."""
+        """HUP, then wait for new workers and, if gone, until the old ones are forgotten."""
         self.write_config(**changes)
         old = set(self.workers(shutting_down=True))
         self.signal("HUP")
@@ -111,6 +111,8 @@ class Nginx(Config):
         )
         if gone:
             until(lambda: not any(map(procs.alive, old)), timeout, "the old workers' end")
+            # The master closes its channel to a worker when it has noticed its end.
+            self.settle()
         return old
 
     def reopen(self):
@@ -149,6 +151,24 @@ class Nginx(Config):
     def barrier(self):
         """An answer of a single worker: it has seen everything that was sent before."""
         assert self.get("/static").body == b"static"
+
+    def settle(self, timeout=1.0):
+        """Wait until nothing runs in master and workers: what was sent before is dealt with.
+
+        An application that sleeps in its import or in a request counts as nothing that runs; one
+        that never rests is waited for until the timeout, and that is not an error.
+        """
+
+        def quiet():
+            pids = [self.pid, *self.workers(shutting_down=True)]
+            turns = procs.at_rest(pids)
+            # Two looks: a thread that sleeps at the first may be woken by one that runs then.
+            return turns is not None and turns == procs.at_rest(pids)
+
+        try:
+            until(quiet, timeout)
+        except AssertionError:
+            pass
 
     def gate(self, name):
         gate = Gate(f"{self.dir}/gates/{name}")

@@ -83,6 +83,22 @@ def main_thread_nanoseconds(pid):
     return int((_read(pid, "schedstat") or b"0").split()[0])
 
 
+def at_rest(pids):
+    """How often each thread of these processes has run, if all of them sleep now; else None."""
+    turns = {}
+    for pid in pids:
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+        except OSError:
+            continue
+        for thread in threads:
+            fields = _read(pid, f"task/{thread}/stat").decode("latin-1").rpartition(")")[2].split()
+            if fields and fields[0] not in "SZX":
+                return None
+            turns[thread] = (_read(pid, f"task/{thread}/schedstat").split() or [0])[-1]
+    return turns
+
+
 def rss(pid):
     """Resident memory in bytes."""
     fields = _read(pid, "statm").split()
