@@ -22,13 +22,10 @@ const NO_TIME: ngx_msec_t = ngx_msec_t::MAX;
 
 /// The account of one request with one application.
 pub struct Account {
-    /// Of the location; it lives as long as the worker.
-    pub conf: *const LocConf,
     /// Upstream states that the request had before.
     pub states_before: usize,
-    queued: Instant,
+    pub queued: Instant,
     start: ngx_msec_t,
-    pub taken: Option<Taken>,
     head: Option<ngx_msec_t>,
     end: Option<ngx_msec_t>,
     /// Zero: none yet.
@@ -42,21 +39,11 @@ impl Account {
     ///
     /// # Safety
     ///
-    /// `r` is a live request of the location of `conf`.
-    pub unsafe fn open(r: *mut ngx_http_request_t, conf: &LocConf, queued: Instant) -> Self {
+    /// `r` is a live request.
+    pub unsafe fn open(r: *mut ngx_http_request_t, queued: Instant) -> Self {
         // SAFETY: the array of a live request, or null.
         let states_before = unsafe { (*r).upstream_states.as_ref().map_or(0, |all| all.nelts) };
-        Self {
-            conf: ptr::from_ref(conf),
-            states_before,
-            queued,
-            start: now(),
-            taken: None,
-            head: None,
-            end: None,
-            status: 0,
-            length: 0,
-        }
+        Self { states_before, queued, start: now(), head: None, end: None, status: 0, length: 0 }
     }
 
     /// The application has answered with this status.
@@ -86,32 +73,31 @@ impl Account {
         ngx_msec_t::try_from(at.wrapping_sub(self.start).cast_signed()).unwrap_or_default()
     }
 
-    /// Milliseconds until a thread took the request.
-    pub fn queue_time(&self) -> Option<ngx_msec_t> {
-        let waited = self.taken?.at.saturating_duration_since(self.queued);
+    /// Milliseconds until a thread took the request, if one has.
+    pub fn queue_time(&self, taken: Option<Taken>) -> Option<ngx_msec_t> {
+        let waited = taken?.at.saturating_duration_since(self.queued);
         ngx_msec_t::try_from(waited.as_millis()).ok()
     }
 
     /// Milliseconds from then to the end.
-    pub fn app_time(&self) -> Option<ngx_msec_t> {
-        Some(self.since_start(self.end?).saturating_sub(self.queue_time()?))
+    pub fn app_time(&self, taken: Option<Taken>) -> Option<ngx_msec_t> {
+        Some(self.since_start(self.end?).saturating_sub(self.queue_time(taken)?))
     }
 
     /// The same in nginx's terms. "Connected" is when a thread took the request.
-    pub fn state(&self) -> ngx_http_upstream_state_t {
+    pub fn state(&self, taken: Option<Taken>, conf: &LocConf) -> ngx_http_upstream_state_t {
         let time = |at: Option<ngx_msec_t>| at.map_or(NO_TIME, |at| self.since_start(at));
-        // SAFETY: all-zero bytes are a valid state. The location's configuration is live.
-        let (mut state, app) = unsafe {
-            (std::mem::zeroed::<ngx_http_upstream_state_t>(), (*self.conf).app_text.as_ref())
-        };
+        // SAFETY: all-zero bytes are a valid state.
+        let mut state = unsafe { std::mem::zeroed::<ngx_http_upstream_state_t>() };
         state.status = self.status;
-        state.connect_time = self.queue_time().unwrap_or(NO_TIME);
+        state.connect_time = self.queue_time(taken).unwrap_or(NO_TIME);
         state.header_time = time(self.head);
         state.response_time = time(self.end);
         state.response_length = off_t::try_from(self.length).unwrap_or(off_t::MAX);
         state.bytes_received = state.response_length;
         // A state without a peer would be a separator.
-        state.peer = app.map_or(ptr::null(), ptr::from_ref::<ngx_str_t>).cast_mut();
+        state.peer =
+            conf.app_text.as_ref().map_or(ptr::null(), ptr::from_ref::<ngx_str_t>).cast_mut();
         state
     }
 }

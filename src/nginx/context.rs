@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_file_t,
-    ngx_http_cleanup_add, ngx_http_request_t, ngx_int_t, ngx_msec_t, ngx_pool_cleanup_add,
+    ngx_http_cleanup_add, ngx_http_request_t, ngx_http_run_posted_requests, ngx_int_t, ngx_msec_t,
+    ngx_pool_cleanup_add,
 };
 
 use super::account::Account;
 use super::conf::LocConf;
+use super::log;
 use crate::module::http_module;
 use crate::wsgi::body::{RequestBody, Segment};
 use crate::wsgi::body_pipe::{BodyError, BodyPipe};
@@ -35,18 +37,12 @@ pub struct Context {
     _kept: (Vars, Arc<RequestBody>),
     /// What of the body comes while the application runs.
     pub pipe: Option<Arc<BodyPipe>>,
-    /// When a request that no thread has taken is given up, and after how long that was.
-    pub queue_timeout: Option<(Instant, Duration)>,
-    pub read_timeout: Duration,
-    /// `wsgi_request_timeout`.
-    pub request_timeout: Option<Duration>,
-    /// The application runs to its end even if the client goes away.
-    pub ignores_abort: bool,
+    /// Of the location; it lives as long as the request.
+    conf: *const LocConf,
     /// The client has gone while the application goes on: what nginx is told at its end.
     pub client_lost: Option<ngx_int_t>,
-    /// The pool of `queue`.
-    pub pool: usize,
-    /// Queue, request and read timeout. It is not cancelable, so a leaving worker waits for the request.
+    /// Queue, request and read timeout. It is not cancelable, so a leaving worker waits for the
+    /// request.
     pub timer: ngx_event_t,
     pub chunks: VecDeque<Segment>,
     pub busy: *mut ngx_chain_t,
@@ -68,20 +64,15 @@ pub struct Context {
     detached: bool,
 }
 
-/// A queued request's exchange, its queue, and how long it may wait.
+/// What a request is queued with.
 pub struct Waiting<'a> {
     pub exchange: Arc<Exchange>,
     pub queue: Arc<RequestQueue>,
     pub kept: (Vars, Arc<RequestBody>),
     pub pipe: Option<Arc<BodyPipe>>,
-    /// Where the account begins.
     pub conf: &'a LocConf,
+    /// Where the account begins.
     pub queued: Instant,
-    pub queue_timeout: Option<Duration>,
-    pub read_timeout: Duration,
-    pub request_timeout: Option<Duration>,
-    pub ignores_abort: bool,
-    pub pool: usize,
 }
 
 impl Context {
@@ -109,12 +100,8 @@ impl Context {
                 queue: waiting.queue,
                 _kept: waiting.kept,
                 pipe: waiting.pipe,
-                queue_timeout: waiting.queue_timeout.map(|time| (waiting.queued + time, time)),
-                read_timeout: waiting.read_timeout,
-                request_timeout: waiting.request_timeout,
-                ignores_abort: waiting.ignores_abort,
+                conf: waiting.conf,
                 client_lost: None,
-                pool: waiting.pool,
                 timer: std::mem::zeroed(),
                 chunks: VecDeque::new(),
                 busy: ptr::null_mut(),
@@ -125,7 +112,7 @@ impl Context {
                 head_taken: false,
                 is_passive: false,
                 held_back: HeldBack::default(),
-                account: Account::open(r, waiting.conf, waiting.queued),
+                account: Account::open(r, waiting.queued),
                 detached: false,
             }));
             (*context).timer.data = context.cast();
@@ -176,9 +163,41 @@ impl Context {
         all
     }
 
+    /// Does what a request's own events have not asked for: the log names the request, and what
+    /// nginx has posted for it is run afterwards.
+    ///
+    /// # Safety
+    ///
+    /// The request of `context` is live. It may be freed by this.
+    pub unsafe fn act(context: *mut Self, act: impl FnOnce(*mut Self)) {
+        // SAFETY: the caller's. The connection's memory outlives the request: nginx marks a closed
+        // one as destroyed.
+        unsafe {
+            let c = (*(*context).request).connection;
+            log::set_log_request((*c).log, (*context).request);
+            act(context);
+            ngx_http_run_posted_requests(c);
+        }
+    }
+
+    pub fn conf(&self) -> &LocConf {
+        // SAFETY: nginx keeps a configuration until the last request that it was found for ends.
+        unsafe { &*self.conf }
+    }
+
+    /// The pool of `queue`.
+    pub fn pool(&self) -> Option<usize> {
+        Some(self.conf().endpoint?.pool)
+    }
+
+    /// When it is given up unless a thread has taken it, and after how long that is.
+    pub fn queue_deadline(&self) -> Option<(Instant, Duration)> {
+        self.conf().queue().timeout.map(|timeout| (self.account.queued + timeout, timeout))
+    }
+
     /// Arms the timer. It is not to be later than the request's own time may be over.
     pub fn arm(&mut self, time: Duration) {
-        let time = self.request_timeout.map_or(time, |timeout| timeout.min(time));
+        let time = self.conf().request_timeout().map_or(time, |timeout| timeout.min(time));
         let msec = ngx_msec_t::try_from(time.as_millis()).unwrap_or(ngx_msec_t::MAX / 2);
         // SAFETY: the event lives as long as the context, which deletes it when it is detached.
         unsafe { ngx_add_timer(&mut self.timer, msec.max(1)) };
@@ -187,7 +206,7 @@ impl Context {
     /// How long until the request has been in the application for `wsgi_request_timeout`; `None`
     /// if there is no such time, or it is not there.
     pub fn request_time_left(&self, progress: Progress, now: Instant) -> Option<Duration> {
-        let timeout = self.request_timeout.filter(|_| progress != Progress::Ended)?;
+        let timeout = self.conf().request_timeout().filter(|_| progress != Progress::Ended)?;
         let begun = self.exchange.taken()?.at;
         Some(timeout.saturating_sub(now.saturating_duration_since(begun)))
     }
@@ -200,11 +219,10 @@ impl Context {
         }
         super::dispatch::forget(self.exchange.id());
         self.account.close();
-        self.account.taken = self.cancel();
-        if self.account.taken.is_none() {
+        if self.cancel().is_none() {
             self.queue.remove(self.exchange.id());
         }
-        if let Some(timeout) = self.request_timeout
+        if let Some(timeout) = self.conf().request_timeout()
             && let Some(worker) = super::dispatch::worker()
         {
             // SAFETY: the first call, which comes while the request lives.

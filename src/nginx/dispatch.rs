@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::ffi::{
-    NGX_OK, ngx_cycle_t, ngx_event_t, ngx_http_run_posted_requests, ngx_int_t, ngx_log_t,
-    ngx_thread_pool_t, ngx_thread_task_post, ngx_thread_task_t,
+    NGX_OK, ngx_cycle_t, ngx_event_t, ngx_int_t, ngx_log_t, ngx_thread_pool_t,
+    ngx_thread_task_post, ngx_thread_task_t,
 };
 
 use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT, core_of_cycle};
@@ -291,10 +291,8 @@ impl Worker {
         let mut mails = self.mailbox.collect(self.spare.take());
         for mail in mails.drain(..) {
             match mail {
-                // SAFETY: the context is in the table, so its request is live.
-                Mail::Response(id) => unsafe { self.respond(id) },
-                // SAFETY: as above.
-                Mail::BodyRoom(id) => unsafe { self.read_body(id) },
+                Mail::Response(id) => self.act(id, response::advance),
+                Mail::BodyRoom(id) => self.act(id, unbuffered::resume),
                 // SAFETY: as the caller says.
                 Mail::Log(record) => unsafe { self.write_log(cycle, &record) },
                 Mail::Check(pool) => {
@@ -313,30 +311,11 @@ impl Worker {
         self.spare.set(mails);
     }
 
-    unsafe fn respond(&self, id: ExchangeId) {
-        let Some(context) = self.context(id) else {
-            return;
-        };
-        // SAFETY: contexts in the table belong to live requests. The connection's memory outlives
-        // the request: nginx marks a closed one as destroyed.
-        unsafe {
-            let c = (*(*context).request).connection;
-            log::set_log_request((*c).log, (*context).request);
-            response::advance(context);
-            ngx_http_run_posted_requests(c);
-        }
-    }
-
-    unsafe fn read_body(&self, id: ExchangeId) {
-        let Some(context) = self.context(id) else {
-            return;
-        };
-        // SAFETY: as in `respond`.
-        unsafe {
-            let c = (*(*context).request).connection;
-            log::set_log_request((*c).log, (*context).request);
-            unbuffered::resume(context);
-            ngx_http_run_posted_requests(c);
+    /// Does something for a request that may have gone.
+    fn act(&self, id: ExchangeId, act: unsafe fn(*mut Context)) {
+        if let Some(context) = self.context(id) {
+            // SAFETY: contexts in the table belong to live requests.
+            unsafe { Context::act(context, |context| act(context)) };
         }
     }
 

@@ -11,7 +11,7 @@ use ngx::ffi::{
     NGX_DONE, NGX_HTTP_BAD_REQUEST, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
     NGX_HTTP_NOT_FOUND, NGX_HTTP_SERVICE_UNAVAILABLE, NGX_HTTP_SPECIAL_RESPONSE,
     NGX_HTTP_VERSION_20, ngx_event_t, ngx_http_finalize_request, ngx_http_read_client_request_body,
-    ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_test_reading, ngx_int_t, ngx_uint_t,
+    ngx_http_request_t, ngx_http_test_reading, ngx_int_t, ngx_uint_t,
 };
 
 use super::body::request_body;
@@ -161,7 +161,6 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             },
         };
         let (exchange, response) = Exchange::open(id, conf.buffering(), worker.mailbox.clone());
-        let limits = conf.queue();
         let waiting = Waiting {
             exchange,
             queue: queue.clone(),
@@ -169,11 +168,6 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             pipe,
             conf,
             queued: now,
-            queue_timeout: limits.timeout,
-            read_timeout: conf.read_timeout(),
-            request_timeout: conf.request_timeout(),
-            ignores_abort: conf.ignores_client_abort(),
-            pool: endpoint.pool,
         };
         let context = Context::create(r, waiting, Some(ngx_http_wsgi_timeout));
         if context.is_null() {
@@ -181,7 +175,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         }
         let context = &mut *context;
         let job = Job::Call { app: app.clone(), request, response };
-        if !worker.push(endpoint.pool, job, limits.limit) {
+        if !worker.push(endpoint.pool, job, conf.queue().limit) {
             log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
             let rc = unavailable(r, 1);
             context.account.refused(rc);
@@ -189,7 +183,8 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             return Err(rc);
         }
         worker.remember(id, context);
-        context.arm(limits.timeout.unwrap_or(context.read_timeout).min(context.read_timeout));
+        let wait = conf.read_timeout();
+        context.arm(conf.queue().timeout.map_or(wait, |timeout| timeout.min(wait)));
         worker.retirement.count(worker);
         Ok(())
     }
@@ -253,18 +248,17 @@ pub fn refuse_waiting(worker: &Worker, pool: usize) {
     }
     for id in worker.exchanges() {
         let Some(context) = worker.context(id) else { continue };
-        // SAFETY: contexts in the table belong to live requests. The connection's memory outlives
-        // the request.
+        // SAFETY: contexts in the table belong to live requests.
         unsafe {
             let waits = (*context).exchange.progress() == Progress::Queued;
-            if (*context).pool != pool || !waits {
+            if (*context).pool() != Some(pool) || !waits {
                 continue;
             }
-            let r = (*context).request;
-            let c = (*r).connection;
-            log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
-            response::finish(context, unavailable(r, 1));
-            ngx_http_run_posted_requests(c);
+            Context::act(context, |context| {
+                let r = (*context).request;
+                log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
+                response::finish(context, unavailable(r, 1));
+            });
         }
     }
 }
@@ -274,11 +268,7 @@ unsafe extern "C" fn ngx_http_wsgi_timeout(ev: *mut ngx_event_t) {
     protect((), || {
         // SAFETY: the event is part of its context, whose request is live while the timer is set.
         unsafe {
-            let context: *mut Context = (*ev).data.cast();
-            let c = (*(*context).request).connection;
-            log::set_log_request((*c).log, (*context).request);
-            timed_out(context);
-            ngx_http_run_posted_requests(c);
+            Context::act((*ev).data.cast(), |context| timed_out(context));
         }
     });
 }
@@ -291,8 +281,9 @@ unsafe fn timed_out(context: *mut Context) {
         let progress = (*context).exchange.progress();
         let pipe = (*context).pipe.as_ref();
         let progress = pipe.map_or(progress, |pipe| pipe.progress(progress));
+        let read_timeout = (*context).conf().read_timeout();
         if progress == Progress::Queued {
-            match (*context).queue_timeout {
+            match (*context).queue_deadline() {
                 Some((deadline, waited)) if now >= deadline => {
                     let text = format_args!("request waited {waited:?} in the wsgi queue");
                     log::write_request(r, Level::Error, text);
@@ -301,26 +292,25 @@ unsafe fn timed_out(context: *mut Context) {
                 }
                 Some((deadline, _)) => {
                     let left = deadline.saturating_duration_since(now);
-                    return (*context).arm(left.min((*context).read_timeout));
+                    return (*context).arm(left.min(read_timeout));
                 }
-                None => return (*context).arm((*context).read_timeout),
+                None => return (*context).arm(read_timeout),
             }
         }
         let request_left = (*context).request_time_left(progress, now);
         if request_left.is_some_and(|left| left.is_zero()) {
-            let time = (*context).request_timeout.unwrap_or_default();
+            let time = (*context).conf().request_timeout().unwrap_or_default();
             log::write_request(r, Level::Error, format_args!("request took longer than {time:?}"));
             return give_up(context);
         }
-        match time_left(progress, (*context).read_timeout, now) {
+        match time_left(progress, read_timeout, now) {
             Some(left) if left.is_zero() => {
-                let time = (*context).read_timeout;
-                let text = format_args!("application was silent for {time:?}");
+                let text = format_args!("application was silent for {read_timeout:?}");
                 log::write_request(r, Level::Error, text);
                 give_up(context);
             }
             left => {
-                let left = left.unwrap_or((*context).read_timeout);
+                let left = left.unwrap_or(read_timeout);
                 (*context).arm(request_left.map_or(left, |request| request.min(left)));
             }
         }

@@ -133,7 +133,7 @@ unsafe fn outlives_client(context: &mut Context, rc: ngx_int_t) -> bool {
     unsafe {
         let c = (*context.request).connection;
         let gone = (*c).error() != 0 || (*c).timedout() != 0;
-        if !(context.ignores_abort && gone && context.end.is_none()) {
+        if !(context.conf().ignores_client_abort() && gone && context.end.is_none()) {
             return false;
         }
         context.client_lost = Some(rc);

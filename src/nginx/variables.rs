@@ -17,11 +17,11 @@ use ngx::ffi::{
 };
 use ngx::http::{HttpModule, NgxHttpCoreModule};
 
-use super::account::Account;
-use super::conf;
+use super::conf::{self, LocConf};
 use super::context::Context;
 use super::guard::protect;
 use super::headers::copy;
+use crate::wsgi::exchange::Taken;
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
@@ -155,28 +155,17 @@ unsafe fn states(r: *mut ngx_http_request_t) -> Vec<ngx_http_upstream_state_t> {
             all.extend_from_slice(states);
         };
         for context in contexts.into_iter().rev() {
-            let account = account(context);
+            let context = &*context;
+            let account = &context.account;
             more(&mut all, shown, account.states_before);
             shown = account.states_before;
             if !all.is_empty() {
                 all.push(mem::zeroed());
             }
-            all.push(account.state());
+            all.push(account.state(context.exchange.taken(), context.conf()));
         }
         more(&mut all, shown, nginx.len());
         all
-    }
-}
-
-/// The account of a context, complete as far as it goes.
-unsafe fn account<'a>(context: *mut Context) -> &'a Account {
-    // SAFETY: the context of a live request.
-    unsafe {
-        let context = &mut *context;
-        if context.account.taken.is_none() {
-            context.account.taken = context.exchange.taken();
-        }
-        &context.account
     }
 }
 
@@ -189,13 +178,15 @@ unsafe extern "C" fn ngx_http_wsgi_variable(
     protect(ERROR, || {
         // SAFETY: nginx's request and value; the text is in the request's pool.
         unsafe {
-            let account = Context::all_of(r).first().map(|context| account(*context));
-            let conf = account.map_or_else(|| conf::of_request(r), |account| &*account.conf);
+            let context = Context::all_of(r).first().map(|context| &**context);
+            let conf = context.map_or_else(|| conf::of_request(r), Context::conf);
+            let taken = context.and_then(|context| context.exchange.taken());
+            let account = context.map(|context| &context.account);
             let text = match data {
                 0 => conf.app_text.map(|text| text.as_bytes().to_vec()),
-                1 => account.and_then(Account::queue_time).map(seconds),
-                2 => account.and_then(Account::app_time).map(seconds),
-                _ => account.and_then(|account| thread(r, account)),
+                1 => account.and_then(|account| account.queue_time(taken)).map(seconds),
+                2 => account.and_then(|account| account.app_time(taken)).map(seconds),
+                _ => taken.and_then(|taken| thread(r, conf, taken)),
             };
             (*v).set_valid(0);
             (*v).set_no_cacheable(0);
@@ -221,11 +212,9 @@ fn seconds(msec: ngx_msec_t) -> Vec<u8> {
 }
 
 /// `pool:number`.
-unsafe fn thread(r: *mut ngx_http_request_t, account: &Account) -> Option<Vec<u8>> {
-    // SAFETY: the configurations of a live request.
-    unsafe {
-        let pool = (*account.conf).endpoint?.pool;
-        let name = &conf::main_of_request(r).pools.get(pool)?.name;
-        Some(format!("{name}:{}", account.taken?.runner).into_bytes())
-    }
+unsafe fn thread(r: *mut ngx_http_request_t, conf: &LocConf, taken: Taken) -> Option<Vec<u8>> {
+    // SAFETY: a live request.
+    let pools = unsafe { &conf::main_of_request(r).pools };
+    let name = &pools.get(conf.endpoint?.pool)?.name;
+    Some(format!("{name}:{}", taken.runner).into_bytes())
 }

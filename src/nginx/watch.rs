@@ -92,7 +92,11 @@ impl Watch {
     ///
     /// The request of `context` is live.
     pub unsafe fn follow(&self, worker: &Worker, context: &Context, timeout: Duration) {
-        let Some(Taken { at: begun, .. }) = context.exchange.taken() else { return };
+        let (Some(Taken { at: begun, .. }), Some(pool)) =
+            (context.exchange.taken(), context.pool())
+        else {
+            return;
+        };
         if context.exchange.progress() == Progress::Ended {
             return;
         }
@@ -103,7 +107,7 @@ impl Watch {
         entries.retain(is_running);
         entries.push(Entry {
             exchange: Arc::clone(&context.exchange),
-            pool: context.pool,
+            pool,
             title,
             due: begun + timeout,
             stage: Stage::Followed,
