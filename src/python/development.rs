@@ -7,7 +7,6 @@
 
 use std::ffi::CString;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -33,8 +32,6 @@ static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 static SOURCES: OnceLock<Arc<dyn SourceWatch>> = OnceLock::new();
 /// What is wrong with the sources as they are now, and how that was logged.
 static WRONG: Mutex<Option<(String, Page)>> = Mutex::new(None);
-/// The same, to be looked at for each request.
-static IS_WRONG: AtomicBool = AtomicBool::new(false);
 
 /// Before any code of the application is imported.
 pub fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
@@ -110,7 +107,6 @@ fn first_wrong(py: Python<'_>, files: &[PathBuf]) -> PyResult<Option<(String, Py
 
 fn set_wrong(wrong: Option<(String, Page)>) {
     let mut known = WRONG.lock().unwrap_or_else(PoisonError::into_inner);
-    IS_WRONG.store(wrong.is_some(), Ordering::Release);
     let old = std::mem::replace(&mut *known, wrong);
     drop(known);
     drop(old);
@@ -118,9 +114,6 @@ fn set_wrong(wrong: Option<(String, Page)>) {
 
 /// The page about sources that cannot be compiled, if there are such.
 pub fn wrong() -> Option<Page> {
-    if !IS_WRONG.load(Ordering::Acquire) {
-        return None;
-    }
     let wrong = WRONG.lock().unwrap_or_else(PoisonError::into_inner);
     wrong.as_ref().map(|(_, page)| page.clone())
 }

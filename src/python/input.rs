@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use memchr::memchr;
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
+use pyo3::types::{PyBytes, PyList};
 
 use crate::wsgi::body::RequestBody;
 
 use super::exception;
+use super::file::{self, limit};
 
 /// Bytes read ahead for readline, so that many short lines do not cost a pread each.
 const AHEAD: usize = 16 * 1024;
@@ -166,11 +167,6 @@ fn failed(err: &io::Error) -> PyErr {
     PyOSError::new_err((err.raw_os_error().unwrap_or(libc::EIO), format!("request body: {err}")))
 }
 
-/// What a size means: `None` and negative numbers are no limit.
-fn limit(size: Option<i64>) -> u64 {
-    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX)
-}
-
 #[pymethods]
 impl Input {
     #[pyo3(signature = (size = None, /))]
@@ -191,29 +187,12 @@ impl Input {
     /// All lines that are left; with a hint, none begins after that many bytes.
     #[pyo3(signature = (hint = None, /))]
     fn readlines<'py>(&self, py: Python<'py>, hint: Option<i64>) -> PyResult<Bound<'py, PyList>> {
-        // A hint of 0 is no limit either, see io.IOBase.readlines.
-        let hint = limit(hint.filter(|hint| *hint > 0));
-        let lines = PyList::empty(py);
-        let mut sum = 0;
-        while sum < hint {
-            let line = self.line(py, u64::MAX)?;
-            let len = line.as_bytes().len() as u64;
-            if len == 0 {
-                break;
-            }
-            sum += len;
-            lines.append(line)?;
-        }
-        Ok(lines)
+        file::lines(py, hint, || self.line(py, u64::MAX))
     }
 
     fn readinto(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let py = buffer.py();
-        let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
-        let data = self.take(py, (view.len()? as u64).min(MAX_PART))?;
-        let len = data.as_bytes().len();
-        view.set_item(PySlice::new(py, 0, len as isize, 1), data)?;
-        Ok(len)
+        file::read_into(buffer, |len| self.take(py, (len as u64).min(MAX_PART)))
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -221,8 +200,7 @@ impl Input {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let line = self.line(py, u64::MAX)?;
-        Ok(if line.as_bytes().is_empty() { None } else { Some(line) })
+        file::next(self.line(py, u64::MAX))
     }
 
     #[pyo3(signature = (offset, whence = 0, /))]

@@ -15,6 +15,7 @@ mod environ;
 mod errors;
 mod exception;
 mod ffi;
+mod file;
 mod file_wrapper;
 mod input;
 mod interpreter;

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
+use pyo3::types::{PyBytes, PyList};
 
 use crate::wsgi::body_pipe::{BodyError, BodyPipe, Until};
 
-use super::exception;
+use super::{exception, file};
 
 /// `None` after the end of the request.
 #[pyclass(frozen, weakref, module = "wsgi", name = "UnbufferedInputStream")]
@@ -72,9 +72,9 @@ fn failed(error: BodyError) -> PyErr {
     PyOSError::new_err((errno, error.to_string()))
 }
 
-/// What a size means: `None` and negative numbers are no limit.
+/// As [`file::limit`].
 fn limit(size: Option<i64>) -> usize {
-    size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX)
+    usize::try_from(file::limit(size)).unwrap_or(usize::MAX)
 }
 
 #[pymethods]
@@ -98,30 +98,13 @@ impl Stream {
     /// All lines that are left; with a hint, none begins after that many bytes.
     #[pyo3(signature = (hint = None, /))]
     fn readlines<'py>(&self, py: Python<'py>, hint: Option<i64>) -> PyResult<Bound<'py, PyList>> {
-        // A hint of 0 is no limit either, see io.IOBase.readlines.
-        let hint = limit(hint.filter(|hint| *hint > 0));
-        let lines = PyList::empty(py);
-        let mut sum = 0;
-        while sum < hint {
-            let line = self.line(py, usize::MAX)?;
-            let len = line.as_bytes().len();
-            if len == 0 {
-                break;
-            }
-            sum += len;
-            lines.append(line)?;
-        }
-        Ok(lines)
+        file::lines(py, hint, || self.line(py, usize::MAX))
     }
 
     /// What is there, as `read1`: a buffer around this object asks again.
     fn readinto(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let py = buffer.py();
-        let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
-        let data = self.take(py, view.len()?, Until::Some)?;
-        let len = data.as_bytes().len();
-        view.set_item(PySlice::new(py, 0, len as isize, 1), data)?;
-        Ok(len)
+        file::read_into(buffer, |len| self.take(py, len, Until::Some))
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -129,8 +112,7 @@ impl Stream {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let line = self.line(py, usize::MAX)?;
-        Ok(if line.as_bytes().is_empty() { None } else { Some(line) })
+        file::next(self.line(py, usize::MAX))
     }
 
     #[pyo3(signature = (offset, whence = 0, /))]

@@ -32,6 +32,7 @@ use crate::wsgi::head::ResponseHead;
 use crate::wsgi::host::{Host, Settings};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::request::{Flags, Request};
+use crate::wsgi::spool::Buffering;
 use crate::wsgi::target::Target;
 use crate::wsgi::vars::VarsWriter;
 
@@ -187,7 +188,8 @@ impl Outcome {
 const WINDOW: usize = 1 << 20;
 
 fn open(window: usize) -> (Arc<Exchange>, ResponseSender) {
-    let (exchange, sender) = Exchange::open(next(), window, Arc::clone(&worker().mailbox));
+    let (exchange, sender) =
+        Exchange::open(next(), Buffering::in_memory(window), Arc::clone(&worker().mailbox));
     sender.begin(Taken { at: Instant::now(), runner: 1 }).unwrap();
     (exchange, sender)
 }
