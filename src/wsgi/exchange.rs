@@ -87,10 +87,9 @@ impl Exchange {
     /// `buffering`: how far the application may run ahead. Event loop.
     pub fn open(
         id: ExchangeId,
-        buffering: impl Into<Buffering>,
+        buffering: Buffering,
         mailbox: Arc<Mailbox>,
     ) -> (Arc<Self>, ResponseSender) {
-        let buffering = buffering.into();
         let piece = buffering.size.max(1);
         let state = State {
             progress: Progress::Queued,

@@ -197,6 +197,7 @@ mod tests {
     use crate::wsgi::exchange::{Exchange, ResponseSender};
     use crate::wsgi::queue::Summons;
     use crate::wsgi::request::Request;
+    use crate::wsgi::spool::Buffering;
     use crate::wsgi::target::Target;
     use std::path::PathBuf;
     use std::sync::{Barrier, Mutex, mpsc};
@@ -286,7 +287,8 @@ mod tests {
 
         fn request(&mut self, app: &Arc<Hosted>) -> Arc<Exchange> {
             self.ids += 1;
-            let (exchange, response) = Exchange::open(self.ids, 1, Arc::clone(&self.mailbox));
+            let (exchange, response) =
+                Exchange::open(self.ids, Buffering::in_memory(1), Arc::clone(&self.mailbox));
             let job = Job::Call { app: Arc::clone(app), request: Request::default(), response };
             let summons = self.runners.queues()[0].push(job, 1000).unwrap();
             self.follow(summons);
@@ -368,7 +370,8 @@ mod tests {
             counter.fetch_add(1, Ordering::SeqCst);
             response.finish(Ok(()));
         });
-        let (exchange, response) = Exchange::open(99, 1, Arc::clone(&worker.mailbox));
+        let (exchange, response) =
+            Exchange::open(99, Buffering::in_memory(1), Arc::clone(&worker.mailbox));
         exchange.cancel();
         let job = Job::Call { app: Arc::clone(&app), request: Request::default(), response };
         assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::PostRunner));

@@ -40,14 +40,13 @@ pub struct Buffering {
     pub spooling: Option<Arc<Spooling>>,
 }
 
-impl From<usize> for Buffering {
-    /// So many bytes in memory.
-    fn from(size: usize) -> Self {
+impl Buffering {
+    /// So many bytes in memory, and no file.
+    #[cfg(test)]
+    pub fn in_memory(size: usize) -> Self {
         Self { on: true, heeds_header: true, size, spooling: None }
     }
-}
 
-impl Buffering {
     /// Bytes of memory the application may be ahead.
     pub fn window(&self) -> usize {
         if self.on { self.size } else { self.size.min(UNBUFFERED) }

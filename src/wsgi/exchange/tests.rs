@@ -11,7 +11,7 @@ fn chunk(bytes: &'static [u8]) -> Segment {
 
 fn exchange(window: usize) -> (Arc<Mailbox>, Arc<Exchange>, ResponseSender) {
     let mailbox = Arc::new(Mailbox::new(|| ()));
-    let (exchange, sender) = Exchange::open(7, window, Arc::clone(&mailbox));
+    let (exchange, sender) = Exchange::open(7, Buffering::in_memory(window), Arc::clone(&mailbox));
     (mailbox, exchange, sender)
 }
 

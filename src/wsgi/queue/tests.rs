@@ -4,6 +4,7 @@ use super::*;
 use crate::wsgi::application::Application;
 use crate::wsgi::exchange::{Exchange, Progress};
 use crate::wsgi::mailbox::Mailbox;
+use crate::wsgi::spool::Buffering;
 
 struct Ok200;
 
@@ -34,7 +35,8 @@ impl Fixture {
 
     fn job(&mut self) -> (Arc<Exchange>, Job) {
         self.next_id += 1;
-        let (exchange, response) = Exchange::open(self.next_id, 1, Arc::clone(&self.mailbox));
+        let (exchange, response) =
+            Exchange::open(self.next_id, Buffering::in_memory(1), Arc::clone(&self.mailbox));
         let app = Arc::clone(&self.app);
         (exchange, Job::Call { app, request: Request::default(), response })
     }
