@@ -4,6 +4,7 @@ import os
 import re
 
 from serve import Problem, users
+from uwsgi2nginx.block import Impossible, quoted
 
 CONFIG = """\
 # Written by scripts/serve: nginx -p {directory}/ -c {directory}/nginx.conf
@@ -78,9 +79,10 @@ DOLLAR = 'geo $dollar { default "$"; }'
 def word(value):
     """An argument of a directive: quoted unless every character of it is harmless."""
     text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-    if re.fullmatch(r"[\w./:@%+=,()\[\]-]+", text, re.ASCII):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    try:
+        return quoted(text)
+    except Impossible as why:
+        raise Problem(f"{text[:100]}: nginx cannot be given this: {why}") from None
 
 
 def root(directory):

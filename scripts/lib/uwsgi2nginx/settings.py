@@ -112,9 +112,11 @@ class Settings:
 
     def writable(self, option, path, block, name, *more):
         """A directive for a file that nginx makes: as a comment if its directory is not there."""
-        if os.path.isdir(os.path.dirname(path)) and not os.path.isdir(path):
+        if os.path.isdir(path):
+            why = "that is a directory"
+        elif not os.path.isdir(os.path.dirname(path)):
+            why = "its directory is not here"
+        else:
             return self.put(option, block, name, path, *more, variables=name == "access_log")
-        self.look(option, f"would be {name} {shown(path)}, but that is a directory"
-                  if os.path.isdir(path) else
-                  f"would be {name} {shown(path)}, but its directory is not here")
+        self.look(option, f"would be {name} {shown(path)}, but {why}")
         return False

@@ -51,9 +51,9 @@ class Site:
         self.workers()
         if found := settings.number("max-fd"):
             main.add("worker_rlimit_nofile", str(found[1]))
-        for option in (settings.text("safe-pidfile2", "safe-pidfile", "pidfile2", "pidfile"),):
-            if option:
-                settings.writable(option, settings.start_path(option.value), main, "pid")
+        pid = settings.text("safe-pidfile2", "safe-pidfile", "pidfile2", "pidfile")
+        if pid:
+            settings.writable(pid, settings.start_path(pid.value), main, "pid")
         logs.error_log(settings, main)
         main.space()
         self.threads()
@@ -308,12 +308,13 @@ class Site:
             else:
                 settings.quiet(option, "the module is the plugin")
         for option in settings.left():
-            found = reasons.reason(option.key)
-            if found:
-                quiet = found[0] == "quiet" or (found[0] == "look" and not settings.on(option)
-                                                and option.value != "")
-                (settings.quiet if quiet else settings.look)(
-                    option, found[1] if found[0] == "quiet" or not quiet else "is switched off")
+            kind, why = reasons.reason(option.key) or ("", "")
+            if kind == "look" and option.value != "" and not settings.on(option):
+                settings.quiet(option, "is switched off")
+            elif kind == "look":
+                settings.look(option, why)
+            elif kind == "quiet":
+                settings.quiet(option, why)
             elif option.key in settings.variables:
                 settings.quiet(option, "is a placeholder")
             elif option.key == "":
