@@ -109,12 +109,16 @@ def abort(site, number):
     """A client that leaves at a random byte of its request or of the answer."""
     choice = choices(number)
     data = some_request(choice)
-    if choice.random() < 0.4:
+    # However busy the machine is, so many reach the application.
+    served = number % 4 == 0
+    if not served and choice.random() < 0.5:
         data = data[: choice.randrange(len(data))]
     client = http.Connection(site.port)
     try:
         client.send(data)
-        if choice.random() < 0.7:
+        if served:
+            client.read_head()
+        elif choice.random() < 0.7:
             client.sock.settimeout(choice.choice([0.001, 0.003, 0.01]))
             left = choice.choice([1, 100, 4000, 300_000])
             while left > 0 and (found := client.sock.recv(min(left, 65536))):
@@ -129,8 +133,7 @@ def test_nothing_is_left_after_clients_leave_at_any_byte(site):
     baseline = Baseline(site)
     at_once(lambda number: abort(site, number), range(ABORTS), threads=16)
     baseline.assert_restored()
-    # How many get so far depends on what else the machine does.
-    assert counts(site)[0] > 0
+    assert counts(site)[0] >= ABORTS / 4
     assert site.get("/storm/1?still").body == b"still"
 
 
