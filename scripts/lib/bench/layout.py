@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[3]
 BENCH = ROOT / "target/bench"
 VENV = BENCH / "venv"
 MODULE = ROOT / "target/modules/ngx_http_wsgi_module.so"
+# The library that scripts/build-python has made.
+LIBPYTHON = ROOT / "target/python/lib"
 PYTHON = os.environ.get("PYO3_PYTHON") or "/usr/bin/python3"
 APPS = ROOT / "t/apps"
 MIB = 1 << 20
@@ -27,6 +29,9 @@ class Site:
         self.module = self.subdirectory("modules") / MODULE.name
         if MODULE.exists():
             shutil.copy(MODULE, self.module)
+        self.libpython = self.subdirectory("lib")
+        for library in LIBPYTHON.glob("libpython*.so.*"):
+            shutil.copy(library, self.libpython)
         self.files = self.subdirectory("files")
         self.large = bytes(range(256)) * (MIB // 256)
         (self.files / "large").write_bytes(self.large)

@@ -47,11 +47,11 @@ class Server:
     def launch(self, command, **options):
         self.family.start(command, self.log, self.site.environ_of_python(), **options)
 
-    def nginx(self, server, **options):
+    def nginx(self, server, environ=(), **options):
         text = nginx.config(port=self.port, server=server, processes=self.processes,
                             connections=self.connections, **options)
         (self.directory / "nginx.conf").write_text(text)
-        self.family.start(nginx.command(self.directory), self.log)
+        self.family.start(nginx.command(self.directory), self.log, environ)
 
     def proxy(self):
         """nginx in front of a server that speaks HTTP on the socket."""
@@ -123,6 +123,7 @@ class Floor(Server):
 
 
 class Module(Server):
+    own_environ = ()
 
     def run(self, case):
         environ = {**self.site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -130,7 +131,28 @@ class Module(Server):
             f"location / {{ wsgi_app {case.target}; }}",
             main=nginx.module_main(self.site.module, self.threads),
             http=nginx.module_http(self.site.venv, self.site.python_path, environ),
+            environ=self.own_environ,
         )
+
+
+class ModuleBuiltPython(Module):
+    """The same binary with the library of scripts/build-python in place of Debian's."""
+
+    @property
+    def own_environ(self):
+        return {"LD_LIBRARY_PATH": str(self.site.libpython)}
+
+    def start(self, case):
+        if not any(self.site.libpython.iterdir()):
+            raise load.Wrong("scripts/build-python has not been run")
+        super().start(case)
+        used = [maps for pid in self.family.pids() if "libpython" in (maps := read_maps(pid))]
+        if not used or not all(str(self.site.libpython) in maps for maps in used):
+            raise load.Wrong("runs with another library")
+
+
+def read_maps(pid):
+    return Path(f"/proc/{pid}/maps").read_text()
 
 
 class ModuleOneThread(Module):
@@ -273,6 +295,7 @@ SERVERS = {
     "floor": Floor, "module": Module, "uwsgi": Uwsgi, "uwsgi-1": UwsgiOneThread,
     "gunicorn": Gunicorn, "granian": Granian, "granian-nginx": GranianNginx, "bjoern": Bjoern,
     "mod_wsgi": ModWsgi, "module-1": ModuleOneThread,
+    "module-python": ModuleBuiltPython,
 }
 # Those of a run without --servers.
-USUAL = [name for name in SERVERS if name != "module-1"]
+USUAL = [name for name in SERVERS if not name.startswith("module-")]
