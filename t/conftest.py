@@ -17,8 +17,24 @@ def pytest_sessionfinish():
     config.remove_apps_copy()
 
 
+# Those that run now, for the report of a failure.
+_live = []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure is reported with the ends of the error logs."""
+    report = (yield).get_result()
+    if report.failed:
+        for nginx in _live:
+            end = "\n".join(nginx.log.lines()[-60:])
+            report.sections.append((f"error log {nginx.log.path}", end))
+
+
 def _finish(started):
     faults = [fault for nginx in reversed(started) for fault in nginx.finish()]
+    for nginx in started:
+        _live.remove(nginx)
     if faults:
         pytest.fail("after the test:\n" + "\n".join(faults), pytrace=False)
 
@@ -30,6 +46,7 @@ def make_nginx():
 
     def make(**options):
         made.append(Nginx(**options))
+        _live.append(made[-1])
         return made[-1]
 
     yield make
@@ -54,6 +71,7 @@ def shared_nginx():
 
     def start(prepare=None, **options):
         _shared.append(Nginx(**options))
+        _live.append(_shared[-1])
         if prepare:
             prepare(_shared[-1])
         return _shared[-1].start()
