@@ -212,6 +212,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
 
 unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> {
     process::pin_image();
+    process::keep_freed_memory();
     process::release_sigchld();
     process::enter(main)?;
     // SAFETY: the core module's configuration exists in every cycle.

@@ -60,6 +60,19 @@ pub fn stack_size() -> usize {
     size.max(STACK_SIZE)
 }
 
+/// Keeps glibc from giving memory back to the kernel, and getting it again page by page, for each
+/// body and each response: in a worker they come and go all the time. Blocks from 4 MiB on are
+/// still mapped and unmapped; the others leave at most 8 MiB unused at the end of each of malloc's
+/// arenas. (glibc's own limits begin at 128 KiB and grow with what is freed, to 32 and 64 MiB.)
+pub fn keep_freed_memory() {
+    // SAFETY: numbers, before the threads of this process are at work.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 8 << 20);
+    }
+}
+
 /// Keeps this image mapped until the process ends. The configuration's pool, destroyed at exit,
 /// would unmap code that threads still run. Not for the master: a kept image keeps its
 /// `module->index`, which may belong to another module two reloads later.

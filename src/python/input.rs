@@ -23,6 +23,8 @@ use super::file::{self, limit};
 const AHEAD: usize = 16 * 1024;
 /// From this size on a read lets other threads run.
 const DETACH: usize = 64 * 1024;
+/// What lies in memory is copied as it is up to this size.
+const COPY: usize = 1024 * 1024;
 /// Step of the search for a far line end.
 const STEP: usize = 256 * 1024;
 /// Most that `readinto` and `read1` hand out in one call.
@@ -92,6 +94,10 @@ impl Input {
             (body, pos, len)
         };
         let len = usize::try_from(len).map_err(|_| PyOSError::new_err("body too large"))?;
+        // Not zeroed first, as the buffer below is.
+        if let Some(bytes) = body.in_memory(pos, len).filter(|bytes| bytes.len() < COPY) {
+            return Ok(PyBytes::new(py, bytes));
+        }
         PyBytes::new_with(py, len, |buf| {
             let read = if len < DETACH {
                 body.read_at(buf, pos)

@@ -125,6 +125,19 @@ impl RequestBody {
         Ok(done)
     }
 
+    /// These bytes, if they lie in memory in one piece.
+    pub fn in_memory(&self, pos: u64, len: usize) -> Option<&[u8]> {
+        let mut start = 0;
+        let segment = self.segments.iter().find(|segment| {
+            let skipped = start;
+            start += segment.len();
+            (skipped..start).contains(&pos)
+        })?;
+        let Segment::Memory(bytes) = segment else { return None };
+        let skip = usize::try_from(pos - (start - segment.len())).ok()?;
+        bytes.get(skip..)?.get(..len)
+    }
+
     /// The descriptor that holds the whole body from its offset 0 on, if there is one.
     pub fn as_file(&self) -> Option<RawFd> {
         match &self.segments[..] {
@@ -169,6 +182,11 @@ mod tests {
                 let n = body.read_at(&mut buf, start as u64).unwrap();
                 let end = (start + len).min(9);
                 assert_eq!(&buf[..n], &b"abcdefghi"[start..end]);
+                let is_memory = (start..start + len).all(|at| at < 3) && start < 3
+                    || (start..start + len).all(|at| (7..9).contains(&at))
+                        && (7..9).contains(&start);
+                let found = body.in_memory(start as u64, len);
+                assert_eq!(found, is_memory.then(|| &b"abcdefghi"[start..start + len]));
             }
         }
         assert_eq!(body.read_at(&mut [0; 4], 100).unwrap(), 0);
