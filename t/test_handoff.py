@@ -4,10 +4,17 @@ import threading
 
 import pytest
 from lib import http
+from lib.load import Load
+from lib.poll import until
 
 SERVER = """
     location /held/ { wsgi_app held:application; }
     location = /slow_close { wsgi_app held:slow_close; }
+"""
+
+CROWD = """
+    location = /crowd { wsgi_app crowd:application; wsgi_thread_pool crowd; }
+    location = /counts { wsgi_app crowd:counts; wsgi_thread_pool crowd; }
 """
 
 
@@ -53,6 +60,17 @@ def test_requests_that_block_get_all_threads(nginx, resolution):
         gate.open()
         assert [client.read_response().body for client in clients] == [
             str(n).encode() for n in range(8)]
+
+
+def test_requests_that_compute_are_served_one_after_the_other(nginx):
+    """More threads would only take the GIL from each other, and each request would be late."""
+    site = nginx(server=CROWD, main="thread_pool crowd threads=4;")
+    with Load(site.port, "/crowd", clients=16) as load:
+        until(lambda: len(load.answers) > 2000, 60, "answers")
+    assert load.failures() == []
+    served, in_company = map(int, site.get("/counts").text.split())
+    print(f"{in_company} of {served} in company")
+    assert in_company < served / 4
 
 
 @pytest.mark.parametrize("resolution", ["", "timer_resolution 60s;"])

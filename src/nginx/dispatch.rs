@@ -25,7 +25,7 @@ use super::wakeup::Wakeup;
 use super::watch::Watch;
 use super::{log, process, refuse, response, unbuffered};
 use crate::wsgi::application::Hosted;
-use crate::wsgi::host::{Settings, SharedHost};
+use crate::wsgi::host::{SWITCH_INTERVAL, Settings, SharedHost};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::numbers::NumberMap;
 use crate::wsgi::queue::{Full, Job, RequestQueue, Summons};
@@ -134,7 +134,9 @@ pub unsafe fn start(
     let threads = main.pools.iter().map(|pool| unsafe { refuse::threads(pool) });
     // SAFETY: the cycle of this process.
     let is_patient = unsafe { has_fine_timers(cycle) };
-    let queues = threads.map(|threads| Arc::new(RequestQueue::new(threads, is_patient))).collect();
+    let interval = main.switch_interval.unwrap_or(SWITCH_INTERVAL);
+    let queue = |threads| Arc::new(RequestQueue::new(threads, is_patient, interval));
+    let queues = threads.map(queue).collect();
     // SAFETY: the cycle of this process.
     let log = unsafe { (*cycle).log };
     let pools = main.pools.iter().enumerate();

@@ -14,6 +14,10 @@ use super::exchange::Exchange;
 use super::sources::SourceWatch;
 use super::target::Target;
 
+/// After so long a thread that waits for the GIL makes its holder let go of it
+/// (`sys.getswitchinterval`).
+pub const SWITCH_INTERVAL: Duration = Duration::from_millis(5);
+
 /// How to start the interpreter of a worker. The environment and the working directory of the
 /// process are set before.
 #[derive(Clone, Default)]
@@ -24,7 +28,7 @@ pub struct Settings {
     pub path: Vec<PathBuf>,
     /// `wsgi_chdir`: the first entry of sys.path.
     pub chdir: Option<PathBuf>,
-    /// `wsgi_switch_interval`.
+    /// `wsgi_switch_interval`; Python's own is [`SWITCH_INTERVAL`].
     pub switch_interval: Option<Duration>,
     /// `wsgi_reload`: who is told of the sources that are loaded.
     pub sources: Option<Arc<dyn SourceWatch>>,

@@ -5,6 +5,13 @@
 //! stays on one thread. When requests wait and nobody has come back for a moment, the runners are
 //! likely to block in I/O: a waiting one is sent to the GIL (the *stand-by*, one at a time), and
 //! when it has taken a request it calls the next, so that blocking work spreads over all threads.
+//!
+//! A stand-by that gets the GIL soon is needed: those at work have let go of it. One that had to
+//! take it away, after the switch interval, from runners that go on answering is *spare*: together
+//! they answer no more, and each request that loses the GIL halfway is late. It goes back to sleep.
+//! So about as many runners are at work as can get on, which is tried again every [`TRIAL`]: with
+//! one more that sleeps, or, when a runner comes back from a request that was long enough to have
+//! lost the GIL, with that one.
 //! Runs on: event loop (push, check, remove), pool thread (the rest).
 
 use std::collections::VecDeque;
@@ -47,19 +54,28 @@ impl Job {
 /// What a runner was at before it pops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
-    /// `begin` or `wait`.
+    /// `begin`, `wait`, or [`Next::Yield`].
     Waiting,
-    Request,
+    /// A request taken at this time.
+    Request(Instant),
     Other,
 }
 
-/// What [`RequestQueue::pop`] has taken.
-pub struct Popped {
-    pub job: Job,
-    pub at: Instant,
-    /// More wait and all runners seem to block: the caller has the event loop
-    /// [`RequestQueue::check`], which may post one more.
-    pub lacks_runner: bool,
+/// What a runner does next.
+pub enum Next {
+    Work {
+        job: Job,
+        at: Instant,
+        /// More wait and all runners seem to block: the caller has the event loop
+        /// [`RequestQueue::check`], which may post one more.
+        lacks_runner: bool,
+    },
+    /// It waits, or leaves.
+    Nothing,
+    /// Others take what waits: it waits too, and the caller has the event loop check.
+    Spare,
+    /// It lets others have the GIL for a moment, and pops again when it has got it back.
+    Yield,
 }
 
 /// Who sees to it that what waits is taken.
@@ -85,6 +101,9 @@ pub struct Full;
 /// For so long after a request has been taken its runner is expected to come back by itself.
 const PATIENCE: Duration = Duration::from_micros(500);
 
+/// For so long what was found out about one more runner is believed.
+const TRIAL: Duration = Duration::from_millis(20);
+
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
@@ -94,9 +113,9 @@ struct State {
     posted: usize,
     /// Runners asleep in `wait`.
     idle: usize,
-    /// Runners busy with a request. An import is not counted: it does not make requests wait for
-    /// a thread, but for itself.
-    busy: usize,
+    /// When those requests were taken that runners are at. An import is not among them: it does not
+    /// make requests wait for a thread, but for itself.
+    begun: Vec<Instant>,
     /// One runner is on its way from `wait` to `pop`.
     standby: bool,
     /// The stand-by has been chosen among the sleepers and has not woken yet.
@@ -111,6 +130,12 @@ struct State {
     checked: u64,
     /// The stand-by has called itself: nobody looks after what it leaves.
     unlooked: bool,
+    /// Since when the stand-by has been after the GIL, if that is to be judged.
+    attaching: Option<Instant>,
+    /// When a stand-by was last found to be spare.
+    spared: Option<Instant>,
+    /// When one was last found not to be.
+    needed: Option<Instant>,
 }
 
 impl State {
@@ -133,20 +158,26 @@ impl State {
     }
 }
 
+fn is_within(at: Option<Instant>, time: Duration) -> bool {
+    at.is_some_and(|at| at.elapsed() < time)
+}
+
 /// The queue of one pool.
 pub struct RequestQueue {
     threads: usize,
     patience: Duration,
+    switch_interval: Duration,
     state: Mutex<State>,
     work: Condvar,
 }
 
 impl RequestQueue {
     /// `threads`: how many runners it can have; `patient`: [`Self::check`] comes a millisecond
-    /// after it is asked for. If it may come much later nothing is left to it.
-    pub fn new(threads: usize, patient: bool) -> Self {
+    /// after it is asked for. If it may come much later nothing is left to it. `switch_interval`:
+    /// after so long the holder of the GIL is made to let go of it.
+    pub fn new(threads: usize, patient: bool, switch_interval: Duration) -> Self {
         let patience = if patient { PATIENCE } else { Duration::ZERO };
-        Self { threads, patience, state: Mutex::default(), work: Condvar::new() }
+        Self { threads, patience, switch_interval, state: Mutex::default(), work: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -161,7 +192,7 @@ impl RequestQueue {
     /// at once.
     pub fn push(&self, job: Job, limit: usize) -> Result<Summons, Full> {
         let mut state = self.lock();
-        let most = limit.saturating_add(self.threads.saturating_sub(state.busy));
+        let most = limit.saturating_add(self.threads.saturating_sub(state.begun.len()));
         // Imports are few, so the length says enough most of the time.
         if state.stopping || (state.jobs.len() >= most && state.waiting() >= most) {
             return Err(Full);
@@ -171,23 +202,30 @@ impl RequestQueue {
         }
         state.jobs.push_back(job);
         let awake = state.runners > state.idle;
-        if awake && state.popped.is_some_and(|popped| popped.elapsed() < self.patience) {
+        if awake && (is_within(state.popped, self.patience) || self.is_crowded(&state)) {
             state.checked = state.returns;
             return Ok(Summons::CheckLater);
         }
         Ok(self.summon(&mut state))
     }
 
-    /// Looks again after a [`Summons::CheckLater`], or because of [`Popped::lacks_runner`]: if nobody
-    /// has come, somebody is called.
+    /// Looks again after a [`Summons::CheckLater`], or because a runner is lacking or spare: if
+    /// nobody has come for what waits, or it is time for a trial, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
-        let is_patient = !self.patience.is_zero();
-        if is_patient && state.next().is_some() && state.returns != state.checked {
+        let is_served = state.returns != state.checked && is_within(state.spared, TRIAL);
+        if state.next().is_some() && (is_served || self.is_crowded(&state)) {
             state.checked = state.returns;
             return Summons::CheckLater;
         }
         self.summon(&mut state)
+    }
+
+    /// Whether runners that compute have just shown that one more is of no use. They need not come
+    /// back as soon as others do: whoever loses the GIL has to wait for it.
+    fn is_crowded(&self, state: &State) -> bool {
+        is_within(state.spared, TRIAL)
+            && is_within(state.spared.max(state.returned), self.switch_interval)
     }
 
     /// Sees to it that somebody takes the next runnable job.
@@ -240,6 +278,7 @@ impl RequestQueue {
         state.runners += 1;
         // Until its first `pop` it is the one on the way.
         state.standby = true;
+        state.attaching = Some(Instant::now());
         Some(state.runners)
     }
 
@@ -249,7 +288,7 @@ impl RequestQueue {
     }
 
     /// The next job, for an attached runner, and what it comes from.
-    pub fn pop(&self, from: From) -> Option<Popped> {
+    pub fn pop(&self, from: From) -> Next {
         let at = Instant::now();
         let mut state = self.lock();
         let mut unlooked = false;
@@ -257,20 +296,40 @@ impl RequestQueue {
             From::Waiting => {
                 state.standby = false;
                 unlooked = std::mem::take(&mut state.unlooked);
+                let since = state.attaching.take();
+                if since.is_some_and(|since| self.is_spare(&state, since, at)) {
+                    state.spared = Some(at);
+                    // From now on it can be called.
+                    state.idle += 1;
+                    return Next::Spare;
+                }
+                state.needed = Some(at);
             }
-            From::Request => state.busy -= 1,
+            From::Request(since) => {
+                let taken = state.begun.iter().position(|begun| *begun == since);
+                taken.map(|taken| state.begun.swap_remove(taken));
+                if self.is_doubtful(&state, since, at) {
+                    state.standby = true;
+                    state.attaching = Some(at);
+                    return Next::Yield;
+                }
+            }
             From::Other => (),
         }
         if state.stopping {
-            return None;
+            return Next::Nothing;
         }
-        let job = state.next().and_then(|at| state.jobs.remove(at))?;
-        state.busy += usize::from(job.id().is_some());
+        let Some(job) = state.next().and_then(|at| state.jobs.remove(at)) else {
+            return Next::Nothing;
+        };
+        if job.id().is_some() {
+            state.begun.push(at);
+        }
         state.popped = Some(at);
         if from != From::Waiting {
             state.returned = Some(at);
             state.returns += 1;
-            return Some(Popped { job, at, lacks_runner: false });
+            return Next::Work { job, at, lacks_runner: false };
         }
         let expected = state.returned.is_some_and(|returned| at - returned < self.patience);
         let chain = (unlooked || !expected) && !state.standby && state.next().is_some();
@@ -280,24 +339,51 @@ impl RequestQueue {
         if wake {
             self.wake();
         }
-        Some(Popped { job, at, lacks_runner })
+        Next::Work { job, at, lacks_runner }
     }
 
-    /// Blocks, detached, until this runner is to take a job; false when it is to leave.
-    pub fn wait(&self) -> bool {
+    /// Whether the stand-by, after the GIL since then, is of no use: it had to take it away, and most
+    /// of the runners at work have come back for more meanwhile. The others may block, and long
+    /// computations are not to keep the GIL from all but one runner.
+    fn is_spare(&self, state: &State, since: Instant, at: Instant) -> bool {
+        let long = state.begun.iter().filter(|begun| **begun <= since).count();
+        self.is_patient() && at - since >= self.switch_interval && long * 2 < state.begun.len()
+    }
+
+    /// Whether a runner that comes back at `at` for more may be spare. Then it is tried like one
+    /// that was called.
+    fn is_doubtful(&self, state: &State, since: Instant, at: Instant) -> bool {
+        self.is_patient()
+            && at - since >= self.switch_interval
+            && !state.begun.is_empty()
+            && !state.standby
+            && state.posted == 0
+            && !is_within(state.needed, TRIAL)
+            && state.next().is_some()
+    }
+
+    /// Whether anything may be left to a later look.
+    fn is_patient(&self) -> bool {
+        !self.patience.is_zero()
+    }
+
+    /// Blocks, detached, until this runner is to take a job; false when it is to leave. `spare`:
+    /// after [`Next::Spare`], what waits is left to others.
+    pub fn wait(&self, spare: bool) -> bool {
         let mut state = self.lock();
         // A job may have come between the last `pop` and now, when nobody was idle.
-        if !state.stopping && !state.standby && state.next().is_some() {
+        if !spare && !state.stopping && !state.standby && state.next().is_some() {
             state.standby = true;
             state.unlooked = true;
             return true;
         }
-        state.idle += 1;
+        state.idle += usize::from(!spare);
         while !state.stopping && !state.called {
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.idle -= 1;
         state.called = false;
+        state.attaching = Some(Instant::now());
         !state.stopping
     }
 

@@ -8,18 +8,22 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use super::exchange::Taken;
 use super::host::Host;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use super::posts::{Post, Posts};
-use super::queue::{From, Job, Popped, RequestQueue};
+use super::queue::{From, Job, Next, RequestQueue};
 
 /// While requests come one after the other, the event loop is woken for several responses at once,
 /// but not later than this. One long request does not hold up the responses before it: they are
 /// left to the event loop only when it will look within a moment (`Mailbox::post_soon`).
 const LATE: Duration = Duration::from_micros(200);
+
+/// For so long a runner that may be spare leaves the GIL to those that wait for it.
+const YIELD: Duration = Duration::from_micros(100);
 
 /// All runners of a worker.
 pub struct Runners {
@@ -128,7 +132,20 @@ impl Runners {
                 let mut from = From::Waiting;
                 // When the event loop may last have been woken for a response.
                 let mut since = None;
-                while let Some(Popped { job, at, lacks_runner }) = queue.pop(from) {
+                let spare = loop {
+                    let (job, at, lacks_runner) = match queue.pop(from) {
+                        Next::Work { job, at, lacks_runner } => (job, at, lacks_runner),
+                        Next::Nothing => break false,
+                        Next::Spare => break true,
+                        Next::Yield => {
+                            // Whoever waits for the GIL has it by then, and keeps it.
+                            self.mailbox.wake_if_late();
+                            since = None;
+                            self.host.detach(&mut || thread::sleep(YIELD));
+                            from = From::Waiting;
+                            continue;
+                        }
+                    };
                     if lacks_runner {
                         self.mailbox.post(Mail::Check(index));
                     }
@@ -139,9 +156,12 @@ impl Runners {
                     let taken = Taken { at, runner: begun.unwrap_or_default() };
                     from = self.work(job, taken, &post, posts);
                     self.host.tidy();
+                };
+                if spare {
+                    self.mailbox.post(Mail::Check(index));
                 }
                 self.mailbox.wake_if_late();
-                self.host.detach(&mut || arrived = queue.wait());
+                self.host.detach(&mut || arrived = queue.wait(spare));
             }
             if begun.is_some() {
                 queue.leave();
@@ -153,7 +173,8 @@ impl Runners {
     }
 
     fn work(&self, job: Job, taken: Taken, post: &Post, posts: &Posts) -> From {
-        let from = if matches!(job, Job::Call { .. }) { From::Request } else { From::Other };
+        let is_call = matches!(job, Job::Call { .. });
+        let from = if is_call { From::Request(taken.at) } else { From::Other };
         let outcome = catch_unwind(AssertUnwindSafe(|| match job {
             Job::Call { app, request, response } => {
                 if response.begin(taken).is_ok() {
@@ -195,6 +216,7 @@ mod tests {
     use crate::wsgi::application::{Application, Hosted};
     use crate::wsgi::error::{Failure, LoadError};
     use crate::wsgi::exchange::{Exchange, ResponseSender};
+    use crate::wsgi::host::SWITCH_INTERVAL;
     use crate::wsgi::queue::Summons;
     use crate::wsgi::request::Request;
     use crate::wsgi::spool::Buffering;
@@ -266,7 +288,7 @@ mod tests {
                 let _ = wake.lock().unwrap().send(());
             }));
             let host = Arc::new(FakeHost::default());
-            let queue = Arc::new(RequestQueue::new(threads, true));
+            let queue = Arc::new(RequestQueue::new(threads, true, SWITCH_INTERVAL));
             let runners = Arc::new(Runners::new(host.clone(), vec![queue], Arc::clone(&mailbox)));
             Self { runners, host, mailbox, wakes, threads: Vec::new(), ids: 0 }
         }

@@ -6,6 +6,38 @@ use crate::wsgi::exchange::{Exchange, Progress};
 use crate::wsgi::mailbox::Mailbox;
 use crate::wsgi::spool::Buffering;
 
+/// As Python's own.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+impl Next {
+    fn is_some(&self) -> bool {
+        matches!(self, Self::Work { .. })
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    /// The job, and whether a runner is lacking.
+    fn unwrap(self) -> (Job, bool) {
+        match self {
+            Self::Work { job, lacks_runner, .. } => (job, lacks_runner),
+            _ => panic!("no job"),
+        }
+    }
+}
+
+/// From the request that was taken first.
+fn request(queue: &RequestQueue) -> From {
+    From::Request(queue.lock().begun[0])
+}
+
+/// From one that was long enough to have lost the GIL.
+fn long_request(queue: &RequestQueue) -> From {
+    queue.lock().begun[0] -= INTERVAL;
+    request(queue)
+}
+
 struct Ok200;
 
 impl Application for Ok200 {
@@ -27,7 +59,7 @@ struct Fixture {
 impl Fixture {
     fn new(threads: usize) -> Self {
         let mailbox = Arc::new(Mailbox::new(|| ()));
-        let queue = RequestQueue::new(threads, true);
+        let queue = RequestQueue::new(threads, true, INTERVAL);
         let app = Arc::new(Hosted::new("x".to_owned(), Box::new(Ok200)));
         app.load();
         Self { mailbox, queue, app, next_id: 0 }
@@ -44,6 +76,39 @@ impl Fixture {
     fn push(&mut self, limit: usize) -> Result<Summons, Full> {
         let (_, job) = self.job();
         self.queue.push(job, limit)
+    }
+
+    /// Two runners, the first at a request, the second just posted as a trial; more requests wait.
+    fn with_two() -> Self {
+        let mut f = Self::new(2);
+        f.push(9).unwrap();
+        f.queue.begin();
+        assert!(f.queue.pop(From::Waiting).is_some());
+        for _ in 0..8 {
+            f.push(9).unwrap();
+        }
+        assert_eq!(f.queue.check(), Summons::PostRunner);
+        assert!(f.queue.begin().is_some());
+        f
+    }
+
+    /// The stand-by has waited for the GIL until it could be taken away.
+    fn switch(&self) {
+        let mut state = self.queue.lock();
+        let since = state.attaching.unwrap();
+        state.attaching = Some(since - INTERVAL);
+        for begun in state.begun.iter_mut().filter(|begun| **begun <= since) {
+            *begun -= INTERVAL;
+        }
+    }
+
+    /// Long enough for another trial.
+    fn elapse(&self) {
+        let mut state = self.queue.lock();
+        let State { popped, returned, spared, needed, .. } = &mut *state;
+        for at in [popped, returned, spared, needed].into_iter().flatten() {
+            *at -= TRIAL;
+        }
     }
 
     /// The last pop is so long ago that nobody is expected back.
@@ -79,29 +144,166 @@ fn a_runner_that_could_not_be_posted_is_asked_for_again() {
 }
 
 #[test]
-fn a_runner_that_pops_one_job_after_the_other_gets_no_company() {
+fn a_request_that_comes_while_a_runner_pops_is_left_to_it() {
     let mut f = Fixture::new(2);
     f.push(9).unwrap();
     f.queue.begin();
     let mut from = From::Waiting;
     for _ in 0..3 {
         assert!(f.queue.pop(from).is_some());
-        from = From::Request;
-        f.queue.lock().popped = Some(Instant::now());
+        from = request(&f.queue);
         assert_eq!(f.push(9), Ok(Summons::CheckLater));
-        f.queue.lock().returns += 1;
-        assert_eq!(f.queue.check(), Summons::CheckLater);
     }
-    // Nothing has been popped since: it seems to block.
+    // It is not enough that it goes on, unless that has been tried.
     assert_eq!(f.queue.check(), Summons::PostRunner);
     assert_eq!(f.queue.check(), Summons::CheckLater);
+}
+
+#[test]
+fn a_standby_that_had_to_take_the_gil_away_is_spare() {
+    let f = Fixture::with_two();
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.switch();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    // The first one is left alone for a while, even if it does not come back for a moment.
+    assert_eq!(f.queue.check(), Summons::CheckLater);
+    assert_eq!(f.queue.check(), Summons::CheckLater);
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert_eq!(f.queue.check(), Summons::CheckLater);
+    f.elapse();
+    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
+    // It has not fallen asleep yet, and does not now.
+    assert!(f.queue.wait(true));
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn what_a_spare_runner_left_is_not_left_alone_when_the_others_block() {
+    let mut f = Fixture::with_two();
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.switch();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    assert_eq!(f.push(99), Ok(Summons::CheckLater));
+    // The switch interval has passed, a trial is not due.
+    let mut state = f.queue.lock();
+    state.spared = state.spared.map(|at| at - INTERVAL);
+    state.returned = None;
+    drop(state);
+    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
+}
+
+#[test]
+fn a_standby_that_gets_the_gil_soon_is_needed() {
+    let f = Fixture::with_two();
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn a_standby_is_needed_when_nobody_has_come_back() {
+    let f = Fixture::with_two();
+    f.switch();
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn a_standby_is_needed_when_nobody_is_at_work() {
+    let f = Fixture::with_two();
+    let jobs = std::mem::take(&mut f.queue.lock().jobs);
+    assert!(f.queue.pop(request(&f.queue)).is_none());
+    f.queue.lock().jobs = jobs;
+    f.switch();
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn a_standby_is_needed_beside_long_requests() {
+    let mut f = Fixture::new(4);
+    f.push(9).unwrap();
+    f.queue.begin();
+    assert!(f.queue.pop(From::Waiting).is_some());
+    for _ in 0..8 {
+        f.push(9).unwrap();
+    }
+    // One that goes on and one that is long are not more than that.
+    f.queue.begin();
+    assert!(f.queue.pop(From::Waiting).is_some());
+    f.queue.begin();
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.switch();
+    assert!(f.queue.pop(From::Waiting).is_some());
+    // Two are.
+    f.queue.begin();
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.switch();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+}
+
+#[test]
+fn a_runner_that_calls_itself_is_not_judged() {
+    let mut f = Fixture::with_two();
+    f.queue.not_posted();
+    f.queue.lock().attaching = None;
+    f.queue.lock().standby = false;
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert!(f.queue.wait(false));
+    f.push(99).unwrap();
+    assert_eq!(f.queue.lock().attaching, None);
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn a_runner_that_comes_back_late_is_tried() {
+    let f = Fixture::with_two();
+    assert!(f.queue.pop(From::Waiting).is_some());
+    // The trial was just now.
+    assert!(f.queue.pop(long_request(&f.queue)).is_some());
+    f.elapse();
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert!(matches!(f.queue.pop(long_request(&f.queue)), Next::Yield));
+    // One at a time.
+    assert!(f.queue.pop(long_request(&f.queue)).is_some());
+    f.switch();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    // The last one stays.
+    f.elapse();
+    assert!(f.queue.pop(long_request(&f.queue)).is_some());
+}
+
+#[test]
+fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
+    let f = Fixture::with_two();
+    assert!(f.queue.pop(From::Waiting).is_some());
+    f.elapse();
+    assert!(matches!(f.queue.pop(long_request(&f.queue)), Next::Yield));
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(long_request(&f.queue)).is_some());
+}
+
+#[test]
+fn a_spare_runner_waits_until_it_is_called() {
+    let f = Arc::new(Fixture::with_two());
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.switch();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    let waiting = Arc::clone(&f);
+    let spare = std::thread::spawn(move || waiting.queue.wait(true));
+    std::thread::sleep(INTERVAL);
+    assert!(!spare.is_finished());
+    f.elapse();
+    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
+    f.queue.wake();
+    assert!(spare.join().unwrap());
+    assert_eq!(f.queue.lock().idle, 0);
 }
 
 /// A runner asleep in `wait`, which returns when the queue is stopped or it is woken.
 fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> std::thread::JoinHandle<bool> {
     assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
     let waiting = Arc::clone(queue);
-    let thread = std::thread::spawn(move || waiting.wait());
+    let thread = std::thread::spawn(move || waiting.wait(false));
     while queue.lock().idle < idle {
         std::thread::yield_now();
     }
@@ -111,7 +313,7 @@ fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> std::thread::JoinHandle<bo
 #[test]
 fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
     let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(3, true));
+    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
     let sleepers = [sleeper(&queue, 1), sleeper(&queue, 2)];
     for summons in [Summons::Wake, Summons::CheckLater, Summons::CheckLater] {
         let (_, job) = f.job();
@@ -121,20 +323,20 @@ fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
     while queue.lock().idle > 1 {
         std::thread::yield_now();
     }
-    assert!(!queue.pop(From::Waiting).unwrap().lacks_runner);
+    assert!(!queue.pop(From::Waiting).unwrap().1);
     for sleeper in sleepers {
         assert!(sleeper.join().unwrap());
     }
     // Nobody sleeps any more, but there may be one more.
     let (_, job) = f.job();
     queue.push(job, 9).unwrap();
-    assert!(queue.pop(From::Waiting).unwrap().lacks_runner);
+    assert!(queue.pop(From::Waiting).unwrap().1);
 }
 
 #[test]
 fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(3, true));
+    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
     let mut push = || queue.push(f.job().1, 9);
     // The third one is busy.
     assert_eq!(push(), Ok(Summons::PostRunner));
@@ -146,14 +348,14 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     for _ in 0..3 {
         assert_eq!(push(), Ok(Summons::Done));
     }
-    assert!(queue.wait());
+    assert!(queue.wait(false));
     let waiting = Arc::clone(&queue);
-    let second = std::thread::spawn(move || waiting.wait());
+    let second = std::thread::spawn(move || waiting.wait(false));
     while queue.lock().idle == 0 {
         std::thread::yield_now();
     }
     // Even if the third one comes back just now.
-    assert!(queue.pop(From::Request).is_some());
+    assert!(queue.pop(request(&queue)).is_some());
     assert!(queue.pop(From::Waiting).is_some());
     assert!(second.join().unwrap());
     assert!(queue.pop(From::Waiting).is_some());
@@ -162,12 +364,20 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
 #[test]
 fn nothing_is_left_to_a_check_that_may_come_late() {
     let mut f = Fixture::new(1);
-    let queue = RequestQueue::new(2, false);
+    let queue = RequestQueue::new(2, false, INTERVAL);
     let mut push = || queue.push(f.job().1, 9);
     assert_eq!(push(), Ok(Summons::PostRunner));
     queue.begin();
     assert!(queue.pop(From::Waiting).is_some());
     assert_eq!(push(), Ok(Summons::PostRunner));
+    queue.begin();
+    assert!(queue.pop(request(&queue)).is_some());
+    queue.lock().attaching = Some(Instant::now() - INTERVAL);
+    push().unwrap();
+    assert!(queue.pop(From::Waiting).is_some());
+    queue.lock().needed = None;
+    push().unwrap();
+    assert!(queue.pop(long_request(&queue)).is_some());
 }
 
 #[test]
@@ -182,10 +392,10 @@ fn one_tidying_is_enough() {
 #[test]
 fn a_sleeping_runner_is_woken_for_what_waits() {
     let f = Arc::new(Mutex::new(Fixture::new(1)));
-    let queue = Arc::new(RequestQueue::new(1, true));
+    let queue = Arc::new(RequestQueue::new(1, true, INTERVAL));
     assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
     let waiting = Arc::clone(&queue);
-    let thread = std::thread::spawn(move || waiting.wait());
+    let thread = std::thread::spawn(move || waiting.wait(false));
     while queue.lock().idle == 0 {
         std::thread::yield_now();
     }
@@ -208,8 +418,8 @@ fn the_limit_counts_those_that_wait_and_not_those_that_a_thread_can_take() {
     f.queue.begin();
     let _running = f.queue.pop(From::Waiting);
     assert_eq!(f.push(1), Err(Full));
-    assert!(f.queue.pop(From::Request).is_some());
-    assert!(f.queue.pop(From::Request).is_some());
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert!(f.queue.pop(request(&f.queue)).is_some());
     assert_ne!(f.push(1), Err(Full));
 }
 
@@ -221,7 +431,7 @@ fn an_import_takes_no_place_in_the_queue() {
     let import = Job::Load(Arc::clone(&f.app));
     f.queue.push(import, usize::MAX).unwrap();
     f.queue.begin();
-    assert!(matches!(f.queue.pop(From::Waiting), Some(Popped { job: Job::Load(_), .. })));
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Work { job: Job::Load(_), .. }));
     assert_ne!(f.push(0), Err(Full));
     assert_eq!(f.push(0), Err(Full));
 }
@@ -249,11 +459,11 @@ fn requests_of_an_application_being_imported_let_others_pass() {
     let (_, job) = f.job();
     f.queue.push(job, 9).unwrap();
     f.queue.begin();
-    let popped = f.queue.pop(From::Waiting).unwrap();
-    assert_ne!(popped.job.id(), Some(waiting.id()));
-    assert!(f.queue.pop(From::Request).is_none());
+    let (job, _) = f.queue.pop(From::Waiting).unwrap();
+    assert_ne!(job.id(), Some(waiting.id()));
+    assert!(f.queue.pop(request(&f.queue)).is_none());
     other.load();
-    assert_eq!(f.queue.pop(From::Other).unwrap().job.id(), Some(waiting.id()));
+    assert_eq!(f.queue.pop(From::Other).unwrap().0.id(), Some(waiting.id()));
 }
 
 #[test]
@@ -265,7 +475,7 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
     f.queue.stop();
     assert_eq!(exchange.progress(), Progress::Ended);
     assert!(f.queue.pop(From::Waiting).is_none());
-    assert!(!f.queue.wait());
+    assert!(!f.queue.wait(false));
     assert!(f.queue.begin().is_none());
     assert_eq!(f.push(9), Err(Full));
 }
@@ -274,15 +484,15 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
 #[test]
 fn a_queue_without_patience_leaves_nothing_to_a_later_look() {
     let mut f = Fixture::new(8);
-    let queue = RequestQueue::new(8, false);
+    let queue = RequestQueue::new(8, false, INTERVAL);
     let mut push = || queue.push(f.job().1, 9);
     assert_eq!(push(), Ok(Summons::PostRunner));
     assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
     assert_eq!(push(), Ok(Summons::PostRunner));
     assert_eq!([push(), push()], [Ok(Summons::CheckLater), Ok(Summons::CheckLater)]);
     // The first runner comes back for one, the second begins with another.
-    assert!(queue.pop(From::Request).is_some());
+    assert!(queue.pop(request(&queue)).is_some());
     assert!(queue.begin().is_some());
-    assert!(queue.pop(From::Waiting).is_some_and(|popped| popped.lacks_runner));
+    assert!(queue.pop(From::Waiting).unwrap().1);
     assert_eq!(queue.check(), Summons::PostRunner);
 }
