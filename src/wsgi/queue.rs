@@ -9,9 +9,9 @@
 //! A stand-by that gets the GIL soon is needed: those at work have let go of it. One that had to
 //! take it away, after the switch interval, from runners that go on answering is *spare*: together
 //! they answer no more, and each request that loses the GIL halfway is late. It goes back to sleep.
-//! So about as many runners are at work as can get on, which is tried again every [`TRIAL`]: with
-//! one more that sleeps, or, when a runner comes back from a request that was long enough to have
-//! lost the GIL, with that one.
+//! So about as many runners are at work as can get on, which is tried again after [`TRIAL`] with
+//! one more that sleeps, and after [`NEEDED`] with one that comes back from a request that was long
+//! enough to have lost the GIL.
 //! Runs on: event loop (push, check, remove), pool thread (the rest).
 
 use std::collections::VecDeque;
@@ -101,8 +101,11 @@ pub struct Full;
 /// For so long after a request has been taken its runner is expected to come back by itself.
 const PATIENCE: Duration = Duration::from_micros(500);
 
-/// For so long what was found out about one more runner is believed.
+/// For so long it is believed that one more runner is spare.
 const TRIAL: Duration = Duration::from_millis(20);
+/// For so long it is believed that those at work are needed: runners that block all come back from
+/// long requests, and to try one costs it a moment.
+const NEEDED: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct State {
@@ -358,7 +361,7 @@ impl RequestQueue {
             && !state.begun.is_empty()
             && !state.standby
             && state.posted == 0
-            && !is_within(state.needed, TRIAL)
+            && !is_within(state.needed, NEEDED)
             && state.next().is_some()
     }
 

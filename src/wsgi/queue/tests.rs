@@ -107,7 +107,7 @@ impl Fixture {
         let mut state = self.queue.lock();
         let State { popped, returned, spared, needed, .. } = &mut *state;
         for at in [popped, returned, spared, needed].into_iter().flatten() {
-            *at -= TRIAL;
+            *at -= NEEDED;
         }
     }
 
