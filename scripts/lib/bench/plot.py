@@ -6,6 +6,7 @@ virtualenv, which has matplotlib.
 
 import json
 import sys
+from pathlib import Path
 
 import matplotlib
 
@@ -52,6 +53,10 @@ def main(source, target):
     figure.suptitle("CPU microseconds a request (ratio to the module)", fontsize=12)
     figure.tight_layout()
     figure.savefig(target, dpi=110, metadata={"Date": None} if target.endswith("svg") else None)
+    if target.endswith("svg"):
+        # The lines of its paths end with a space.
+        text = Path(target).read_text()
+        Path(target).write_text("".join(f"{line.rstrip()}\n" for line in text.splitlines()))
 
 
 main(*sys.argv[1:])
