@@ -1,10 +1,10 @@
 //! The requests that wait for a thread of one pool in one worker, and who is to take them.
 //!
-//! Runners pop while they hold the GIL, until nothing is left; only then do they detach and wait.
-//! As long as they come back for one request after the other nobody else is woken: CPU-bound work
-//! stays on one thread. When requests wait and nobody has come back for a moment, the runners are
-//! likely to block in I/O: a waiting one is sent to the GIL (the *stand-by*, one at a time), and
-//! when it has taken a request it calls the next, so that blocking work spreads over all threads.
+//! Runners pop while they hold the GIL, until nothing is left; only then do they detach and wait. A
+//! request that comes right after another has been taken is left to them. When requests wait for
+//! longer the runners may block in I/O: a waiting one is sent to the GIL (the *stand-by*, one at a
+//! time), and when it has taken a request it calls the next, so that blocking work spreads over all
+//! threads.
 //!
 //! A stand-by that gets the GIL soon is needed: those at work have let go of it. One that had to
 //! take it away, after the switch interval, from runners that go on answering is *spare*: together
