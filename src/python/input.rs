@@ -95,7 +95,9 @@ impl Input {
         };
         let len = usize::try_from(len).map_err(|_| PyOSError::new_err("body too large"))?;
         // Not zeroed first, as the buffer below is.
-        if let Some(bytes) = body.in_memory(pos, len).filter(|bytes| bytes.len() < COPY) {
+        if len < COPY
+            && let Some(bytes) = body.in_memory(pos, len)
+        {
             return Ok(PyBytes::new(py, bytes));
         }
         PyBytes::new_with(py, len, |buf| {

@@ -127,15 +127,15 @@ impl RequestBody {
 
     /// These bytes, if they lie in memory in one piece.
     pub fn in_memory(&self, pos: u64, len: usize) -> Option<&[u8]> {
-        let mut start = 0;
-        let segment = self.segments.iter().find(|segment| {
-            let skipped = start;
-            start += segment.len();
-            (skipped..start).contains(&pos)
-        })?;
-        let Segment::Memory(bytes) = segment else { return None };
-        let skip = usize::try_from(pos - (start - segment.len())).ok()?;
-        bytes.get(skip..)?.get(..len)
+        let mut skip = pos;
+        for segment in &self.segments {
+            if skip < segment.len() {
+                let Segment::Memory(bytes) = segment else { return None };
+                return bytes.get(usize::try_from(skip).ok()?..)?.get(..len);
+            }
+            skip -= segment.len();
+        }
+        None
     }
 
     /// The descriptor that holds the whole body from its offset 0 on, if there is one.

@@ -92,8 +92,7 @@ def at_rest(pids):
         except OSError:
             continue
         for thread in threads:
-            fields = _read(pid, f"task/{thread}/stat").decode("latin-1").rpartition(")")[2].split()
-            if fields and fields[0] not in "SZX":
+            if state(f"{pid}/task/{thread}") not in (None, "S", "Z", "X"):
                 return None
             turns[thread] = (_read(pid, f"task/{thread}/schedstat").split() or [0])[-1]
     return turns

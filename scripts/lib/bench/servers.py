@@ -123,7 +123,6 @@ class Floor(Server):
 
 
 class Module(Server):
-    own_environ = ()
 
     def run(self, case):
         environ = {**self.site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -131,16 +130,14 @@ class Module(Server):
             f"location / {{ wsgi_app {case.target}; }}",
             main=nginx.module_main(self.site.module, self.threads),
             http=nginx.module_http(self.site.venv, self.site.python_path, environ),
-            environ=self.own_environ,
         )
 
 
 class ModuleBuiltPython(Module):
     """The same binary with the library of scripts/build-python in place of Debian's."""
 
-    @property
-    def own_environ(self):
-        return {"LD_LIBRARY_PATH": str(self.site.libpython)}
+    def nginx(self, server, **options):
+        super().nginx(server, environ={"LD_LIBRARY_PATH": str(self.site.libpython)}, **options)
 
     def start(self, case):
         if not any(self.site.libpython.iterdir()):

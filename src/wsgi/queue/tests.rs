@@ -79,8 +79,8 @@ impl Fixture {
     }
 
     /// Two runners, the first at a request, the second just posted as a trial; more requests wait.
-    fn with_two() -> Self {
-        let mut f = Self::new(2);
+    fn with_two(threads: usize) -> Self {
+        let mut f = Self::new(threads);
         f.push(9).unwrap();
         f.queue.begin();
         assert!(f.queue.pop(From::Waiting).is_some());
@@ -161,7 +161,7 @@ fn a_request_that_comes_while_a_runner_pops_is_left_to_it() {
 
 #[test]
 fn a_standby_that_had_to_take_the_gil_away_is_spare() {
-    let f = Fixture::with_two();
+    let f = Fixture::with_two(2);
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.switch();
     assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
@@ -179,7 +179,7 @@ fn a_standby_that_had_to_take_the_gil_away_is_spare() {
 
 #[test]
 fn what_a_spare_runner_left_is_not_left_alone_when_the_others_block() {
-    let mut f = Fixture::with_two();
+    let mut f = Fixture::with_two(2);
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.switch();
     assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
@@ -194,21 +194,21 @@ fn what_a_spare_runner_left_is_not_left_alone_when_the_others_block() {
 
 #[test]
 fn a_standby_that_gets_the_gil_soon_is_needed() {
-    let f = Fixture::with_two();
+    let f = Fixture::with_two(2);
     assert!(f.queue.pop(request(&f.queue)).is_some());
     assert!(f.queue.pop(From::Waiting).is_some());
 }
 
 #[test]
 fn a_standby_is_needed_when_nobody_has_come_back() {
-    let f = Fixture::with_two();
+    let f = Fixture::with_two(2);
     f.switch();
     assert!(f.queue.pop(From::Waiting).is_some());
 }
 
 #[test]
 fn a_standby_is_needed_when_nobody_is_at_work() {
-    let f = Fixture::with_two();
+    let f = Fixture::with_two(2);
     let jobs = std::mem::take(&mut f.queue.lock().jobs);
     assert!(f.queue.pop(request(&f.queue)).is_none());
     f.queue.lock().jobs = jobs;
@@ -218,15 +218,8 @@ fn a_standby_is_needed_when_nobody_is_at_work() {
 
 #[test]
 fn a_standby_is_needed_beside_long_requests() {
-    let mut f = Fixture::new(4);
-    f.push(9).unwrap();
-    f.queue.begin();
-    assert!(f.queue.pop(From::Waiting).is_some());
-    for _ in 0..8 {
-        f.push(9).unwrap();
-    }
+    let f = Fixture::with_two(4);
     // One that goes on and one that is long are not more than that.
-    f.queue.begin();
     assert!(f.queue.pop(From::Waiting).is_some());
     f.queue.begin();
     assert!(f.queue.pop(request(&f.queue)).is_some());
@@ -242,7 +235,7 @@ fn a_standby_is_needed_beside_long_requests() {
 
 #[test]
 fn a_runner_that_calls_itself_is_not_judged() {
-    let mut f = Fixture::with_two();
+    let mut f = Fixture::with_two(2);
     f.queue.not_posted();
     f.queue.lock().attaching = None;
     f.queue.lock().standby = false;
@@ -255,7 +248,7 @@ fn a_runner_that_calls_itself_is_not_judged() {
 
 #[test]
 fn a_runner_that_comes_back_late_is_tried() {
-    let f = Fixture::with_two();
+    let f = Fixture::with_two(2);
     assert!(f.queue.pop(From::Waiting).is_some());
     // The trial was just now.
     assert!(f.queue.pop(long_request(&f.queue)).is_some());
@@ -273,7 +266,7 @@ fn a_runner_that_comes_back_late_is_tried() {
 
 #[test]
 fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
-    let f = Fixture::with_two();
+    let f = Fixture::with_two(2);
     assert!(f.queue.pop(From::Waiting).is_some());
     f.elapse();
     assert!(matches!(f.queue.pop(long_request(&f.queue)), Next::Yield));
@@ -284,7 +277,7 @@ fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
 
 #[test]
 fn a_spare_runner_waits_until_it_is_called() {
-    let f = Arc::new(Fixture::with_two());
+    let f = Arc::new(Fixture::with_two(2));
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.switch();
     assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
