@@ -8,23 +8,22 @@ use std::fs::File;
 use std::io;
 use std::os::fd::FromRawFd;
 
-use bytes::Bytes;
 use ngx::ffi::{ngx_buf_t, ngx_http_request_t};
 
 use super::process;
 use crate::wsgi::body::{RequestBody, Segment};
 
-/// The body of `r`.
+/// The body of `r`, if it has one.
 ///
 /// # Safety
 ///
 /// `r` is a live request whose body nginx has read.
-pub unsafe fn request_body(r: *mut ngx_http_request_t) -> io::Result<RequestBody> {
+pub unsafe fn request_body(r: *mut ngx_http_request_t) -> io::Result<Option<RequestBody>> {
     let mut segments = Vec::new();
     // SAFETY: after the body has been read, `bufs` is a chain of complete buffers.
     unsafe {
         if (*r).request_body.is_null() {
-            return Ok(RequestBody::default());
+            return Ok(None);
         }
         let mut link = (*(*r).request_body).bufs;
         while !link.is_null() {
@@ -32,7 +31,7 @@ pub unsafe fn request_body(r: *mut ngx_http_request_t) -> io::Result<RequestBody
             link = (*link).next;
         }
     }
-    Ok(RequestBody::new(segments))
+    Ok((!segments.is_empty()).then(|| RequestBody::new(segments)))
 }
 
 /// # Safety
@@ -57,6 +56,6 @@ unsafe fn segment(b: *mut ngx_buf_t) -> io::Result<Option<Segment>> {
         }
         let len = (*b).last.offset_from((*b).pos) as usize;
         let bytes = std::slice::from_raw_parts((*b).pos, len);
-        Ok(Some(Segment::Memory(Bytes::copy_from_slice(bytes))))
+        Ok(Some(Segment::Copied(bytes.to_vec())))
     }
 }

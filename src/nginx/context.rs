@@ -5,7 +5,6 @@
 //! the request has an end, or dies: from then on a pool thread reaches nothing of it.
 //! Runs on: event loop.
 
-use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::fs::File;
 use std::ptr;
@@ -13,28 +12,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
-    ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_file_t,
-    ngx_http_cleanup_add, ngx_http_request_t, ngx_http_run_posted_requests, ngx_int_t, ngx_msec_t,
-    ngx_pool_cleanup_add,
+    NGX_ALIGNMENT, ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t,
+    ngx_file_t, ngx_http_cleanup_add, ngx_http_request_t, ngx_http_run_posted_requests, ngx_int_t,
+    ngx_msec_t, ngx_pool_cleanup_add,
 };
 
 use super::account::Account;
 use super::conf::LocConf;
 use super::log;
 use crate::module::http_module;
-use crate::wsgi::body::{RequestBody, Segment};
+use crate::wsgi::body::{RequestBody, Segment, Segments};
 use crate::wsgi::body_pipe::{BodyError, BodyPipe};
-use crate::wsgi::exchange::{End, Exchange, HeldBack, Progress, Taken};
-use crate::wsgi::queue::RequestQueue;
+use crate::wsgi::exchange::{Blocks, End, Exchange, HeldBack, Progress, Taken};
 use crate::wsgi::vars::Vars;
 
 /// The state of one request. Chunks are in the order of the buffers in `busy`.
 pub struct Context {
     pub request: *mut ngx_http_request_t,
     pub exchange: Arc<Exchange>,
-    pub queue: Arc<RequestQueue>,
     /// Only kept, see [`crate::wsgi::request::Request`].
-    _kept: (Vars, Arc<RequestBody>),
+    kept: (Vars, Option<Arc<RequestBody>>),
+    /// Memory that the response has used.
+    pub blocks: Blocks,
     /// What of the body comes while the application runs.
     pub pipe: Option<Arc<BodyPipe>>,
     /// Of the location; it lives as long as the request.
@@ -44,7 +43,7 @@ pub struct Context {
     /// Queue, request and read timeout. It is not cancelable, so a leaving worker waits for the
     /// request.
     pub timer: ngx_event_t,
-    pub chunks: VecDeque<Segment>,
+    pub chunks: Segments,
     pub busy: *mut ngx_chain_t,
     pub free: *mut ngx_chain_t,
     /// The temporary file for nginx, null until there is one.
@@ -67,8 +66,7 @@ pub struct Context {
 /// What a request is queued with.
 pub struct Waiting<'a> {
     pub exchange: Arc<Exchange>,
-    pub queue: Arc<RequestQueue>,
-    pub kept: (Vars, Arc<RequestBody>),
+    pub kept: (Vars, Option<Arc<RequestBody>>),
     pub pipe: Option<Arc<BodyPipe>>,
     pub conf: &'a LocConf,
     /// Where the account begins.
@@ -90,20 +88,22 @@ impl Context {
         // memory is given back, the request's before the pool's.
         unsafe {
             let detach = ngx_http_cleanup_add(r, 0);
-            let free = ngx_pool_cleanup_add((*r).pool, 0);
+            let free = ngx_pool_cleanup_add((*r).pool, size_of::<Self>());
             if detach.is_null() || free.is_null() {
                 return ptr::null_mut();
             }
-            let context = Box::into_raw(Box::new(Self {
+            const { assert!(align_of::<Self>() <= NGX_ALIGNMENT as usize) };
+            let context: *mut Self = (*free).data.cast();
+            context.write(Self {
                 request: r,
                 exchange: waiting.exchange,
-                queue: waiting.queue,
-                _kept: waiting.kept,
+                kept: waiting.kept,
+                blocks: Blocks::default(),
                 pipe: waiting.pipe,
                 conf: waiting.conf,
                 client_lost: None,
                 timer: std::mem::zeroed(),
-                chunks: VecDeque::new(),
+                chunks: Segments::new(),
                 busy: ptr::null_mut(),
                 free: ptr::null_mut(),
                 spool: ptr::null_mut(),
@@ -114,13 +114,12 @@ impl Context {
                 held_back: HeldBack::default(),
                 account: Account::open(r, waiting.queued),
                 detached: false,
-            }));
+            });
             (*context).timer.data = context.cast();
             (*context).timer.log = (*(*r).connection).log;
             (*context).timer.handler = timeout_handler;
             (*detach).data = context.cast();
             (*detach).handler = Some(ngx_http_wsgi_detach);
-            (*free).data = context.cast();
             (*free).handler = Some(ngx_http_wsgi_free);
             *(*r).ctx.add(http_module().ctx_index) = context.cast();
             context
@@ -185,7 +184,7 @@ impl Context {
         unsafe { &*self.conf }
     }
 
-    /// The pool of `queue`.
+    /// The pool that the request waits for.
     pub fn pool(&self) -> Option<usize> {
         Some(self.conf().endpoint?.pool)
     }
@@ -217,13 +216,19 @@ impl Context {
         if std::mem::replace(&mut self.detached, true) {
             return;
         }
-        super::dispatch::forget(self.exchange.id());
         self.account.close();
-        if self.cancel().is_none() {
-            self.queue.remove(self.exchange.id());
+        let taken = self.cancel();
+        let worker = super::dispatch::worker();
+        if let Some(worker) = worker {
+            worker.forget(self.exchange.id());
+            if taken.is_none()
+                && let Some(queue) = self.conf().endpoint.and_then(|to| worker.queue(to))
+            {
+                queue.remove(self.exchange.id());
+            }
         }
         if let Some(timeout) = self.conf().request_timeout()
-            && let Some(worker) = super::dispatch::worker()
+            && let Some(worker) = worker
         {
             // SAFETY: the first call, which comes while the request lives.
             unsafe { worker.watch.follow(worker, self, timeout) };
@@ -265,8 +270,12 @@ unsafe extern "C" fn ngx_http_wsgi_detach(data: *mut c_void) {
 /// The pool is destroyed: no chain points into the chunks any more.
 unsafe extern "C" fn ngx_http_wsgi_free(data: *mut c_void) {
     super::guard::protect((), || {
-        // SAFETY: made by Box::into_raw, and freed only here.
-        let mut context = unsafe { Box::from_raw(data.cast::<Context>()) };
+        // SAFETY: written by `create`, and read only here: the memory is the pool's.
+        let mut context = unsafe { data.cast::<Context>().read() };
         context.detach();
+        if let Some(worker) = super::dispatch::worker() {
+            let Context { kept: (vars, _), exchange, blocks, .. } = context;
+            worker.stock.leave(vars, exchange, blocks);
+        }
     });
 }

@@ -30,6 +30,7 @@ use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::numbers::NumberMap;
 use crate::wsgi::queue::{Full, Job, RequestQueue, Summons};
 use crate::wsgi::runner::Runners;
+use crate::wsgi::stock::Stock;
 
 /// Everything of this worker process. Lives until the process ends.
 pub struct Worker {
@@ -40,13 +41,14 @@ pub struct Worker {
     /// The signal that writes all stacks into the file.
     pub stack_dump: Option<(i32, OwnedFd)>,
     pub multiprocess: bool,
+    pub stock: Stock,
     pub watch: Watch,
     pub retirement: Retirement,
     /// `wsgi_reload`.
     pub reload: Option<Reload>,
     /// Timers of a millisecond come in time.
     is_patient: bool,
-    apps: Vec<Arc<Hosted>>,
+    apps: Vec<&'static Hosted>,
     pools: Vec<(*mut ngx_thread_pool_t, &'static PoolEvents)>,
     exchanges: RefCell<NumberMap<*mut Context>>,
     next_id: Cell<ExchangeId>,
@@ -70,13 +72,6 @@ pub fn is_running() -> bool {
 /// The worker is leaving: takes it out, so that nothing is submitted any more.
 pub fn take() -> Option<&'static Worker> {
     WORKER.take()
-}
-
-/// The exchange has ended for nginx.
-pub fn forget(id: ExchangeId) {
-    if let Some(worker) = worker() {
-        worker.exchanges.borrow_mut().remove(&id);
-    }
 }
 
 /// What starts an interpreter; `module.rs` supplies Python's.
@@ -128,7 +123,7 @@ pub unsafe fn start(
     let apps = main
         .apps
         .iter()
-        .map(|(target, ..)| Arc::new(Hosted::new(target.to_string(), host.application(target))));
+        .map(|(target, ..)| Hosted::leak(target.to_string(), host.application(target)));
     let apps: Vec<_> = apps.collect();
     // SAFETY: nginx has resolved its pools.
     let threads = main.pools.iter().map(|pool| unsafe { refuse::threads(pool) });
@@ -148,6 +143,7 @@ pub unsafe fn start(
         shutdown_timeout: main.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
         stack_dump,
         multiprocess,
+        stock: Stock::default(),
         watch: Watch::new(main.pools.iter().map(|pool| pool.name.clone()).collect(), log),
         retirement: Retirement::new(main, log),
         reload,
@@ -161,7 +157,7 @@ pub unsafe fn start(
     WORKER.set(Some(worker));
     worker.retirement.started();
     for (app, (_, pool, _)) in worker.apps.iter().zip(&main.apps) {
-        worker.push(*pool, Job::Load(Arc::clone(app)), usize::MAX);
+        worker.push(*pool, Job::Load(app), usize::MAX);
     }
     Ok(())
 }
@@ -177,8 +173,8 @@ unsafe fn has_fine_timers(cycle: *mut ngx_cycle_t) -> bool {
 }
 
 impl Worker {
-    pub fn app(&self, endpoint: Endpoint) -> Option<&Arc<Hosted>> {
-        self.apps.get(endpoint.app)
+    pub fn app(&self, endpoint: Endpoint) -> Option<&'static Hosted> {
+        self.apps.get(endpoint.app).copied()
     }
 
     pub fn queue(&self, endpoint: Endpoint) -> Option<&Arc<RequestQueue>> {
@@ -194,6 +190,11 @@ impl Worker {
     /// Mail for `id` goes to `context` from now on.
     pub fn remember(&self, id: ExchangeId, context: *mut Context) {
         self.exchanges.borrow_mut().insert(id, context);
+    }
+
+    /// The exchange has ended for nginx.
+    pub fn forget(&self, id: ExchangeId) {
+        self.exchanges.borrow_mut().remove(&id);
     }
 
     /// The numbers of all exchanges there are.

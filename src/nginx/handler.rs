@@ -21,7 +21,6 @@ use super::dispatch::{self, Worker};
 use super::guard::protect;
 use super::{headers, log, response, unbuffered, vars};
 use crate::wsgi::application::Admission;
-use crate::wsgi::body::RequestBody;
 use crate::wsgi::exchange::{Exchange, Progress, time_left};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::passing::Accel;
@@ -117,7 +116,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         match app.admit(now) {
             Admission::Queue => (),
             Admission::LoadFirst => {
-                worker.push(endpoint.pool, Job::Load(app.clone()), usize::MAX);
+                worker.push(endpoint.pool, Job::Load(app), usize::MAX);
             }
             // A thread shows why.
             Admission::Refuse(_) if conf.debug() => (),
@@ -141,16 +140,18 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         // is given to.
         let passes = conf.passing.passes_request_body();
         let body = match pipe.is_some() || unbuffered::is_begun(r) || !passes {
-            true => RequestBody::default(),
+            true => None,
             false => request_body(r).map_err(|err| {
                 log::write_request(r, Level::Alert, format_args!("request body: {err}"));
                 INTERNAL_ERROR
             })?,
         };
-        let len = (reading == Reading::Done).then_some(body.len());
+        let body = body.map(Arc::new);
+        let (left, old) = worker.stock.take();
+        let len = (reading == Reading::Done).then(|| body.as_ref().map_or(0, |body| body.len()));
         let request = Request {
-            vars: vars(r, conf, len)?,
-            body: Arc::new(body),
+            vars: vars(r, conf, len, left)?,
+            body,
             pipe: pipe.clone(),
             flags: Flags {
                 head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
@@ -160,10 +161,12 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
                 multiprocess: worker.multiprocess,
             },
         };
-        let (exchange, response) = Exchange::open(id, conf.buffering(), worker.mailbox.clone());
+        let (exchange, response) = match old {
+            Some(old) => Exchange::open_over(old, id, conf.buffering()),
+            None => Exchange::open(id, conf.buffering(), worker.mailbox.clone()),
+        };
         let waiting = Waiting {
             exchange,
-            queue: queue.clone(),
             kept: (request.vars.clone(), request.body.clone()),
             pipe,
             conf,
@@ -174,7 +177,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             return Err(INTERNAL_ERROR);
         }
         let context = &mut *context;
-        let job = Job::Call { app: app.clone(), request, response };
+        let job = Job::Call { app, request, response };
         if !worker.push(endpoint.pool, job, conf.queue().limit) {
             log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
             let rc = unavailable(r, 1);
@@ -190,17 +193,18 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
     }
 }
 
-/// The vars of the request. `body`: its length, as far as it is known.
+/// The vars of the request. `body`: its length, as far as it is known; `left`: to be written over.
 unsafe fn vars(
     r: *mut ngx_http_request_t,
     conf: &LocConf,
     body: Option<u64>,
+    left: Vars,
 ) -> Result<Vars, ngx_int_t> {
     // SAFETY: the caller's request.
     unsafe {
         let path = split_path((*r).uri.as_bytes(), conf.mount()).ok_or(NOT_FOUND)?;
         let main = conf::main_of_request(r);
-        vars::request_vars(r, main, conf, path, body).map_err(|err| {
+        vars::request_vars(r, main, conf, path, body, left).map_err(|err| {
             log::write_request(r, Level::Info, format_args!("request variables: {err}"));
             BAD_REQUEST
         })

@@ -28,7 +28,7 @@ use super::headers::send_head;
 use super::intercept::intercept;
 use super::{accel, conf};
 use super::{log, retire, unbuffered};
-use crate::wsgi::body::Segment;
+use crate::wsgi::body::{Segment, Segments};
 use crate::wsgi::exchange::{Batch, Passed, Progress};
 use crate::wsgi::mailbox::Level;
 
@@ -69,6 +69,7 @@ pub unsafe fn advance(context: *mut Context) {
                 (*r).set_keepalive(0);
             }
             let rc = send_head(r, &head);
+            (*context).blocks.head = head.into_block();
             if rc == NGX_ERROR as ngx_int_t && outlives_client(&mut *context, rc) {
                 return;
             }
@@ -288,7 +289,7 @@ unsafe fn watch_output(context: *mut Context) {
 
 /// Passes chunks to nginx's filters; they are flushed, since nothing may hold them back
 /// (PEP 3333, "Buffering and Streaming").
-unsafe fn send_chunks(context: &mut Context, chunks: Vec<Segment>, last: bool) -> ngx_int_t {
+unsafe fn send_chunks(context: &mut Context, chunks: Segments, last: bool) -> ngx_int_t {
     let r = context.request;
     // SAFETY: as `advance`. The bytes behind the buffers are in `context.chunks` until nginx has
     // emptied the buffer, or the request's pool is destroyed.
@@ -301,7 +302,7 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Segment>, last: bool) -
             if b.is_null() || !fill(context, b, &chunk) {
                 return NGX_ERROR as ngx_int_t;
             }
-            context.chunks.push_back(chunk);
+            context.chunks.push(chunk);
         }
         if last {
             if b.is_null() {
@@ -309,7 +310,7 @@ unsafe fn send_chunks(context: &mut Context, chunks: Vec<Segment>, last: bool) -
                 if b.is_null() {
                     return NGX_ERROR as ngx_int_t;
                 }
-                context.chunks.push_back(Segment::default());
+                context.chunks.push(Segment::default());
                 // Only the end of a main request may be empty and nothing else.
                 (*b).set_sync(u32::from(!ends_response(r)));
             }
@@ -330,14 +331,8 @@ unsafe fn fill(context: &mut Context, b: *mut ngx_buf_t, chunk: &Segment) -> boo
     // SAFETY: `b` is empty and zeroed.
     unsafe {
         let (file, offset, len) = match chunk {
-            Segment::Memory(bytes) => {
-                (*b).pos = bytes.as_ptr().cast_mut();
-                (*b).last = (*b).pos.add(bytes.len());
-                (*b).start = (*b).pos;
-                (*b).end = (*b).last;
-                (*b).set_memory(1);
-                return true;
-            }
+            Segment::Memory(bytes) => return fill_memory(b, bytes),
+            Segment::Copied(bytes) => return fill_memory(b, bytes),
             Segment::File { file, offset, len } => (open_file(r, file, FILE_NAME), offset, len),
             Segment::Spooled { file, offset, len } => {
                 // One for all pieces, of which there may be many.
@@ -354,6 +349,19 @@ unsafe fn fill(context: &mut Context, b: *mut ngx_buf_t, chunk: &Segment) -> boo
         (*b).set_in_file(1);
         !file.is_null()
     }
+}
+
+/// Makes `b` refer to bytes that outlive it; true.
+unsafe fn fill_memory(b: *mut ngx_buf_t, bytes: &[u8]) -> bool {
+    // SAFETY: `b` is empty and zeroed.
+    unsafe {
+        (*b).pos = bytes.as_ptr().cast_mut();
+        (*b).last = (*b).pos.add(bytes.len());
+        (*b).start = (*b).pos;
+        (*b).end = (*b).last;
+        (*b).set_memory(1);
+    }
+    true
 }
 
 /// nginx's view of a file; null without memory. A name must be there: nginx logs it.
@@ -434,9 +442,13 @@ unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
             busy += 1;
             link = (*link).next;
         }
-        let passed = context.chunks.drain(..context.chunks.len().saturating_sub(busy));
-        let mut passed =
-            passed.map(|chunk| Passed::of(&chunk)).fold(Passed::default(), Passed::plus);
+        let mut passed = Passed::default();
+        for chunk in context.chunks.drain(..context.chunks.len().saturating_sub(busy)) {
+            passed = passed.plus(Passed::of(&chunk));
+            if let Segment::Copied(block) = chunk {
+                context.blocks.chunk = block;
+            }
+        }
         // What is held back by a subrequest does not hold the application: the subrequest may
         // need its very thread. When the temporary file is full too, it is kept in memory.
         passed = context.held_back.settle(passed);

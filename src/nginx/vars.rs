@@ -24,11 +24,12 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// A built-in variable, unless a wsgi_param replaces it.
-    fn put(&mut self, name: &[u8], value: &[u8]) -> Result<(), VarsError> {
+    #[inline]
+    fn put<const N: usize>(&mut self, name: &[u8; N], value: &[u8]) -> Result<(), VarsError> {
         if self.params.iter().any(|param| param.name == name) {
             return Ok(());
         }
-        self.block.push(name, value)
+        self.block.push_known(name, value)
     }
 }
 
@@ -42,7 +43,8 @@ fn replaces_header(params: &[Param], header: &[u8]) -> bool {
     })
 }
 
-/// All vars of `r`. `body`: length of the body, `None` if it is still to come; `path`: SCRIPT_NAME and PATH_INFO.
+/// All vars of `r`. `body`: length of the body, `None` if it is still to come; `path`: SCRIPT_NAME
+/// and PATH_INFO; `left`: to be written over.
 ///
 /// # Safety
 ///
@@ -53,23 +55,26 @@ pub unsafe fn request_vars(
     conf: &LocConf,
     path: (&[u8], &[u8]),
     body: Option<u64>,
+    left: Vars,
 ) -> Result<Vars, VarsError> {
-    let fields = match conf.passing.passes_request_headers() {
+    let mut fields = Fields::default();
+    if conf.passing.passes_request_headers() {
         // SAFETY: the caller's request.
-        true => Some(unsafe { fields(r) }),
-        false => None,
-    };
+        unsafe { collect_fields(r, &mut fields) };
+    }
     // SAFETY: the strings of a live request.
     let uri = unsafe { 2 * (*r).unparsed_uri.len + (*r).args.len };
-    let block = VarsWriter::with_capacity(fields.as_ref().map_or(0, Fields::size) + uri + 400);
+    let (names, values) = fields.size();
+    let mut block = VarsWriter::over(left);
+    block.reserve(names + 300, values + uri + 300);
     let mut w = Writer { block, params: conf.params() };
     // SAFETY: the caller's request.
     unsafe {
         put_request(&mut w, r, main, path)?;
         put_body(&mut w, r, body)?;
         put_peers(&mut w, r)?;
-        if let Some(fields) = fields {
-            put_fields(&mut w, r, fields)?;
+        if conf.passing.passes_request_headers() {
+            put_fields(&mut w, r, &mut fields)?;
         }
         put_params(&mut w, r)?;
     }
@@ -77,8 +82,7 @@ pub unsafe fn request_vars(
 }
 
 /// The client's header fields, in order.
-unsafe fn fields<'a>(r: *mut ngx_http_request_t) -> Fields<'a> {
-    let mut all = Fields::with_capacity(24);
+unsafe fn collect_fields(r: *mut ngx_http_request_t, all: &mut Fields<'_>) {
     // SAFETY: the list holds ngx_table_elt_t's that live as long as the request.
     unsafe {
         let mut part: *const ngx_list_part_t = &raw const (*r).headers_in.headers.part;
@@ -91,7 +95,6 @@ unsafe fn fields<'a>(r: *mut ngx_http_request_t) -> Fields<'a> {
             part = (*part).next;
         }
     }
-    all
 }
 
 unsafe fn put_request(
@@ -145,7 +148,7 @@ unsafe fn put_body(
             None => declared.then_some(headers.content_length_n as u64),
         };
         if let Some(length) = length {
-            w.put(b"CONTENT_LENGTH", Decimal::new(length).as_bytes())?;
+            w.put(b"CONTENT_LENGTH", itoa::Buffer::new().format(length).as_bytes())?;
         }
     }
     Ok(())
@@ -161,7 +164,8 @@ unsafe fn put_peers(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<()
         }
         w.put(b"REQUEST_SCHEME", if https { b"https" } else { b"http" })?;
         w.put(b"REMOTE_ADDR", (*c).addr_text.as_bytes())?;
-        w.put(b"REMOTE_PORT", port(&Decimal::new(ngx_inet_get_port((*c).sockaddr).into())))?;
+        let mut digits = itoa::Buffer::new();
+        w.put(b"REMOTE_PORT", port(&mut digits, ngx_inet_get_port((*c).sockaddr)))?;
         let local = ngx_connection_local_sockaddr(c, std::ptr::null_mut(), 0);
         let local = match local == NGX_OK as ngx_int_t {
             true => ngx_inet_get_port((*c).local_sockaddr),
@@ -173,7 +177,7 @@ unsafe fn put_peers(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<()
             (0, false) => 80,
             (port, _) => port,
         };
-        w.put(b"SERVER_PORT", port(&Decimal::new(server_port.into())))?;
+        w.put(b"SERVER_PORT", port(&mut digits, server_port))?;
         let cscf: *mut ngx_http_core_srv_conf_t =
             (*(*r).srv_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
         let names = [(*cscf).server_name.as_bytes(), (*r).headers_in.server.as_bytes()];
@@ -194,40 +198,15 @@ unsafe fn is_tls(_c: *mut ngx_connection_t) -> bool {
 }
 
 /// What has no port has an empty one.
-fn port(number: &Decimal) -> &[u8] {
-    match number.as_bytes() {
-        b"0" => b"",
-        digits => digits,
-    }
-}
-
-/// A number in decimal digits, without an allocation.
-struct Decimal {
-    digits: [u8; 20],
-    start: usize,
-}
-
-impl Decimal {
-    fn new(mut number: u64) -> Self {
-        let mut this = Self { digits: [b'0'; 20], start: 20 };
-        while number > 0 || this.start == 20 {
-            this.start -= 1;
-            this.digits[this.start] += (number % 10) as u8;
-            number /= 10;
-        }
-        this
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.start..]
-    }
+fn port(digits: &mut itoa::Buffer, number: u16) -> &[u8] {
+    if number == 0 { b"" } else { digits.format(number).as_bytes() }
 }
 
 /// HTTP_*. The host of the request target stands for that of the field.
 unsafe fn put_fields(
     w: &mut Writer<'_>,
     r: *mut ngx_http_request_t,
-    fields: Fields<'_>,
+    fields: &mut Fields<'_>,
 ) -> Result<(), VarsError> {
     // SAFETY: the caller's request.
     let target_host = unsafe { host_of_target(r) };

@@ -5,6 +5,8 @@
 //! every return from application code a forked child is caught: it must never answer.
 //! Runs on: pool thread. PEP 3333, "Specification Details", "Error Handling".
 
+use std::cell::Cell;
+
 use pyo3::exceptions::{PyBrokenPipeError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -78,7 +80,7 @@ enum Body<'py> {
 impl<'py> Body<'py> {
     fn new(py: Python<'py>, request: &mut Request) -> PyResult<Self> {
         match request.pipe.take() {
-            None => Bound::new(py, Input::new(std::mem::take(&mut request.body))).map(Self::Whole),
+            None => Bound::new(py, Input::new(request.body.take())).map(Self::Whole),
             Some(pipe) => Bound::new(py, Stream::new(pipe)).map(Self::Stream),
         }
     }
@@ -116,6 +118,8 @@ struct Call<'py> {
     context: Context<'py>,
     /// `wsgi_debug`: what the client is shown in place of a bare 500.
     debug: Option<Form>,
+    /// [`Self::finish`] has come to its end.
+    finished: Cell<bool>,
 }
 
 impl<'py> Call<'py> {
@@ -134,7 +138,18 @@ impl<'py> Call<'py> {
         let response = Response::new(sender, flags.head);
         let start = Bound::new(py, StartResponse::new(response, flags.ignores_redirect))?;
         let context = Context::enter(py, Some(id));
-        Ok(Self { py, id, environ, start, input, errors, ender, context, debug })
+        Ok(Self {
+            py,
+            id,
+            environ,
+            start,
+            input,
+            errors,
+            ender,
+            context,
+            debug,
+            finished: Cell::new(false),
+        })
     }
 
     fn run(&self, app: &Bound<'py, PyAny>) {
@@ -249,6 +264,7 @@ impl<'py> Call<'py> {
         };
         self.ender.finish(end);
         self.end_start_response();
+        self.finished.set(true);
     }
 
     /// With `wsgi_debug` the client is shown what has happened, if it still can be.
@@ -331,10 +347,12 @@ impl<'py> Call<'py> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.end_interruption();
-        // Also after a panic: an exchange without an end would keep its client waiting.
-        self.ender.finish(Err(Failure::Lost));
-        self.end_start_response();
+        if !self.finished.get() {
+            // After a panic: an exchange without an end would keep its client waiting.
+            self.end_interruption();
+            self.ender.finish(Err(Failure::Lost));
+            self.end_start_response();
+        }
         self.input.end();
         self.errors.get().flush(self.py);
     }

@@ -99,7 +99,9 @@ impl LogStream {
                 (CURRENT.get(), BEGUN.with_borrow_mut(|begun| cut(&mut begun[*std as usize])))
             }
         };
-        emit(py, exchange, lines);
+        if !lines.is_empty() {
+            emit(py, exchange, lines);
+        }
     }
 
     fn write_bytes(&self, py: Python<'_>, bytes: &[u8]) {

@@ -7,7 +7,7 @@
 //! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use memchr::memchr;
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyValueError};
@@ -69,7 +69,10 @@ impl State {
 pub struct Input(Mutex<State>);
 
 impl Input {
-    pub fn new(body: Arc<RequestBody>) -> Self {
+    /// `None`: an empty body.
+    pub fn new(body: Option<Arc<RequestBody>>) -> Self {
+        static EMPTY: LazyLock<Arc<RequestBody>> = LazyLock::new(Arc::default);
+        let body = body.unwrap_or_else(|| Arc::clone(&EMPTY));
         Self(Mutex::new(State { body: Some(body), ..State::default() }))
     }
 

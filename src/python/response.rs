@@ -7,7 +7,6 @@
 
 use std::fs::File;
 
-use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -67,6 +66,11 @@ impl Response {
 
     pub fn is_cancelled(&self) -> bool {
         self.sender.is_cancelled()
+    }
+
+    /// See [`ResponseSender::take_head_block`].
+    pub fn take_head_block(&mut self) -> Vec<u8> {
+        self.sender.take_head_block()
     }
 
     /// start_response has been called with success.
@@ -211,7 +215,7 @@ impl Response {
         let mut rest = chunk;
         while !rest.is_empty() && !self.is_spooled(py, rest)? {
             let (piece, after) = rest.split_at(rest.len().min(self.sender.piece()));
-            let piece = Segment::Memory(Bytes::copy_from_slice(piece));
+            let piece = self.sender.copy(piece);
             self.full = self.sender.send(piece, more)? == Room::Full;
             rest = after;
         }

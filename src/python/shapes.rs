@@ -51,7 +51,6 @@ const TELLS_SCHEME: [&[u8]; 2] = [b"HTTPS", b"REQUEST_SCHEME"];
 
 /// One variable of a shape.
 struct Name {
-    name: Box<[u8]>,
     /// `None`: not for the environ.
     key: Option<Py<PyString>>,
     is_steady: bool,
@@ -59,6 +58,8 @@ struct Name {
 }
 
 pub struct Shape {
+    /// [`Vars::names`].
+    column: Box<[u8]>,
     names: Vec<Name>,
     /// All keys: with the last values of steady variables, as `values` has them, and empty strings
     /// for the others.
@@ -72,9 +73,7 @@ pub struct Shape {
 
 impl Shape {
     fn fits(&self, vars: &Vars) -> bool {
-        let mut names = self.names.iter();
-        vars.iter().all(|(name, _)| names.next().is_some_and(|known| *known.name == *name))
-            && names.next().is_none()
+        *self.column == *vars.names()
     }
 
     /// A dict of its own with every key and value of `vars`, and `wsgi.url_scheme`.
@@ -87,8 +86,8 @@ impl Shape {
         // Copying may have let another thread change the prototype.
         let is_last = version == self.version.load(Ordering::Acquire);
         let mut is_scheme_known = is_last;
-        for ((name, last), (_, value)) in self.names.iter().zip(values.iter_mut()).zip(vars.iter())
-        {
+        let names = self.names.iter().zip(values.iter_mut());
+        for ((name, last), value) in names.zip(vars.values()) {
             let Some(key) = &name.key else { continue };
             if **last == *value && (is_last || !name.is_steady) {
                 continue;
@@ -183,11 +182,10 @@ impl Shapes {
             if key.is_none() && !name.starts_with(b"wsgi.") {
                 return Ok(());
             }
-            if names.iter().any(|known: &Name| *known.name == *name) {
+            if vars.iter().filter(|(known, _)| *known == name).count() > 1 {
                 return Ok(());
             }
             names.push(Name {
-                name: name.into(),
                 key,
                 is_steady: STEADY.contains(&name),
                 tells_scheme: TELLS_SCHEME.contains(&name),
@@ -198,6 +196,7 @@ impl Shapes {
             prototype.set_item(key.bind(base.py()), "")?;
         }
         let shape = Arc::new(Shape {
+            column: vars.names().into(),
             values: Mutex::new(names.iter().map(|_| Box::default()).collect()),
             names,
             prototype: prototype.unbind(),
@@ -221,15 +220,10 @@ impl Shapes {
 /// A number for the names and their order, the same for vars of one shape.
 fn number(vars: &Vars) -> u64 {
     let mut hash = Spread::default();
-    for (name, _) in vars.iter() {
-        // The ends of a name and its length tell most names apart; `find` compares them all.
-        match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-            (Some(first), Some(last)) => {
-                hash.write_u64(u64::from_le_bytes(*first));
-                hash.write_u64(u64::from_le_bytes(*last) ^ (name.len() as u64) << 48);
-            }
-            _ => hash.write_u64(name.iter().fold(1, |word, b| word << 8 | u64::from(*b))),
-        }
+    let (words, rest) = vars.names().as_chunks::<8>();
+    for word in words {
+        hash.write_u64(u64::from_le_bytes(*word));
     }
+    hash.write_u64(rest.iter().fold(1, |word, b| word << 8 | u64::from(*b)));
     hash.finish()
 }

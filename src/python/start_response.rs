@@ -63,7 +63,8 @@ impl StartResponse {
                     "start_response() called again without exc_info",
                 ));
             }
-            let mut head = head(status, response_headers)?;
+            let block = response.take_head_block();
+            let mut head = head(block, status, response_headers)?;
             if ignores_redirect {
                 head.ignore_redirect();
             }
@@ -102,10 +103,14 @@ fn reraised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 }
 
 /// Checks types and contents. Runs no code of the application.
-fn head(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<ResponseHead> {
+fn head(
+    block: Vec<u8>,
+    status: &Bound<'_, PyAny>,
+    headers: &Bound<'_, PyAny>,
+) -> PyResult<ResponseHead> {
     let text = string(status, "status")?;
     let bytes = ffi::latin1_bytes(text).ok_or_else(|| not_latin1("status", text))?;
-    let mut head = ResponseHead::new(bytes).map_err(|err| from_head_error(&err))?;
+    let mut head = ResponseHead::new_in(block, bytes).map_err(|err| from_head_error(&err))?;
     let headers =
         headers.cast::<PyList>().map_err(|_| wrong_type("response headers", "a list", headers))?;
     for item in headers.iter() {

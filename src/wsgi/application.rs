@@ -52,13 +52,21 @@ pub struct Hosted {
     app: Box<dyn Application>,
     import: Mutex<Import>,
     settled: AtomicBool,
+    /// The import is done, for good.
+    loaded: AtomicBool,
 }
 
 impl Hosted {
     /// `name`: the argument of `wsgi_app`, for messages. Whoever makes it queues the first import.
     pub fn new(name: String, app: Box<dyn Application>) -> Self {
         let import = Mutex::new(Import::Running { backoff: FIRST_RETRY });
-        Self { name, app, import, settled: AtomicBool::new(false) }
+        let [settled, loaded] = [const { AtomicBool::new(false) }; 2];
+        Self { name, app, import, settled, loaded }
+    }
+
+    /// The same for the life of the process.
+    pub fn leak(name: String, app: Box<dyn Application>) -> &'static Self {
+        Box::leak(Box::new(Self::new(name, app)))
     }
 
     pub fn name(&self) -> &str {
@@ -77,6 +85,9 @@ impl Hosted {
     /// Event loop, for each request. After [`Admission::LoadFirst`] the caller must queue the
     /// import.
     pub fn admit(&self, now: Instant) -> Admission {
+        if self.loaded.load(Ordering::Acquire) {
+            return Admission::Queue;
+        }
         let mut import = self.lock();
         let Import::Failed { retry_at, backoff } = *import else {
             return Admission::Queue;
@@ -105,6 +116,7 @@ impl Hosted {
                 } else {
                     Import::Failed { retry_at: Instant::now() + backoff, backoff }
                 };
+                self.0.loaded.store(self.1, Ordering::Release);
                 self.0.settled.store(true, Ordering::Release);
             }
         }
@@ -114,7 +126,7 @@ impl Hosted {
 
     /// Pool thread: serves one request, or ends it when the import has failed.
     pub fn call(&self, request: Request, response: ResponseSender) {
-        if matches!(*self.lock(), Import::Done) {
+        if self.loaded.load(Ordering::Acquire) {
             self.app.call(request, response);
         } else {
             self.app.refuse(request, response);

@@ -12,11 +12,14 @@ use std::os::unix::io::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// One piece of a body.
 #[derive(Debug)]
 pub enum Segment {
     Memory(Bytes),
+    /// The same as a copy made for the response, whose memory can be used again.
+    Copied(Vec<u8>),
     /// `len` bytes of `file` from `offset` on.
     File {
         file: File,
@@ -31,6 +34,9 @@ pub enum Segment {
     },
 }
 
+/// Several, or, most often, one.
+pub type Segments = SmallVec<[Segment; 1]>;
+
 impl Default for Segment {
     fn default() -> Self {
         Self::Memory(Bytes::new())
@@ -40,7 +46,7 @@ impl Default for Segment {
 impl Segment {
     pub fn len(&self) -> u64 {
         match self {
-            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Memory(_) | Self::Copied(_) => self.held() as u64,
             Self::File { len, .. } | Self::Spooled { len, .. } => *len,
         }
     }
@@ -51,10 +57,27 @@ impl Segment {
 
     /// Bytes of memory that it holds.
     pub fn held(&self) -> usize {
+        self.bytes().map_or(0, <[u8]>::len)
+    }
+
+    /// Its bytes, if they are in memory.
+    pub fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Memory(bytes) => bytes.len(),
-            Self::File { .. } | Self::Spooled { .. } => 0,
+            Self::Memory(bytes) => Some(bytes),
+            Self::Copied(block) => Some(block),
+            Self::File { .. } | Self::Spooled { .. } => None,
         }
+    }
+
+    /// Reads all of `part` from its byte `skip` on, which has to be there.
+    fn read_exact_at(&self, part: &mut [u8], skip: u64) -> io::Result<()> {
+        let (file, offset): (&File, u64) = match self {
+            Self::Memory(bytes) => return Ok(copy(part, bytes, skip)),
+            Self::Copied(block) => return Ok(copy(part, block, skip)),
+            Self::File { file, offset, .. } => (file, *offset),
+            Self::Spooled { file, offset, .. } => (file, *offset),
+        };
+        file.read_exact_at(part, offset + skip)
     }
 
     /// Takes in `next` if that follows in the same temporary file.
@@ -69,6 +92,11 @@ impl Segment {
             _ => false,
         }
     }
+}
+
+fn copy(part: &mut [u8], bytes: &[u8], skip: u64) {
+    let skip = skip as usize;
+    part.copy_from_slice(&bytes[skip..skip + part.len()]);
 }
 
 /// A whole request body.
@@ -106,18 +134,7 @@ impl RequestBody {
                 let skip = want - start;
                 let n = (buf.len() - done).min(usize::try_from(len - skip).unwrap_or(usize::MAX));
                 let part = &mut buf[done..done + n];
-                match segment {
-                    Segment::Memory(bytes) => {
-                        let skip = skip as usize;
-                        part.copy_from_slice(&bytes[skip..skip + n]);
-                    }
-                    Segment::File { file, offset, .. } => {
-                        file.read_exact_at(part, offset + skip)?
-                    }
-                    Segment::Spooled { file, offset, .. } => {
-                        file.read_exact_at(part, offset + skip)?
-                    }
-                }
+                segment.read_exact_at(part, skip)?;
                 done += n;
             }
             start += len;
@@ -130,8 +147,7 @@ impl RequestBody {
         let mut skip = pos;
         for segment in &self.segments {
             if skip < segment.len() {
-                let Segment::Memory(bytes) = segment else { return None };
-                return bytes.get(usize::try_from(skip).ok()?..)?.get(..len);
+                return segment.bytes()?.get(usize::try_from(skip).ok()?..)?.get(..len);
             }
             skip -= segment.len();
         }
@@ -173,7 +189,7 @@ mod tests {
             Segment::Memory(Bytes::from_static(b"abc")),
             Segment::File { file: file(b"xxdefgh"), offset: 2, len: 4 },
             Segment::Memory(Bytes::from_static(b"")),
-            Segment::Memory(Bytes::from_static(b"hi")),
+            Segment::Copied(b"hi".to_vec()),
         ]);
         assert_eq!(body.len(), 9);
         for start in 0..=9usize {

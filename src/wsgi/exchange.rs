@@ -6,6 +6,7 @@
 //! nginx is busy with a part of the file, what comes after it grows together here into one piece.
 //! Runs on: either; each function says which.
 
+mod open;
 mod passed;
 mod state;
 
@@ -14,14 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::body::Segment;
+use super::body::{Segment, Segments};
 use super::error::{Cancelled, Failure};
 use super::fork;
 use super::head::ResponseHead;
 use super::interrupt::Interruption;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
-use super::spool::{Buffering, Spool};
+use super::spool::Spool;
 
+pub use open::Blocks;
 pub use passed::{HeldBack, Passed};
 use state::State;
 
@@ -69,7 +71,7 @@ pub struct Taken {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub head: Option<ResponseHead>,
-    pub chunks: Vec<Segment>,
+    pub chunks: Segments,
     pub end: Option<End>,
 }
 
@@ -84,38 +86,6 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// `buffering`: how far the application may run ahead. Event loop.
-    pub fn open(
-        id: ExchangeId,
-        buffering: Buffering,
-        mailbox: Arc<Mailbox>,
-    ) -> (Arc<Self>, ResponseSender) {
-        let piece = buffering.size.max(1);
-        let state = State {
-            progress: Progress::Queued,
-            taken: None,
-            discarding: false,
-            batch: Batch::default(),
-            ahead: Passed::default(),
-            buffering,
-            spool: None,
-            tail: Vec::new(),
-            announced: false,
-            postponed: false,
-            asleep: false,
-        };
-        let exchange = Arc::new(Self {
-            id,
-            mailbox,
-            cancelled: AtomicBool::new(false),
-            interruption: Interruption::default(),
-            state: Mutex::new(state),
-            room: Condvar::new(),
-        });
-        let sender = ResponseSender { exchange: Arc::clone(&exchange), piece, failed: false };
-        (exchange, sender)
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,6 +205,7 @@ impl Exchange {
 pub struct ResponseSender {
     exchange: Arc<Exchange>,
     piece: usize,
+    blocks: Blocks,
     /// The temporary file could not be written: nobody gets what would follow.
     failed: bool,
 }
@@ -275,6 +246,18 @@ impl ResponseSender {
         fork::is_child() || self.failed || self.exchange.is_cancelled()
     }
 
+    /// Memory for a head, see [`ResponseHead::new_in`].
+    pub fn take_head_block(&mut self) -> Vec<u8> {
+        mem::take(&mut self.blocks.head)
+    }
+
+    /// A copy of these bytes as a chunk.
+    pub fn copy(&mut self, bytes: &[u8]) -> Segment {
+        let mut block = mem::take(&mut self.blocks.chunk);
+        block.extend_from_slice(bytes);
+        Segment::Copied(block)
+    }
+
     /// Longer chunks are better sent in pieces of this size, in bytes.
     pub fn piece(&self) -> usize {
         self.piece
@@ -310,6 +293,7 @@ impl ResponseSender {
         state.push(chunk);
         let room = if state.is_full() { Room::Full } else { Room::Free };
         if !more {
+            state.progress = Progress::Silent(Instant::now());
             self.exchange.announce(&mut state);
         }
         Ok(room)
@@ -348,6 +332,7 @@ impl ResponseSender {
             Ok(_) if state.discarding => Ok(Place::File),
             Ok((file, offset)) => {
                 state.spool = Some(spool);
+                state.progress = Progress::Silent(Instant::now());
                 state.push(Segment::Spooled {
                     file,
                     offset,

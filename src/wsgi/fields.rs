@@ -4,6 +4,8 @@
 //! logarithm): a client decides how many there are. RFC 3875 section 4.1.18, RFC 9110 section 5.3.
 //! Runs on: event loop.
 
+use smallvec::SmallVec;
+
 use super::error::VarsError;
 use super::vars::{VarsWriter, header_byte};
 
@@ -41,13 +43,10 @@ impl<'a> Field<'a> {
 }
 
 /// The fields of one request.
-pub struct Fields<'a>(Vec<Field<'a>>);
+#[derive(Default)]
+pub struct Fields<'a>(SmallVec<[Field<'a>; 24]>);
 
 impl<'a> Fields<'a> {
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
-    }
-
     pub fn push(&mut self, name: &'a [u8], value: &'a [u8]) {
         let mut prefix = [0; 8];
         for (to, from) in prefix.iter_mut().zip(name) {
@@ -56,15 +55,16 @@ impl<'a> Fields<'a> {
         self.0.push(Field { prefix: u64::from_be_bytes(prefix), name, value });
     }
 
-    /// Bytes that [`Self::write`] needs at most.
-    pub fn size(&self) -> usize {
-        self.0.iter().map(|field| field.name.len() + field.value.len() + 13).sum()
+    /// Bytes of names and of values that [`Self::write`] needs at most.
+    pub fn size(&self) -> (usize, usize) {
+        let sizes = self.0.iter().map(|field| (field.name.len() + 7, field.value.len() + 4));
+        sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 
     /// Appends them in the order of their names. `is_replaced` tells of a name whether something
     /// else stands for it.
     pub fn write(
-        mut self,
+        &mut self,
         block: &mut VarsWriter,
         is_replaced: impl Fn(&[u8]) -> bool,
     ) -> Result<(), VarsError> {
@@ -109,7 +109,7 @@ mod tests {
 
     /// `NAME=value` of what is written.
     fn written(fields: &[(&str, &str)]) -> Vec<String> {
-        let mut all = Fields::with_capacity(0);
+        let mut all = Fields::default();
         for (name, value) in fields {
             all.push(name.as_bytes(), value.as_bytes());
         }
@@ -119,7 +119,8 @@ mod tests {
         let vars = block.finish();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let lines: Vec<_> = vars.iter().map(|(n, v)| format!("{}={}", text(n), text(v))).collect();
-        assert!(lines.iter().map(|line| line.len() + 5).sum::<usize>() <= size);
+        assert!(vars.names().len() <= size.0);
+        assert!(vars.values().map(|value| value.len() + 4).sum::<usize>() <= size.1);
         lines
     }
 

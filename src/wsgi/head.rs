@@ -37,8 +37,13 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// `status`: `200` or `200 OK`.
     pub fn new(status: &[u8]) -> Result<Self, HeadError> {
+        Self::new_in(Vec::new(), status)
+    }
+
+    /// The same in this block, which is empty.
+    pub fn new_in(mut block: Vec<u8>, status: &[u8]) -> Result<Self, HeadError> {
         let code = parse_status(status)?;
-        let mut block = Vec::with_capacity(256);
+        block.reserve(256);
         block.extend_from_slice(status);
         Ok(Self {
             code,
@@ -49,6 +54,11 @@ impl ResponseHead {
             buffering: None,
             file: false,
         })
+    }
+
+    /// The memory of what is not needed any more.
+    pub fn into_block(self) -> Vec<u8> {
+        self.block
     }
 
     /// Appends one header. Content-Length is kept apart, see [`Self::content_length`]. White space
@@ -174,7 +184,8 @@ fn check_value(name: &[u8], value: &[u8]) -> Result<(), HeadError> {
     if value.len() > MAX_LEN {
         return Err(HeadError::HeaderTooLong(lossy(name)));
     }
-    if value.iter().any(|b| is_control(*b)) {
+    // Without an early end the compiler looks at many bytes at a time.
+    if value.iter().fold(false, |found, b| found | is_control(*b)) {
         return Err(HeadError::HeaderValue(lossy(name)));
     }
     Ok(())

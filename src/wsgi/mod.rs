@@ -28,6 +28,7 @@ pub mod request;
 pub mod runner;
 pub mod sources;
 pub mod spool;
+pub mod stock;
 pub mod target;
 pub mod vars;
 

@@ -15,7 +15,7 @@
 //! Runs on: event loop (push, check, remove), pool thread (the rest).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::application::Hosted;
@@ -25,11 +25,12 @@ use super::request::Request;
 
 /// Something for a runner to do.
 pub enum Job {
-    Load(Arc<Hosted>),
+    Load(&'static Hosted),
     /// [`super::host::Host::tidy`], which a runner calls after each job.
     Tidy,
     Call {
-        app: Arc<Hosted>,
+        /// Without a count of references: every thread would write to it for every request.
+        app: &'static Hosted,
         request: Request,
         response: ResponseSender,
     },

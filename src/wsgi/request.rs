@@ -29,7 +29,8 @@ pub struct Flags {
 #[derive(Default)]
 pub struct Request {
     pub vars: Vars,
-    pub body: Arc<RequestBody>,
+    /// `None`: it is empty.
+    pub body: Option<Arc<RequestBody>>,
     /// Instead of the body, with `wsgi_request_buffering off`.
     pub pipe: Option<Arc<BodyPipe>>,
     pub flags: Flags,

@@ -265,8 +265,8 @@ mod tests {
         }
     }
 
-    fn loaded(call: impl Fn(&mut ResponseSender) + Send + Sync + 'static) -> Arc<Hosted> {
-        let app = Arc::new(Hosted::new("x".to_owned(), Box::new(FakeApp(call))));
+    fn loaded(call: impl Fn(&mut ResponseSender) + Send + Sync + 'static) -> &'static Hosted {
+        let app = Hosted::leak("x".to_owned(), Box::new(FakeApp(call)));
         app.load();
         app
     }
@@ -307,11 +307,11 @@ mod tests {
             }
         }
 
-        fn request(&mut self, app: &Arc<Hosted>) -> Arc<Exchange> {
+        fn request(&mut self, app: &'static Hosted) -> Arc<Exchange> {
             self.ids += 1;
             let (exchange, response) =
                 Exchange::open(self.ids, Buffering::in_memory(1), Arc::clone(&self.mailbox));
-            let job = Job::Call { app: Arc::clone(app), request: Request::default(), response };
+            let job = Job::Call { app, request: Request::default(), response };
             let summons = self.runners.queues()[0].push(job, 1000).unwrap();
             self.follow(summons);
             exchange
@@ -395,7 +395,7 @@ mod tests {
         let (exchange, response) =
             Exchange::open(99, Buffering::in_memory(1), Arc::clone(&worker.mailbox));
         exchange.cancel();
-        let job = Job::Call { app: Arc::clone(&app), request: Request::default(), response };
+        let job = Job::Call { app, request: Request::default(), response };
         assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::PostRunner));
         worker.post();
         worker.request(&app);

@@ -28,7 +28,7 @@ pub struct Spooling {
 }
 
 /// What the configuration says of buffering.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Buffering {
     /// `wsgi_buffering`, or X-Accel-Buffering.
     pub on: bool,

@@ -1,78 +1,142 @@
-//! The request as a block of uwsgi vars: names and values, each with a length in front.
+//! The request as uwsgi vars: names in one column, values in another.
 //!
-//! Written by `src/nginx/vars.rs` once per request, read by `src/python/environ.rs`. The layout is
-//! that of the uwsgi protocol but for the width of a value's length: a `u16` (little endian) and
+//! Written by `src/nginx/vars.rs` once per request, read by `src/python/environ.rs`. The fields are
+//! those of the uwsgi protocol, but for the width of a value's length: a `u16` (little endian) and
 //! the name, a `u32` (little endian) and the value. The 64 KiB limits of the wire protocol do not
-//! apply inside a process.
+//! apply inside a process. Names have a column of their own because requests differ in values,
+//! seldom in names: one comparison tells.
 //! Runs on: either.
 
 use std::sync::Arc;
 
 use super::error::VarsError;
 
-/// A complete block. Only [`VarsWriter`] makes one, so reading it cannot fail. A clone is the same
+/// Bytes that are kept for other vars.
+const MOST_KEPT: usize = 16 * 1024;
+
+/// Complete vars. Only [`VarsWriter`] makes them, so reading them cannot fail. A clone is the same
 /// block.
 #[derive(Debug, Clone, Default)]
-pub struct Vars(Arc<Vec<u8>>);
+pub struct Vars(Arc<Columns>);
+
+#[derive(Debug, Default)]
+struct Columns {
+    names: Vec<u8>,
+    values: Vec<u8>,
+}
 
 impl Vars {
     /// Names and values in the order they were written; a name may be there twice.
     pub fn iter(&self) -> VarsIter<'_> {
-        VarsIter::new(&self.0)
+        VarsIter::new(&self.0.names, &self.0.values)
+    }
+
+    /// The values alone.
+    pub fn values(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.0.values[..];
+        std::iter::from_fn(move || take_value(&mut rest))
     }
 
     /// The first value written under `name`.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
     }
+
+    /// The names with their lengths: equal for vars with the same names in the same order.
+    pub fn names(&self) -> &[u8] {
+        &self.0.names
+    }
+
+    /// Whether nobody else has them, so that [`VarsWriter::over`] can use their memory, and that is
+    /// not too much to be kept.
+    pub fn is_free(&mut self) -> bool {
+        Arc::get_mut(&mut self.0).is_some_and(|columns| {
+            columns.names.capacity() + columns.values.capacity() <= MOST_KEPT
+        })
+    }
 }
 
 /// Iterator over (name, value).
 pub struct VarsIter<'a> {
-    rest: &'a [u8],
+    names: &'a [u8],
+    values: &'a [u8],
 }
 
 impl<'a> VarsIter<'a> {
-    /// `block` may be any bytes: reading ends in front of the first variable that is not whole.
-    pub fn new(block: &'a [u8]) -> Self {
-        Self { rest: block }
+    /// The columns may be any bytes: reading ends in front of the first variable that is not whole.
+    pub fn new(names: &'a [u8], values: &'a [u8]) -> Self {
+        Self { names, values }
     }
 }
 
 /// Splits off one field; `len` reads its length prefix.
-fn field<const N: usize>(block: &[u8], len: impl Fn([u8; N]) -> usize) -> Option<(&[u8], &[u8])> {
-    let (prefix, rest) = block.split_first_chunk::<N>()?;
-    rest.split_at_checked(len(*prefix))
+fn take<'a, const N: usize>(
+    column: &mut &'a [u8],
+    len: impl Fn([u8; N]) -> usize,
+) -> Option<&'a [u8]> {
+    let (prefix, rest) = column.split_first_chunk::<N>()?;
+    let (field, rest) = rest.split_at_checked(len(*prefix))?;
+    *column = rest;
+    Some(field)
+}
+
+fn take_value<'a>(values: &mut &'a [u8]) -> Option<&'a [u8]> {
+    take(values, |p: [u8; 4]| u32::from_le_bytes(p) as usize)
 }
 
 impl<'a> Iterator for VarsIter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (name, rest) = field(self.rest, |p: [u8; 2]| usize::from(u16::from_le_bytes(p)))?;
-        let (value, rest) = field(rest, |p: [u8; 4]| u32::from_le_bytes(p) as usize)?;
-        self.rest = rest;
+        let (mut names, mut values) = (self.names, self.values);
+        let name = take(&mut names, |p: [u8; 2]| usize::from(u16::from_le_bytes(p)))?;
+        let value = take_value(&mut values)?;
+        (self.names, self.values) = (names, values);
         Some((name, value))
     }
 }
 
-/// Writes a block.
+/// Writes vars.
 #[derive(Debug, Default)]
 pub struct VarsWriter {
-    block: Vec<u8>,
+    columns: Columns,
+    /// Where they were, and will be.
+    place: Arc<Columns>,
 }
 
 impl VarsWriter {
-    /// `capacity`: the expected size of the block in bytes.
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self { block: Vec::with_capacity(capacity) }
+    /// Uses the memory of vars that nobody else has.
+    pub fn over(mut old: Vars) -> Self {
+        let mut columns = Arc::get_mut(&mut old.0).map(std::mem::take).unwrap_or_default();
+        columns.names.clear();
+        columns.values.clear();
+        Self { columns, place: old.0 }
+    }
+
+    /// Makes room for as many bytes of names and of values.
+    pub fn reserve(&mut self, names: usize, values: usize) {
+        self.columns.names.reserve(names);
+        self.columns.values.reserve(values);
     }
 
     /// Appends one variable.
     pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), VarsError> {
         let name_len = u16::try_from(name.len()).map_err(|_| VarsError::NameTooLong(name.len()))?;
-        self.block.extend_from_slice(&name_len.to_le_bytes());
-        self.block.extend_from_slice(name);
+        self.columns.names.extend_from_slice(&name_len.to_le_bytes());
+        self.columns.names.extend_from_slice(name);
+        self.value(value)
+    }
+
+    /// The same with a name that is known here: its length costs nothing.
+    #[inline]
+    pub fn push_known<const N: usize>(
+        &mut self,
+        name: &[u8; N],
+        value: &[u8],
+    ) -> Result<(), VarsError> {
+        const { assert!(N <= 0xffff) };
+        self.columns.names.extend_from_slice(&(N as u16).to_le_bytes());
+        self.columns.names.extend_from_slice(name);
         self.value(value)
     }
 
@@ -81,22 +145,28 @@ impl VarsWriter {
     pub fn push_header(&mut self, name: &[u8], value: &[u8]) -> Result<(), VarsError> {
         let len = name.len() + b"HTTP_".len();
         let name_len = u16::try_from(len).map_err(|_| VarsError::NameTooLong(len))?;
-        self.block.extend_from_slice(&name_len.to_le_bytes());
-        self.block.extend_from_slice(b"HTTP_");
-        self.block.extend(name.iter().map(|b| header_byte(*b)));
+        let names = &mut self.columns.names;
+        names.extend_from_slice(&name_len.to_le_bytes());
+        names.extend_from_slice(b"HTTP_");
+        names.extend(name.iter().map(|b| header_byte(*b)));
         self.value(value)
     }
 
+    #[inline]
     fn value(&mut self, value: &[u8]) -> Result<(), VarsError> {
         let len = u32::try_from(value.len()).map_err(|_| VarsError::ValueTooLong(value.len()))?;
-        self.block.extend_from_slice(&len.to_le_bytes());
-        self.block.extend_from_slice(value);
+        self.columns.values.extend_from_slice(&len.to_le_bytes());
+        self.columns.values.extend_from_slice(value);
         Ok(())
     }
 
-    /// The finished block.
-    pub fn finish(self) -> Vars {
-        Vars(Arc::new(self.block))
+    /// The finished vars.
+    pub fn finish(mut self) -> Vars {
+        match Arc::get_mut(&mut self.place) {
+            Some(place) => *place = self.columns,
+            None => self.place = Arc::new(self.columns),
+        }
+        Vars(self.place)
     }
 }
 
@@ -114,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_in_order() {
-        let mut w = VarsWriter::with_capacity(16);
+        let mut w = VarsWriter::default();
         w.push(b"A", b"1").unwrap();
         w.push(b"", b"").unwrap();
         w.push_header(b"x-Forwarded-for", b"\xff\0").unwrap();

@@ -218,7 +218,7 @@ fn with_vars(vars: &[(&[u8], &[u8])]) -> Request {
 }
 
 fn with_body(segments: Vec<Segment>) -> Request {
-    Request { body: Arc::new(RequestBody::new(segments)), ..Request::default() }
+    Request { body: Some(Arc::new(RequestBody::new(segments))), ..Request::default() }
 }
 
 /// A segment in an unlinked file.

@@ -34,7 +34,8 @@ fn send_all(sender: &mut ResponseSender, chunks: &[Vec<u8>]) -> Result<(), Cance
         if full && (sender.append(chunk) || sender.make_room(chunk)? == Place::File) {
             continue;
         }
-        full = sender.send(Segment::Memory(Bytes::copy_from_slice(chunk)), false)? == Room::Full;
+        let copy = sender.copy(chunk);
+        full = sender.send(copy, false)? == Room::Full;
     }
     Ok(())
 }
@@ -79,6 +80,7 @@ impl Client {
 fn part(chunk: &Segment, from: u64, len: u64) -> Vec<u8> {
     let copy = match chunk {
         Segment::Memory(bytes) => Segment::Memory(bytes.clone()),
+        Segment::Copied(block) => Segment::Copied(block.clone()),
         Segment::Spooled { file, offset, len } => {
             Segment::Spooled { file: Arc::clone(file), offset: *offset, len: *len }
         }

@@ -3,11 +3,8 @@
 //! Runs on: either.
 
 use std::mem;
-use std::time::Instant;
 
-use bytes::Bytes;
-
-use super::{Batch, Passed, Progress, Taken};
+use super::{Batch, Blocks, Passed, Progress, Taken};
 use crate::wsgi::body::Segment;
 use crate::wsgi::spool::{Buffering, Spool};
 
@@ -34,9 +31,28 @@ pub struct State {
     pub postponed: bool,
     /// The thread is asleep in [`ResponseSender::make_room`].
     pub asleep: bool,
+    /// While the exchange is at rest: see [`Exchange::leave`].
+    pub blocks: Blocks,
 }
 
 impl State {
+    pub fn new(buffering: Buffering) -> Self {
+        Self {
+            progress: Progress::Queued,
+            taken: None,
+            discarding: false,
+            batch: Batch::default(),
+            ahead: Passed::default(),
+            buffering,
+            spool: None,
+            tail: Vec::new(),
+            announced: false,
+            postponed: false,
+            asleep: false,
+            blocks: Blocks::default(),
+        }
+    }
+
     pub fn is_half_free(&self) -> bool {
         self.ahead.bytes <= self.buffering.window() / 2 && self.ahead.chunks <= MAX_CHUNKS / 2
     }
@@ -55,7 +71,7 @@ impl State {
     pub fn close_tail(&mut self) {
         if !self.tail.is_empty() {
             self.ahead.chunks += 1;
-            self.batch.chunks.push(Segment::Memory(Bytes::from(mem::take(&mut self.tail))));
+            self.batch.chunks.push(Segment::Copied(mem::take(&mut self.tail)));
         }
     }
 
@@ -68,7 +84,6 @@ impl State {
     /// Queues a chunk; one that continues the last in the file becomes part of it.
     pub fn push(&mut self, chunk: Segment) {
         self.close_tail();
-        self.progress = Progress::Silent(Instant::now());
         self.ahead = self.ahead.plus(Passed::of(&chunk));
         let last = self.batch.chunks.last_mut();
         if last.is_some_and(|last| last.extend(&chunk)) {

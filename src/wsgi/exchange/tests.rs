@@ -2,6 +2,7 @@
 
 use super::state::MAX_CHUNKS;
 use super::*;
+use crate::wsgi::spool::Buffering;
 use bytes::Bytes;
 use std::thread;
 

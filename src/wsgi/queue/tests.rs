@@ -1,5 +1,7 @@
 //! Who is called for what waits, step by step.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::wsgi::application::Application;
 use crate::wsgi::exchange::{Exchange, Progress};
@@ -52,7 +54,7 @@ impl Application for Ok200 {
 struct Fixture {
     mailbox: Arc<Mailbox>,
     queue: RequestQueue,
-    app: Arc<Hosted>,
+    app: &'static Hosted,
     next_id: ExchangeId,
 }
 
@@ -60,7 +62,7 @@ impl Fixture {
     fn new(threads: usize) -> Self {
         let mailbox = Arc::new(Mailbox::new(|| ()));
         let queue = RequestQueue::new(threads, true, INTERVAL);
-        let app = Arc::new(Hosted::new("x".to_owned(), Box::new(Ok200)));
+        let app = Hosted::leak("x".to_owned(), Box::new(Ok200));
         app.load();
         Self { mailbox, queue, app, next_id: 0 }
     }
@@ -69,8 +71,7 @@ impl Fixture {
         self.next_id += 1;
         let (exchange, response) =
             Exchange::open(self.next_id, Buffering::in_memory(1), Arc::clone(&self.mailbox));
-        let app = Arc::clone(&self.app);
-        (exchange, Job::Call { app, request: Request::default(), response })
+        (exchange, Job::Call { app: self.app, request: Request::default(), response })
     }
 
     fn push(&mut self, limit: usize) -> Result<Summons, Full> {
@@ -419,9 +420,9 @@ fn the_limit_counts_those_that_wait_and_not_those_that_a_thread_can_take() {
 #[test]
 fn an_import_takes_no_place_in_the_queue() {
     let mut f = Fixture::new(1);
-    let import = Job::Load(Arc::clone(&f.app));
+    let import = Job::Load(f.app);
     assert_eq!(f.queue.push(import, usize::MAX), Ok(Summons::PostRunner));
-    let import = Job::Load(Arc::clone(&f.app));
+    let import = Job::Load(f.app);
     f.queue.push(import, usize::MAX).unwrap();
     f.queue.begin();
     assert!(matches!(f.queue.pop(From::Waiting), Next::Work { job: Job::Load(_), .. }));
@@ -444,7 +445,7 @@ fn a_removed_request_is_never_popped() {
 #[test]
 fn requests_of_an_application_being_imported_let_others_pass() {
     let mut f = Fixture::new(1);
-    let other = Arc::new(Hosted::new("y".to_owned(), Box::new(Ok200)));
+    let other = Hosted::leak("y".to_owned(), Box::new(Ok200));
     let ready = std::mem::replace(&mut f.app, other);
     let (waiting, job) = f.job();
     f.queue.push(job, 9).unwrap();

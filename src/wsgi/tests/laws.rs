@@ -33,33 +33,33 @@ pub fn vars_come_back(list: &[(&[u8], &[u8])]) {
 }
 
 /// Any bytes can be read: whole variables up to the first that is not, and then no more.
-pub fn any_block_is_read(block: &[u8]) {
-    let mut vars = VarsIter::new(block);
-    let mut at = 0;
-    while let Some((name, value)) = variable_at(block, at) {
-        at = value.end;
+pub fn any_columns_are_read(names: &[u8], values: &[u8]) {
+    let mut vars = VarsIter::new(names, values);
+    let (mut name_at, mut value_at) = (0, 0);
+    while let (Some(name), Some(value)) =
+        (field_at(names, 2, name_at), field_at(values, 4, value_at))
+    {
+        (name_at, value_at) = (name.end, value.end);
         let got = vars.next().expect("a whole variable");
-        let want = (&block[name], &block[value]);
+        let want = (&names[name], &values[value]);
         assert_eq!(got.0.as_ptr_range(), want.0.as_ptr_range());
         assert_eq!(got.1.as_ptr_range(), want.1.as_ptr_range());
     }
     for _ in 0..3 {
-        assert_eq!(vars.next(), None, "after the end of {block:?}");
+        assert_eq!(vars.next(), None, "after the end of {names:?}, {values:?}");
     }
 }
 
-/// Where name and value lie, in arithmetic that cannot overflow.
-fn variable_at(block: &[u8], at: usize) -> Option<(Range<usize>, Range<usize>)> {
-    let byte = |at: usize| block.get(at).map(|byte| usize::from(*byte));
-    let name_len = byte(at)? + (byte(at + 1)? << 8);
-    let name = at + 2..at + 2 + name_len;
-    let mut value_len = 0u64;
-    for n in (0..4).rev() {
-        value_len = value_len * 256 + byte(name.end + n)? as u64;
+/// Where the field lies whose length of so many bytes is at `at`, in arithmetic that cannot
+/// overflow.
+fn field_at(column: &[u8], len_bytes: usize, at: usize) -> Option<Range<usize>> {
+    let mut len = 0u64;
+    for n in (0..len_bytes).rev() {
+        len = len * 256 + u64::from(*column.get(at + n)?);
     }
-    let start = name.end + 4;
-    let end = start as u64 + value_len;
-    (end <= block.len() as u64).then_some((name, start..end as usize))
+    let start = at + len_bytes;
+    let end = start as u64 + len;
+    (end <= column.len() as u64).then_some(start..end as usize)
 }
 
 /// A head holds exactly what was asked for, or refuses it; on the wire it is that and no more.

@@ -1,11 +1,11 @@
-//! The block of uwsgi vars.
+//! The columns of uwsgi vars.
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, proptest};
 use proptest::sample::Index;
 
 use super::{borrowed, bytes, cases, laws};
-use crate::wsgi::vars::VarsWriter;
+use crate::wsgi::vars::{Vars, VarsWriter};
 
 #[test]
 fn names_and_values_of_every_length_come_back() {
@@ -17,17 +17,17 @@ fn names_and_values_of_every_length_come_back() {
     }
 }
 
-/// A block as the layout has it, not as the writer makes it.
-fn block() -> impl Strategy<Value = Vec<u8>> {
+/// Columns as the layout has them, not as the writer makes them.
+fn columns() -> impl Strategy<Value = [Vec<u8>; 2]> {
     vec((bytes(40), bytes(40)), 0..5).prop_map(|list| {
-        let mut block = Vec::new();
+        let [mut names, mut values] = [const { Vec::new() }; 2];
         for (name, value) in list {
-            block.extend([name.len() as u8, 0]);
-            block.extend(name);
-            block.extend([value.len() as u8, 0, 0, 0]);
-            block.extend(value);
+            names.extend([name.len() as u8, 0]);
+            names.extend(name);
+            values.extend([value.len() as u8, 0, 0, 0]);
+            values.extend(value);
         }
-        block
+        [names, values]
     })
 }
 
@@ -40,27 +40,64 @@ proptest! {
     }
 
     #[test]
-    fn the_layout_is_read_to_its_end(block in block()) {
-        laws::any_block_is_read(&block);
-    }
-
-    #[test]
-    fn a_damaged_block_is_read_up_to_the_damage(
-        mut block in block(),
-        end in any::<Index>(),
-        damage in vec((any::<Index>(), any::<u8>()), 0..3),
+    fn vars_are_written_over_others_without_a_trace(
+        lists in vec(vec((bytes(20), bytes(300)), 0..9), 1..4),
+        keeps in any::<bool>(),
     ) {
-        block.truncate(end.index(block.len() + 1));
-        for (place, byte) in damage.iter().filter(|_| !block.is_empty()).collect::<Vec<_>>() {
-            let place = place.index(block.len());
-            block[place] = *byte;
+        let mut kept = Vec::new();
+        let mut vars = Vars::default();
+        for list in &lists {
+            let mut writer = VarsWriter::over(vars);
+            for (name, value) in list {
+                writer.push(name, value).unwrap();
+            }
+            vars = writer.finish();
+            assert!(vars.iter().eq(borrowed(list)));
+            kept.extend(keeps.then(|| vars.clone()));
+            assert_eq!(vars.is_free(), !keeps);
         }
-        laws::any_block_is_read(&block);
+        for (vars, list) in kept.iter().zip(&lists) {
+            assert!(vars.iter().eq(borrowed(list)), "a clone has changed");
+        }
     }
 
     #[test]
-    fn any_bytes_are_read_as_far_as_they_go(block in bytes(200)) {
-        laws::any_block_is_read(&block);
+    fn a_known_name_is_written_as_any_other(value in bytes(300)) {
+        let [mut known, mut other] = [const { VarsWriter::default }; 2].map(|new| new());
+        known.push_known(b"NAME", &value).unwrap();
+        other.push(b"NAME", &value).unwrap();
+        let (known, other) = (known.finish(), other.finish());
+        assert_eq!(known.names(), other.names());
+        assert!(known.iter().eq(other.iter()));
+    }
+
+    #[test]
+    fn the_layout_is_read_to_its_end([names, values] in columns()) {
+        laws::any_columns_are_read(&names, &values);
+    }
+
+    #[test]
+    fn damaged_columns_are_read_up_to_the_damage(
+        mut columns in columns(),
+        ends in any::<[Index; 2]>(),
+        damage in vec((any::<bool>(), any::<Index>(), any::<u8>()), 0..3),
+    ) {
+        for (column, end) in columns.iter_mut().zip(ends) {
+            column.truncate(end.index(column.len() + 1));
+        }
+        for (which, place, byte) in damage {
+            let column = &mut columns[usize::from(which)];
+            if !column.is_empty() {
+                let place = place.index(column.len());
+                column[place] = byte;
+            }
+        }
+        laws::any_columns_are_read(&columns[0], &columns[1]);
+    }
+
+    #[test]
+    fn any_bytes_are_read_as_far_as_they_go(names in bytes(200), values in bytes(200)) {
+        laws::any_columns_are_read(&names, &values);
     }
 
     #[test]
