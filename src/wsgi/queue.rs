@@ -130,6 +130,10 @@ struct State {
     /// When a runner last came back for one job after another, and how often they have.
     returned: Option<Instant>,
     returns: u64,
+    /// Requests are short: the last one was, and no look has found since that others wait for a
+    /// runner that is at one for long. Then a stand-by calls nobody: if that is a mistake the next
+    /// look finds it.
+    quick: bool,
     /// `returns` when [`Summons::CheckLater`] was last said.
     checked: u64,
     /// The stand-by has called itself: nobody looks after what it leaves.
@@ -217,6 +221,8 @@ impl RequestQueue {
     /// nobody has come for what waits, or it is time for a trial, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
+        let is_stuck = !state.standby && !is_within(state.popped, self.patience);
+        state.quick &= !is_stuck || state.next().is_none();
         let is_served = state.returns != state.checked && is_within(state.spared, TRIAL);
         if state.next().is_some() && (is_served || self.is_crowded(&state)) {
             state.checked = state.returns;
@@ -312,6 +318,7 @@ impl RequestQueue {
             From::Request(since) => {
                 let taken = state.begun.iter().position(|begun| *begun == since);
                 taken.map(|taken| state.begun.swap_remove(taken));
+                state.quick = at - since < self.patience;
                 if self.is_doubtful(&state, since, at) {
                     state.standby = true;
                     state.attaching = Some(at);
@@ -335,8 +342,7 @@ impl RequestQueue {
             state.returns += 1;
             return Next::Work { job, at, lacks_runner: false };
         }
-        let expected = state.returned.is_some_and(|returned| at - returned < self.patience);
-        let chain = (unlooked || !expected) && !state.standby && state.next().is_some();
+        let chain = (unlooked || !state.quick) && !state.standby && state.next().is_some();
         let wake = chain && state.call();
         let lacks_runner = chain && !wake && state.runners < self.threads && state.posted == 0;
         drop(state);

@@ -1,5 +1,7 @@
 //! Who is called for what waits, step by step.
 
+mod sleepers;
+
 use std::sync::Arc;
 
 use super::*;
@@ -293,68 +295,6 @@ fn a_spare_runner_waits_until_it_is_called() {
     assert_eq!(f.queue.lock().idle, 0);
 }
 
-/// A runner asleep in `wait`, which returns when the queue is stopped or it is woken.
-fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> std::thread::JoinHandle<bool> {
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
-    let waiting = Arc::clone(queue);
-    let thread = std::thread::spawn(move || waiting.wait(false));
-    while queue.lock().idle < idle {
-        std::thread::yield_now();
-    }
-    thread
-}
-
-#[test]
-fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
-    let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
-    let sleepers = [sleeper(&queue, 1), sleeper(&queue, 2)];
-    for summons in [Summons::Wake, Summons::CheckLater, Summons::CheckLater] {
-        let (_, job) = f.job();
-        assert_eq!(queue.push(job, 9), Ok(summons));
-    }
-    queue.wake();
-    while queue.lock().idle > 1 {
-        std::thread::yield_now();
-    }
-    assert!(!queue.pop(From::Waiting).unwrap().1);
-    for sleeper in sleepers {
-        assert!(sleeper.join().unwrap());
-    }
-    // Nobody sleeps any more, but there may be one more.
-    let (_, job) = f.job();
-    queue.push(job, 9).unwrap();
-    assert!(queue.pop(From::Waiting).unwrap().1);
-}
-
-#[test]
-fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
-    let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
-    let mut push = || queue.push(f.job().1, 9);
-    // The third one is busy.
-    assert_eq!(push(), Ok(Summons::PostRunner));
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
-    for _ in 0..2 {
-        assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
-    }
-    queue.lock().popped = None;
-    for _ in 0..3 {
-        assert_eq!(push(), Ok(Summons::Done));
-    }
-    assert!(queue.wait(false));
-    let waiting = Arc::clone(&queue);
-    let second = std::thread::spawn(move || waiting.wait(false));
-    while queue.lock().idle == 0 {
-        std::thread::yield_now();
-    }
-    // Even if the third one comes back just now.
-    assert!(queue.pop(request(&queue)).is_some());
-    assert!(queue.pop(From::Waiting).is_some());
-    assert!(second.join().unwrap());
-    assert!(queue.pop(From::Waiting).is_some());
-}
-
 #[test]
 fn nothing_is_left_to_a_check_that_may_come_late() {
     let mut f = Fixture::new(1);
@@ -381,25 +321,6 @@ fn one_tidying_is_enough() {
     f.queue.push(Job::Tidy, 9).unwrap();
     f.queue.begin();
     assert!(f.queue.pop(From::Waiting).is_some() && f.queue.pop(From::Other).is_none());
-}
-
-#[test]
-fn a_sleeping_runner_is_woken_for_what_waits() {
-    let f = Arc::new(Mutex::new(Fixture::new(1)));
-    let queue = Arc::new(RequestQueue::new(1, true, INTERVAL));
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
-    let waiting = Arc::clone(&queue);
-    let thread = std::thread::spawn(move || waiting.wait(false));
-    while queue.lock().idle == 0 {
-        std::thread::yield_now();
-    }
-    let (_first, job) = f.lock().unwrap().job();
-    assert_eq!(queue.push(job, 9), Ok(Summons::Wake));
-    let (_second, job) = f.lock().unwrap().job();
-    // It comes for the first one.
-    assert_eq!(queue.push(job, 9), Ok(Summons::CheckLater));
-    queue.wake();
-    assert!(thread.join().unwrap());
 }
 
 #[test]

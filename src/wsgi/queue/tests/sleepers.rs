@@ -1,0 +1,157 @@
+//! Runners asleep: who is woken for what waits, and who wakes the next one.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use super::*;
+
+/// A runner asleep in `wait`, which returns when the queue is stopped or it is woken.
+fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> JoinHandle<bool> {
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+    let waiting = Arc::clone(queue);
+    let thread = thread::spawn(move || waiting.wait(false));
+    while queue.lock().idle < idle {
+        thread::yield_now();
+    }
+    thread
+}
+
+#[test]
+fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
+    let mut f = Fixture::new(1);
+    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
+    let sleepers = [sleeper(&queue, 1), sleeper(&queue, 2)];
+    for summons in [Summons::Wake, Summons::CheckLater, Summons::CheckLater] {
+        let (_, job) = f.job();
+        assert_eq!(queue.push(job, 9), Ok(summons));
+    }
+    queue.wake();
+    while queue.lock().idle > 1 {
+        thread::yield_now();
+    }
+    assert!(!queue.pop(From::Waiting).unwrap().1);
+    for sleeper in sleepers {
+        assert!(sleeper.join().unwrap());
+    }
+    // Nobody sleeps any more, but there may be one more.
+    let (_, job) = f.job();
+    queue.push(job, 9).unwrap();
+    assert!(queue.pop(From::Waiting).unwrap().1);
+}
+
+#[test]
+fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
+    let mut f = Fixture::new(1);
+    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
+    let mut push = || queue.push(f.job().1, 9);
+    // The third one is busy.
+    assert_eq!(push(), Ok(Summons::PostRunner));
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
+    for _ in 0..2 {
+        assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+    }
+    queue.lock().popped = None;
+    for _ in 0..3 {
+        assert_eq!(push(), Ok(Summons::Done));
+    }
+    assert!(queue.wait(false));
+    let waiting = Arc::clone(&queue);
+    let second = thread::spawn(move || waiting.wait(false));
+    while queue.lock().idle == 0 {
+        thread::yield_now();
+    }
+    // Even if the third one comes back just now.
+    assert!(queue.pop(request(&queue)).is_some());
+    assert!(queue.pop(From::Waiting).is_some());
+    assert!(second.join().unwrap());
+    assert!(queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn a_sleeping_runner_is_woken_for_what_waits() {
+    let f = Arc::new(Mutex::new(Fixture::new(1)));
+    let queue = Arc::new(RequestQueue::new(1, true, INTERVAL));
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+    let waiting = Arc::clone(&queue);
+    let thread = thread::spawn(move || waiting.wait(false));
+    while queue.lock().idle == 0 {
+        thread::yield_now();
+    }
+    let (_first, job) = f.lock().unwrap().job();
+    assert_eq!(queue.push(job, 9), Ok(Summons::Wake));
+    let (_second, job) = f.lock().unwrap().job();
+    // It comes for the first one.
+    assert_eq!(queue.push(job, 9), Ok(Summons::CheckLater));
+    queue.wake();
+    assert!(thread.join().unwrap());
+}
+
+/// Three runners asleep of which one has come back from a request, if a long one then not within
+/// the patience. Some time later three requests come, for which one has been woken.
+fn after_a_request(f: &mut Fixture, long: bool) -> (Arc<RequestQueue>, Vec<JoinHandle<bool>>) {
+    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
+    let mut sleepers = vec![sleeper(&queue, 1), sleeper(&queue, 2)];
+    assert!(queue.begin().is_some());
+    let (_, job) = f.job();
+    queue.push(job, 9).unwrap();
+    assert!(queue.pop(From::Waiting).is_some());
+    if long {
+        queue.lock().begun[0] -= PATIENCE;
+    }
+    assert!(queue.pop(request(&queue)).is_none());
+    let waiting = Arc::clone(&queue);
+    sleepers.push(thread::spawn(move || waiting.wait(false)));
+    while queue.lock().idle < 3 {
+        thread::yield_now();
+    }
+    let before = Instant::now() - Duration::from_secs(1);
+    {
+        let mut state = queue.lock();
+        (state.popped, state.returned) = (Some(before), Some(before));
+    }
+    for summons in [Summons::Wake, Summons::CheckLater, Summons::CheckLater] {
+        let (_, job) = f.job();
+        assert_eq!(queue.push(job, 9), Ok(summons));
+    }
+    queue.wake();
+    while queue.lock().idle > 2 {
+        thread::yield_now();
+    }
+    (queue, sleepers)
+}
+
+fn end(queue: &RequestQueue, sleepers: Vec<JoinHandle<bool>>) {
+    queue.stop();
+    for sleeper in sleepers {
+        sleeper.join().unwrap();
+    }
+}
+
+#[test]
+fn a_standby_after_a_long_request_calls_the_next_runner() {
+    let mut f = Fixture::new(1);
+    let (queue, sleepers) = after_a_request(&mut f, true);
+    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.lock().standby);
+    end(&queue, sleepers);
+}
+
+#[test]
+fn a_standby_after_a_short_request_calls_nobody_unless_it_is_found_stuck() {
+    let mut f = Fixture::new(1);
+    let (queue, sleepers) = after_a_request(&mut f, false);
+    // A look while it is on its way finds nothing wrong.
+    assert_eq!(queue.check(), Summons::CheckLater);
+    assert!(queue.pop(From::Waiting).is_some());
+    assert!(!queue.lock().standby);
+    // It does not come back: the next look calls one, and that one calls the next.
+    queue.lock().popped = Some(Instant::now() - PATIENCE);
+    assert_eq!(queue.check(), Summons::WakeAndCheck);
+    queue.wake();
+    while queue.lock().idle > 1 {
+        thread::yield_now();
+    }
+    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.lock().standby);
+    end(&queue, sleepers);
+}
