@@ -20,7 +20,7 @@ use super::queue::{From, Job, Next, RequestQueue};
 /// While requests come one after the other, the event loop is woken for several responses at once,
 /// but not later than this. One long request does not hold up the responses before it: they are
 /// left to the event loop only when it will look within a moment (`Mailbox::post_soon`).
-const LATE: Duration = Duration::from_micros(200);
+const LATE: Duration = Duration::from_millis(1);
 
 /// For so long a runner that may be spare leaves the GIL to those that wait for it.
 const YIELD: Duration = Duration::from_micros(100);
