@@ -21,7 +21,6 @@ use crate::wsgi::request::Request;
 use crate::wsgi::target::{Source, Target};
 
 use super::development::Page;
-use super::environ::EnvironMaker;
 use super::errors::Context;
 use super::{call, conflict, development, exception, interpreter, log};
 
@@ -29,7 +28,7 @@ struct Loaded {
     /// The name of the module that the target names.
     module: String,
     callable: Py<PyAny>,
-    environ: EnvironMaker,
+    objects: call::Maker,
 }
 
 pub struct PythonApplication {
@@ -63,7 +62,7 @@ impl PythonApplication {
             let kind = found.get_type().name()?;
             return Err(PyTypeError::new_err(format!("{what} is not callable: {kind}")));
         }
-        Ok(Loaded { module, callable: found.unbind(), environ: EnvironMaker::new(py)? })
+        Ok(Loaded { module, callable: found.unbind(), objects: call::Maker::new(py)? })
     }
 
     fn try_load<R>(&self, done: impl FnOnce(Python<'_>, PyResult<Loaded>) -> R) -> R {
@@ -124,7 +123,7 @@ impl Application for PythonApplication {
             {
                 return page.answer(py, &request, response);
             }
-            call::serve(loaded.callable.bind(py), &loaded.environ, request, response);
+            call::serve(loaded.callable.bind(py), &loaded.objects, request, response);
         });
     }
 

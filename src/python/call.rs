@@ -19,28 +19,32 @@ use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Request;
 
 use super::development::{Form, Page};
-use super::environ::EnvironMaker;
-use super::errors::{Context, LogStream};
+use super::errors::Context;
 use super::exception;
 use super::ffi;
 use super::file_wrapper::FileWrapper;
-use super::input::Input;
 use super::log;
+pub use super::objects::Maker;
+use super::objects::Objects;
 use super::response::{Refused, Response, Wanted};
-use super::start_response::StartResponse;
-use super::stream::Stream;
 use super::watchdog;
 
 /// Serves one request.
-pub fn serve(
-    app: &Bound<'_, PyAny>,
-    maker: &EnvironMaker,
-    request: Request,
-    sender: ResponseSender,
-) {
-    let id = sender.id();
-    if let Err(err) = Call::open(app.py(), request, sender, maker).map(|call| call.run(app)) {
-        exception::log(app.py(), Some(id), "the request could not be handed over", &err);
+pub fn serve(app: &Bound<'_, PyAny>, maker: &Maker, request: Request, sender: ResponseSender) {
+    let (py, id, ender, flags) = (app.py(), sender.id(), sender.ender(), request.flags);
+    let debug = flags.debug.then(|| Form::of(&request.vars));
+    match maker.make(py, request, sender) {
+        Ok(objects) => {
+            // Until all objects are gone: their ends may print something.
+            let context = Context::enter(py, Some(id));
+            let finished = Cell::new(false);
+            let call =
+                Call { py, id, objects: &objects, ender, context: &context, debug, finished };
+            call.run(app);
+            drop(call);
+            maker.leave(objects);
+        }
+        Err(err) => exception::log(py, Some(id), "the request could not be handed over", &err),
     }
 }
 
@@ -69,92 +73,23 @@ impl From<Refused> for Broken {
     }
 }
 
-/// `wsgi.input`.
-enum Body<'py> {
-    /// Of a body that is complete.
-    Whole(Bound<'py, Input>),
-    /// Of one that the client still sends.
-    Stream(Bound<'py, Stream>),
-}
-
-impl<'py> Body<'py> {
-    fn new(py: Python<'py>, request: &mut Request) -> PyResult<Self> {
-        match request.pipe.take() {
-            None => Bound::new(py, Input::new(request.body.take())).map(Self::Whole),
-            Some(pipe) => Bound::new(py, Stream::new(pipe)).map(Self::Stream),
-        }
-    }
-
-    fn as_any(&self) -> &Bound<'py, PyAny> {
-        match self {
-            Self::Whole(input) => input.as_any(),
-            Self::Stream(stream) => stream.as_any(),
-        }
-    }
-
-    /// Whether the client has not sent it all, and will not any more.
-    fn is_broken(&self) -> bool {
-        matches!(self, Self::Stream(stream) if stream.get().is_broken())
-    }
-
-    /// The request has ended.
-    fn end(&self) {
-        match self {
-            Self::Whole(input) => input.get().end(),
-            Self::Stream(stream) => stream.get().end(),
-        }
-    }
-}
-
-/// The objects of one request.
-struct Call<'py> {
+/// One request at work.
+struct Call<'a, 'py> {
     py: Python<'py>,
     id: ExchangeId,
-    environ: Bound<'py, PyAny>,
-    start: Bound<'py, StartResponse>,
-    input: Body<'py>,
-    errors: Bound<'py, LogStream>,
+    objects: &'a Objects<'py>,
     ender: Ender,
-    context: Context<'py>,
+    context: &'a Context<'py>,
     /// `wsgi_debug`: what the client is shown in place of a bare 500.
     debug: Option<Form>,
     /// [`Self::finish`] has come to its end.
     finished: Cell<bool>,
 }
 
-impl<'py> Call<'py> {
-    fn open(
-        py: Python<'py>,
-        mut request: Request,
-        sender: ResponseSender,
-        maker: &EnvironMaker,
-    ) -> PyResult<Self> {
-        let (id, ender) = (sender.id(), sender.ender());
-        let input = Body::new(py, &mut request)?;
-        let Request { vars, flags, .. } = request;
-        let debug = flags.debug.then(|| Form::of(&vars));
-        let errors = Bound::new(py, LogStream::of_request(id))?;
-        let environ = maker.make(py, &vars, flags, input.as_any(), &errors)?.into_any();
-        let response = Response::new(sender, flags.head);
-        let start = Bound::new(py, StartResponse::new(response, flags.ignores_redirect))?;
-        let context = Context::enter(py, Some(id));
-        Ok(Self {
-            py,
-            id,
-            environ,
-            start,
-            input,
-            errors,
-            ender,
-            context,
-            debug,
-            finished: Cell::new(false),
-        })
-    }
-
+impl<'py> Call<'_, 'py> {
     fn run(&self, app: &Bound<'py, PyAny>) {
         self.ender.interruption().open(ffi::thread());
-        let result = app.call1((&self.environ, &self.start));
+        let result = app.call1((&self.objects.environ, &self.objects.start));
         returned();
         match result {
             Ok(result) => {
@@ -232,7 +167,7 @@ impl<'py> Call<'py> {
     /// Borrows the response; fails while another thread of the application writes.
     fn response<R>(&self, act: impl FnOnce(&mut Response) -> R) -> Result<R, Broken> {
         let raised = |err| Broken::Raised("write() still runs in another thread", err);
-        let mut start = self.start.try_borrow_mut().map_err(|err| raised(err.into()))?;
+        let mut start = self.objects.start.try_borrow_mut().map_err(|err| raised(err.into()))?;
         Ok(act(start.response().map_err(raised)?))
     }
 
@@ -240,7 +175,7 @@ impl<'py> Call<'py> {
     /// first: after the end there is no request whose context its lines could have.
     fn finish(&self, outcome: Result<(), Broken>) {
         self.end_interruption();
-        self.errors.get().flush(self.py);
+        self.objects.errors.get().flush(self.py);
         self.context.flush();
         let end = match outcome.and_then(|()| self.response(Response::complete)) {
             Ok(end) => {
@@ -284,7 +219,7 @@ impl<'py> Call<'py> {
     /// From now on start_response and write() raise. While a write() runs in another thread of the
     /// application, the end of the exchange stops it.
     fn end_start_response(&self) {
-        if let Ok(mut start) = self.start.try_borrow_mut() {
+        if let Ok(mut start) = self.objects.start.try_borrow_mut() {
             drop(start.end());
         }
     }
@@ -303,7 +238,8 @@ impl<'py> Call<'py> {
             self.say(Level::Info, "application was interrupted by wsgi_request_timeout");
         } else if gone && err.is_instance_of::<PyBrokenPipeError>(self.py) {
             self.say(Level::Info, "application stopped at write(): the client is gone");
-        } else if gone && self.input.is_broken() && err.is_instance_of::<PyOSError>(self.py) {
+        } else if gone && self.objects.input.is_broken() && err.is_instance_of::<PyOSError>(self.py)
+        {
             let line = format!("application stopped at wsgi.input: {}", err.value(self.py));
             self.say(Level::Info, &line);
         } else {
@@ -313,8 +249,8 @@ impl<'py> Call<'py> {
 
     /// Method and URI, as far as the application has left them in the environ.
     fn name(&self) -> PyResult<String> {
-        let method = self.environ.get_item(intern!(self.py, "REQUEST_METHOD"))?;
-        let uri = self.environ.get_item(intern!(self.py, "REQUEST_URI"))?;
+        let method = self.objects.environ.get_item(intern!(self.py, "REQUEST_METHOD"))?;
+        let uri = self.objects.environ.get_item(intern!(self.py, "REQUEST_URI"))?;
         Ok(format!("\"{method} {uri}\""))
     }
 
@@ -345,7 +281,7 @@ impl<'py> Call<'py> {
     }
 }
 
-impl Drop for Call<'_> {
+impl Drop for Call<'_, '_> {
     fn drop(&mut self) {
         if !self.finished.get() {
             // After a panic: an exchange without an end would keep its client waiting.
@@ -353,8 +289,8 @@ impl Drop for Call<'_> {
             self.ender.finish(Err(Failure::Lost));
             self.end_start_response();
         }
-        self.input.end();
-        self.errors.get().flush(self.py);
+        self.objects.input.end();
+        self.objects.errors.get().flush(self.py);
     }
 }
 

@@ -69,7 +69,7 @@ pub enum Std {
 }
 
 enum Source {
-    Request(ExchangeId, Mutex<LineBuffer>),
+    Request(Mutex<(ExchangeId, LineBuffer)>),
     Std(Std),
 }
 
@@ -78,9 +78,16 @@ enum Source {
 pub struct LogStream(Source);
 
 impl LogStream {
-    /// `wsgi.errors` of one request.
-    pub fn of_request(exchange: ExchangeId) -> Self {
-        Self(Source::Request(exchange, Mutex::new(LineBuffer::new())))
+    /// `wsgi.errors` of one request; see [`Self::begin`].
+    pub fn of_request() -> Self {
+        Self(Source::Request(Mutex::new((0, LineBuffer::new()))))
+    }
+
+    /// What is written from now on is of this request.
+    pub fn begin(&self, exchange: ExchangeId) {
+        if let Source::Request(state) = &self.0 {
+            *state.lock().unwrap_or_else(PoisonError::into_inner) = (exchange, LineBuffer::new());
+        }
     }
 
     /// A replacement for sys.stdout or sys.stderr.
@@ -91,9 +98,9 @@ impl LogStream {
     /// Lets `cut` cut lines under the stream's lock, and logs them without it.
     fn with_lines(&self, py: Python<'_>, cut: impl FnOnce(&mut LineBuffer) -> Vec<String>) {
         let (exchange, lines) = match &self.0 {
-            Source::Request(exchange, buffer) => {
-                let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
-                (Some(*exchange), cut(&mut buffer))
+            Source::Request(state) => {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                (Some(state.0), cut(&mut state.1))
             }
             Source::Std(std) => {
                 (CURRENT.get(), BEGUN.with_borrow_mut(|begun| cut(&mut begun[*std as usize])))

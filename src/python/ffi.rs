@@ -37,6 +37,23 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
     }
 }
 
+/// Whether the caller's reference is the only one, weak ones included. Without a GIL nobody can say.
+pub fn is_alone(object: &Bound<'_, PyAny>) -> bool {
+    let object = object.as_ptr();
+    // SAFETY: the object is alive and we are attached, as its borrow proves. Where its type has an
+    // offset above 0, a pointer lies there in each object, which is null without weak references
+    // (CPython, "tp_weaklistoffset"); below 0 it says where else they are.
+    unsafe {
+        let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+        let weak = match offset {
+            0 => false,
+            1.. => !object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null(),
+            _ => true,
+        };
+        cfg!(not(Py_GIL_DISABLED)) && !weak && ffi::Py_REFCNT(object) == 1
+    }
+}
+
 /// What the interpreter calls the calling thread.
 pub fn thread() -> u64 {
     // SAFETY: takes and touches nothing. CPython names its threads so (Python/thread_pthread.h).

@@ -69,11 +69,16 @@ impl State {
 pub struct Input(Mutex<State>);
 
 impl Input {
-    /// `None`: an empty body.
-    pub fn new(body: Option<Arc<RequestBody>>) -> Self {
+    /// One without a request.
+    pub fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// A request begins. `None`: an empty body.
+    pub fn begin(&self, body: Option<Arc<RequestBody>>) {
         static EMPTY: LazyLock<Arc<RequestBody>> = LazyLock::new(Arc::default);
         let body = body.unwrap_or_else(|| Arc::clone(&EMPTY));
-        Self(Mutex::new(State { body: Some(body), ..State::default() }))
+        *self.lock() = State { body: Some(body), ..State::default() };
     }
 
     /// The request has ended.

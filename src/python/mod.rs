@@ -23,8 +23,10 @@ mod layout;
 mod lent;
 mod lines;
 mod log;
+mod objects;
 mod response;
 mod shapes;
+mod spare;
 mod start_response;
 mod stream;
 

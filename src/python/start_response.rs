@@ -24,9 +24,14 @@ pub struct StartResponse {
 }
 
 impl StartResponse {
-    /// `ignores_redirect`: of [`crate::wsgi::request::Flags`].
-    pub fn new(response: Response, ignores_redirect: bool) -> Self {
-        Self { response: Some(response), ignores_redirect }
+    /// One without a request.
+    pub fn new() -> Self {
+        Self { response: None, ignores_redirect: false }
+    }
+
+    /// A request begins. `ignores_redirect`: of [`crate::wsgi::request::Flags`].
+    pub fn begin(&mut self, response: Response, ignores_redirect: bool) {
+        *self = Self { response: Some(response), ignores_redirect };
     }
 
     /// Fails after the end of the request.

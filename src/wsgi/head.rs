@@ -9,17 +9,36 @@ use super::error::HeadError;
 /// Longest name, and longest value, of a header in bytes.
 pub const MAX_LEN: usize = 65535;
 
-const HOP_BY_HOP: [&[u8]; 9] = [
-    b"connection",
-    b"keep-alive",
-    b"proxy-authenticate",
-    b"proxy-authorization",
-    b"proxy-connection",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
-];
+/// What a name means here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// Of the connection: not the application's (PEP 3333, "Other HTTP Features").
+    HopByHop,
+    ContentLength,
+    Redirect,
+    Buffering,
+    Plain,
+}
+
+impl Meaning {
+    /// Most names are told by their length.
+    fn of(name: &[u8]) -> Self {
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            2 if is(b"te") => Self::HopByHop,
+            7 if is(b"trailer") || is(b"upgrade") => Self::HopByHop,
+            10 if is(b"connection") || is(b"keep-alive") => Self::HopByHop,
+            14 if is(b"content-length") => Self::ContentLength,
+            16 if is(b"proxy-connection") => Self::HopByHop,
+            16 if is(b"x-accel-redirect") => Self::Redirect,
+            17 if is(b"transfer-encoding") => Self::HopByHop,
+            17 if is(b"x-accel-buffering") => Self::Buffering,
+            18 if is(b"proxy-authenticate") => Self::HopByHop,
+            19 if is(b"proxy-authorization") => Self::HopByHop,
+            _ => Self::Plain,
+        }
+    }
+}
 
 /// A checked head. All of it lies in one block: the status line, then names and values, each with
 /// its length in front (two bytes, little endian).
@@ -65,20 +84,25 @@ impl ResponseHead {
     /// around a value is none of it, and malformed in HTTP/2 (RFC 9110 section 5.5).
     pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         check_name(name)?;
+        let meaning = Meaning::of(name);
+        if meaning == Meaning::HopByHop {
+            return Err(HeadError::HopByHop(lossy(name)));
+        }
         check_value(name, value)?;
-        if name.eq_ignore_ascii_case(b"content-length") {
-            if self.content_length.is_some() {
+        let text = value.trim_ascii();
+        match meaning {
+            Meaning::ContentLength if self.content_length.is_some() => {
                 return Err(HeadError::ContentLengthTwice);
             }
-            self.content_length = Some(parse_content_length(value)?);
-            return Ok(());
+            Meaning::ContentLength => {
+                self.content_length = Some(parse_content_length(value)?);
+                return Ok(());
+            }
+            Meaning::Redirect => self.redirect = true,
+            Meaning::Buffering => self.buffering = parse_buffering(text).or(self.buffering),
+            Meaning::HopByHop | Meaning::Plain => (),
         }
-        let value = value.trim_ascii();
-        self.redirect |= name.eq_ignore_ascii_case(b"x-accel-redirect");
-        if name.eq_ignore_ascii_case(b"x-accel-buffering") {
-            self.buffering = parse_buffering(value).or(self.buffering);
-        }
-        for part in [name, value] {
+        for part in [name, text] {
             // Both have been checked against their limits.
             let len = part.len() as u16;
             self.block.extend_from_slice(&len.to_le_bytes());
@@ -173,9 +197,6 @@ fn check_name(name: &[u8]) -> Result<(), HeadError> {
     }
     if name.is_empty() || !name.iter().all(|b| TCHARS[usize::from(*b)]) {
         return Err(HeadError::HeaderName(lossy(name)));
-    }
-    if HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop)) {
-        return Err(HeadError::HopByHop(lossy(name)));
     }
     Ok(())
 }

@@ -318,8 +318,9 @@ impl RequestQueue {
             From::Request(since) => {
                 let taken = state.begun.iter().position(|begun| *begun == since);
                 taken.map(|taken| state.begun.swap_remove(taken));
-                state.quick = at - since < self.patience;
-                if self.is_doubtful(&state, since, at) {
+                let took = at - since;
+                state.quick = took < self.patience;
+                if self.is_doubtful(&state, took) {
                     state.standby = true;
                     state.attaching = Some(at);
                     return Next::Yield;
@@ -360,11 +361,11 @@ impl RequestQueue {
         self.is_patient() && at - since >= self.switch_interval && long * 2 < state.begun.len()
     }
 
-    /// Whether a runner that comes back at `at` for more may be spare. Then it is tried like one
-    /// that was called.
-    fn is_doubtful(&self, state: &State, since: Instant, at: Instant) -> bool {
+    /// Whether a runner that comes back for more, from a request that took so long, may be spare.
+    /// Then it is tried like one that was called.
+    fn is_doubtful(&self, state: &State, took: Duration) -> bool {
         self.is_patient()
-            && at - since >= self.switch_interval
+            && took >= self.switch_interval
             && !state.begun.is_empty()
             && !state.standby
             && state.posted == 0

@@ -13,6 +13,7 @@ mod input;
 mod line_laws;
 mod load;
 mod log;
+mod objects;
 mod response;
 mod stream;
 

@@ -1,0 +1,51 @@
+//! Objects that every request needs one of: made anew only if the last one is still in use.
+//!
+//! `objects` takes and leaves them. To make and to end three objects is a twentieth of the
+//! instructions of a small request. What the application has kept, weakly or not, is never used
+//! again, so that it stays what it is after the end of its request: dead.
+//! Runs on: pool thread.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::PyClass;
+use pyo3::prelude::*;
+
+use super::ffi;
+
+/// Objects kept of a class: as many as threads of a usual pool.
+const MOST: usize = 32;
+
+/// Objects of one class whose requests have ended.
+pub struct Spare<T>(Mutex<Vec<Py<T>>>);
+
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: PyClass> Spare<T> {
+    /// One that has been left here, or a new one. It is to be told of its request.
+    pub fn take_or_make<'py>(
+        &self,
+        py: Python<'py>,
+        make: impl FnOnce() -> T,
+    ) -> PyResult<Bound<'py, T>>
+    where
+        T: Into<PyClassInitializer<T>>,
+    {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.map_or_else(|| Bound::new(py, make()), |object| Ok(object.into_bound(py)))
+    }
+
+    /// The request of this object has ended, and the object with it.
+    pub fn leave(&self, object: Bound<'_, T>) {
+        if !ffi::is_alone(object.as_any()) {
+            return;
+        }
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MOST {
+            kept.push(object.unbind());
+        }
+    }
+}
