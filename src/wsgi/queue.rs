@@ -4,7 +4,7 @@
 //! request that comes right after another has been taken is left to them. When requests wait for
 //! longer the runners may block in I/O: a waiting one is sent to the GIL (the *stand-by*, one at a
 //! time), and when it has taken a request it calls the next, so that blocking work spreads over all
-//! threads.
+//! threads. Where requests are short it does not: they are done before the next runner is there.
 //!
 //! A stand-by that gets the GIL soon is needed: those at work have let go of it. One that had to
 //! take it away, after the switch interval, from runners that go on answering is *spare*: together

@@ -71,7 +71,7 @@ impl Exchange {
         this.interruption = Interruption::default();
         let state = this.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let before = mem::replace(state, State::new(buffering));
-        let sender = Self::sender(&old, before.blocks.cleared());
+        let sender = Self::sender(&old, before.blocks);
         (old, sender)
     }
 
@@ -86,7 +86,7 @@ impl Exchange {
         let Some(this) = Arc::get_mut(this) else { return false };
         let state = this.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Nothing of the response is kept longer than the request.
-        *state = State { blocks, ..State::new(Buffering::default()) };
+        *state = State { blocks: blocks.cleared(), ..State::new(Buffering::default()) };
         true
     }
 }
