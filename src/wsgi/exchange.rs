@@ -185,14 +185,18 @@ impl Exchange {
         self.wake(&mut state);
         if !self.is_cancelled() {
             state.batch.end = Some(end);
-            self.announce(&mut state);
+            self.announce(state);
         }
     }
 
-    fn announce(&self, state: &mut State) {
+    /// Tells the event loop, unless it knows. Without the lock, into which it would run at once: a
+    /// thread that is woken often takes the processor of the one that wakes it.
+    fn announce(&self, mut state: MutexGuard<'_, State>) {
         if !state.announced && (!state.postponed || state.is_urgent()) {
             state.announced = true;
-            match state.progress {
+            let progress = state.progress;
+            drop(state);
+            match progress {
                 Progress::Ended => self.mailbox.post_soon(Mail::Response(self.id)),
                 _ => self.mailbox.post(Mail::Response(self.id)),
             }
@@ -294,7 +298,7 @@ impl ResponseSender {
         let room = if state.is_full() { Room::Full } else { Room::Free };
         if !more {
             state.progress = Progress::Silent(Instant::now());
-            self.exchange.announce(&mut state);
+            self.exchange.announce(state);
         }
         Ok(room)
     }
@@ -312,7 +316,7 @@ impl ResponseSender {
         state.progress = Progress::Silent(Instant::now());
         state.tail.extend_from_slice(chunk);
         state.ahead.bytes += chunk.len();
-        self.exchange.announce(&mut state);
+        self.exchange.announce(state);
         true
     }
 
@@ -338,7 +342,7 @@ impl ResponseSender {
                     offset,
                     len: (tail.len() + chunk.len()) as u64,
                 });
-                self.exchange.announce(&mut state);
+                self.exchange.announce(state);
                 Ok(Place::File)
             }
             Err(err) => {
@@ -387,6 +391,7 @@ impl ResponseSender {
     /// Blocks until the client has taken half of the window, or, which is false, for `time`.
     fn wait(&self, time: Option<Duration>) -> Result<bool, Cancelled> {
         let end = time.map(|time| Instant::now() + time);
+        let mut told = false;
         let mut state = self.exchange.lock();
         loop {
             if self.is_cancelled() || state.progress == Progress::Ended {
@@ -405,8 +410,13 @@ impl ResponseSender {
                 Some(_) => (),
                 None => state.progress = Progress::Blocked,
             }
+            if !mem::replace(&mut told, true) {
+                self.exchange.announce(state);
+                state = self.exchange.lock();
+                // There may be room by now.
+                continue;
+            }
             state.asleep = true;
-            self.exchange.announce(&mut state);
             let room = &self.exchange.room;
             state = match left {
                 Some(left) => {
@@ -414,6 +424,7 @@ impl ResponseSender {
                 }
                 None => room.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
+            told = false;
         }
     }
 
