@@ -28,6 +28,7 @@ pub mod response;
 pub mod retire;
 mod shadow;
 pub mod summons;
+mod timer;
 pub mod unbuffered;
 pub mod variables;
 pub mod vars;

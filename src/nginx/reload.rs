@@ -7,7 +7,7 @@
 //! while nothing changes.
 //! Runs on: event loop, but for [`SourceWatch`] (any thread of Python) and the compiling.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -18,12 +18,12 @@ use std::path::{self, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ngx::ffi::{
-    NGX_PROCESS_WORKER, ngx_add_timer, ngx_cycle_t, ngx_del_timer, ngx_event_t, ngx_log_t,
-    ngx_msec_t, ngx_process, ngx_uint_t,
+    NGX_PROCESS_WORKER, ngx_cycle_t, ngx_event_t, ngx_log_t, ngx_msec_t, ngx_process, ngx_uint_t,
 };
 
 use super::dispatch::{self, Worker};
 use super::guard::protect;
+use super::timer::Timer;
 use super::{process, retire, wakeup};
 use crate::wsgi::fork;
 use crate::wsgi::mailbox::{Level, LogRecord, Mail, Mailbox};
@@ -201,7 +201,7 @@ impl SourceWatch for Sources {
 /// What one worker knows of changes of its code.
 pub struct Reload {
     sources: Arc<Sources>,
-    timer: &'static UnsafeCell<ngx_event_t>,
+    timer: Timer,
     /// All that has changed since the worker was started.
     changed: RefCell<BTreeSet<PathBuf>>,
     is_compiling: Cell<bool>,
@@ -228,12 +228,7 @@ impl Reload {
             }
             (*cycle).log
         };
-        // SAFETY: all-zero bytes are an event that is not in use.
-        let timer = Box::leak(Box::new(UnsafeCell::new(unsafe { std::mem::zeroed() })));
-        let event: &mut ngx_event_t = timer.get_mut();
-        event.handler = Some(ngx_http_wsgi_compile);
-        event.log = log;
-        event.set_cancelable(1);
+        let timer = Timer::new(Some(ngx_http_wsgi_compile), log);
         let (changed, is_compiling) = (RefCell::default(), Cell::new(false));
         Some(Self { sources, timer, changed, is_compiling })
     }
@@ -247,30 +242,14 @@ impl Reload {
         let found = self.sources.read();
         if !found.is_empty() {
             self.changed.borrow_mut().extend(found);
-            self.wait();
+            self.timer.set(QUIET);
         }
-    }
-
-    fn wait(&self) {
-        // SAFETY: only the event loop's thread comes here; the event is never freed. nginx would
-        // leave a timer that is set as it is.
-        unsafe {
-            if self.is_waiting() {
-                ngx_del_timer(self.timer.get());
-            }
-            ngx_add_timer(self.timer.get(), QUIET);
-        }
-    }
-
-    fn is_waiting(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { (*self.timer.get()).timer_set() != 0 }
     }
 
     /// Nothing more has changed for a moment.
     fn compile(&self, worker: &Worker) {
         if self.is_compiling.get() {
-            return self.wait();
+            return self.timer.set(QUIET);
         }
         let files: Vec<_> = self.changed.borrow().iter().cloned().collect();
         let runners = Arc::clone(&worker.runners);
@@ -289,7 +268,7 @@ impl Reload {
     /// What has changed has been compiled, or could not be.
     pub fn compiled(&self, worker: &Worker, good: bool) {
         self.is_compiling.set(false);
-        if !good || self.is_waiting() {
+        if !good || self.timer.is_set() {
             return;
         }
         let changed = self.changed.take();

@@ -9,18 +9,17 @@
 //! Nobody leaves while the master is busy with a check of the applications ([`Hold`]).
 //! Runs on: event loop; [`add_zone`], its callback and [`Hold`] in the master.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
-    NGX_ERROR, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_add_timer, ngx_conf_t,
-    ngx_current_msec, ngx_cycle_t, ngx_del_timer, ngx_event_t, ngx_exiting, ngx_int_t,
-    ngx_list_part_t, ngx_log_t, ngx_msec_t, ngx_parent, ngx_pid, ngx_process, ngx_quit,
-    ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t,
-    ngx_terminate, ngx_uint_t,
+    NGX_ERROR, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_conf_t,
+    ngx_current_msec, ngx_cycle_t, ngx_event_t, ngx_exiting, ngx_int_t, ngx_list_part_t, ngx_log_t,
+    ngx_msec_t, ngx_parent, ngx_pid, ngx_process, ngx_quit, ngx_shared_memory_add, ngx_shm_zone_t,
+    ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t, ngx_terminate, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
@@ -28,6 +27,7 @@ use super::conf::{self, MainConf};
 use super::dispatch::{self, Worker};
 use super::guard::protect;
 use super::process;
+use super::timer::Timer;
 
 /// How long a worker that is to leave serves on with `Connection: close`.
 const FAREWELL: ngx_msec_t = 1000;
@@ -86,17 +86,11 @@ pub struct Retirement {
     served: u64,
     max_rss: Option<usize>,
     looked: Cell<ngx_msec_t>,
-    timer: &'static UnsafeCell<ngx_event_t>,
+    timer: Timer,
 }
 
 impl Retirement {
     pub fn new(main: &MainConf, log: *mut ngx_log_t) -> Self {
-        // SAFETY: all-zero bytes are an event that is not in use.
-        let timer = Box::leak(Box::new(UnsafeCell::new(unsafe { std::mem::zeroed() })));
-        let event: &mut ngx_event_t = timer.get_mut();
-        event.handler = Some(ngx_http_wsgi_retire);
-        event.log = log;
-        event.set_cancelable(1);
         let served = main.max_requests.map_or(u64::MAX, |(number, jitter)| {
             // SAFETY: nginx has seeded it in each worker: with glibc it is random().
             let random = u64::from(unsafe { libc::rand() }.unsigned_abs());
@@ -113,7 +107,7 @@ impl Retirement {
             served,
             max_rss: main.max_rss,
             looked: Cell::new(0),
-            timer,
+            timer: Timer::new(Some(ngx_http_wsgi_retire), log),
         }
     }
 
@@ -174,24 +168,12 @@ impl Retirement {
                 let reason = self.reason.borrow();
                 say(NGX_LOG_NOTICE, &format!("waits for its turn to be replaced: {reason}"));
             }
-            return self.arm(SECOND);
+            return self.timer.set(SECOND);
         }
         self.state.set(State::Leaving);
         DRAINING.store(true, Ordering::Relaxed);
         say(NGX_LOG_NOTICE, &format!("is to be replaced: {}", self.reason.borrow()));
-        self.arm(FAREWELL);
-    }
-
-    /// nginx would leave a timer that is set almost as it is.
-    fn arm(&self, time: ngx_msec_t) {
-        let timer = self.timer.get();
-        // SAFETY: only the event loop's thread comes here; the event is never freed.
-        unsafe {
-            if (*timer).timer_set() != 0 {
-                ngx_del_timer(timer);
-            }
-            ngx_add_timer(timer, time);
-        }
+        self.timer.set(FAREWELL);
     }
 
     /// Whether this worker could be replaced; says it if not, once.
@@ -260,7 +242,7 @@ pub fn reload(worker: &Worker, reason: &str) {
         retirement.state.set(State::Outdated);
         DRAINING.store(true, Ordering::Relaxed);
         say(NGX_LOG_NOTICE, &format!("is to be replaced: {reason}"));
-        retirement.arm(BRIEF_FAREWELL);
+        retirement.timer.set(BRIEF_FAREWELL);
     }
 }
 
@@ -316,15 +298,15 @@ unsafe extern "C" fn ngx_http_wsgi_retire(_ev: *mut ngx_event_t) {
             State::Gone => close_silent(),
             _ if leaves() => (),
             State::Waiting => retirement.try_to_leave(),
-            State::Leaving if retirement.is_held() => retirement.arm(FAREWELL),
-            State::Outdated if retirement.is_held() => retirement.arm(BRIEF_FAREWELL),
+            State::Leaving if retirement.is_held() => retirement.timer.set(FAREWELL),
+            State::Outdated if retirement.is_held() => retirement.timer.set(BRIEF_FAREWELL),
             // SAFETY: what nginx's signal handler does on SIGQUIT; the loop looks at it next.
             State::Leaving => unsafe { ngx_quit = 1 },
             State::Outdated => {
                 retirement.state.set(State::Gone);
                 // SAFETY: as above.
                 unsafe { ngx_quit = 1 };
-                retirement.arm(SILENCE);
+                retirement.timer.set(SILENCE);
             }
             State::Serving | State::Refused => (),
         }

@@ -8,17 +8,18 @@
 //! stacks are dumped without it, and the worker is replaced too.
 //! Runs on: event loop, but for the body of the watchdog.
 
-use std::cell::{Cell, OnceCell, RefCell, UnsafeCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use ngx::ffi::{ngx_add_timer, ngx_current_msec, ngx_event_t, ngx_exiting, ngx_log_t, ngx_msec_t};
+use ngx::ffi::{ngx_event_t, ngx_exiting, ngx_log_t, ngx_msec_t};
 
 use super::context::Context;
 use super::dispatch::{self, Worker};
 use super::guard::{protect, stacks};
+use super::timer::Timer;
 use super::{handler, log, process, retire};
 use crate::wsgi::exchange::{Exchange, Progress, Taken};
 use crate::wsgi::mailbox::{Level, LogRecord};
@@ -55,8 +56,7 @@ struct Entry {
 
 /// The watch of one worker.
 pub struct Watch {
-    /// Cancelable: a leaving worker does not wait for lost threads.
-    timer: &'static UnsafeCell<ngx_event_t>,
+    timer: Timer,
     entries: RefCell<Vec<Entry>>,
     orders: OnceCell<mpsc::Sender<Order>>,
     /// The exit functions have been ordered; done when true.
@@ -69,14 +69,8 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(pools: Vec<String>, log: *mut ngx_log_t) -> Self {
-        // SAFETY: all-zero bytes are an event that is not in use.
-        let timer = Box::leak(Box::new(UnsafeCell::new(unsafe { std::mem::zeroed() })));
-        let event: &mut ngx_event_t = timer.get_mut();
-        event.handler = Some(ngx_http_wsgi_watch);
-        event.log = log;
-        event.set_cancelable(1);
         Self {
-            timer,
+            timer: Timer::new(Some(ngx_http_wsgi_watch), log),
             entries: RefCell::default(),
             orders: OnceCell::new(),
             exit: OnceCell::new(),
@@ -259,17 +253,7 @@ impl Watch {
         let left = next.saturating_duration_since(Instant::now()).as_millis();
         // Rounded up, so that it is due then.
         let left = ngx_msec_t::try_from(left + 1).unwrap_or(ngx_msec_t::MAX / 2);
-        // SAFETY: only the event loop's thread comes here; the event is never freed.
-        unsafe {
-            let event = self.timer.get();
-            if (*event).timer_set() != 0 {
-                let due = (*event).timer.key;
-                if (due.wrapping_sub(ngx_current_msec) as isize) <= left as isize {
-                    return;
-                }
-            }
-            ngx_add_timer(event, left);
-        }
+        self.timer.set_by(left);
     }
 }
 
