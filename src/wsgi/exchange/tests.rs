@@ -4,6 +4,8 @@ use super::state::MAX_CHUNKS;
 use super::*;
 use crate::wsgi::spool::Buffering;
 use bytes::Bytes;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 fn chunk(bytes: &'static [u8]) -> Segment {
@@ -61,6 +63,56 @@ fn the_window_blocks_until_half_of_it_is_free() {
     let mut sender = waiting.join().unwrap();
     assert!(matches!(exchange.progress(), Progress::Silent(_)));
     assert_eq!(sender.send(chunk(b"f"), false), Ok(Room::Free));
+}
+
+/// Else it would run into the lock at once, and sleep.
+#[test]
+fn the_event_loop_is_woken_without_the_lock() {
+    let opened = Arc::new(OnceLock::<Arc<Exchange>>::new());
+    let woken = Arc::new(AtomicUsize::new(0));
+    let (looked_at, count) = (Arc::clone(&opened), Arc::clone(&woken));
+    let mailbox = Arc::new(Mailbox::new(move || {
+        let exchange = looked_at.get().expect("opened before it is used");
+        assert!(exchange.state.try_lock().is_ok());
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    let (exchange, mut sender) = Exchange::open(7, Buffering::in_memory(4), Arc::clone(&mailbox));
+    assert!(opened.set(Arc::clone(&exchange)).is_ok());
+    let collect = || {
+        drop(exchange.take());
+        mailbox.collect(Vec::new()).len()
+    };
+    assert_eq!(sender.send(chunk(b"abcd"), false), Ok(Room::Full));
+    assert_eq!((woken.load(Ordering::SeqCst), collect()), (1, 1));
+    let waiting = thread::spawn(move || {
+        assert_eq!(sender.make_room(b""), Ok(Place::Memory));
+        sender
+    });
+    while woken.load(Ordering::SeqCst) < 2 {
+        thread::yield_now();
+        assert!(!waiting.is_finished());
+    }
+    exchange.consumed(Passed { chunks: 1, bytes: 4, spooled: 0 });
+    let mut sender = waiting.join().unwrap();
+    collect();
+    sender.finish(Ok(()));
+    assert_eq!((woken.load(Ordering::SeqCst), collect()), (3, 1));
+}
+
+/// Room that comes while the event loop is being told that there is none is not missed.
+#[test]
+fn room_that_comes_in_between_ends_the_wait() {
+    let opened = Arc::new(OnceLock::<Arc<Exchange>>::new());
+    let passes = Arc::clone(&opened);
+    let mailbox = Arc::new(Mailbox::new(move || {
+        let exchange = passes.get().expect("opened before it is used");
+        drop(exchange.take());
+        exchange.consumed(Passed { chunks: 1, bytes: 4, spooled: 0 });
+    }));
+    let (exchange, mut sender) = Exchange::open(7, Buffering::in_memory(4), mailbox);
+    assert!(opened.set(exchange).is_ok());
+    assert_eq!(sender.send(chunk(b"abcd"), true), Ok(Room::Full));
+    assert_eq!(sender.make_room(b""), Ok(Place::Memory));
 }
 
 #[test]
