@@ -48,6 +48,7 @@ SERVER = """
     location /mirrored_bare/ { mirror /a/echo; mirror_request_body off;
                                wsgi_app filtered:application; }
     location /after/ { post_action /a/echo; wsgi_app filtered:application; }
+    location = /after_fails { post_action /a/echo; wsgi_app raising:midway; }
     location /slow/ { limit_rate 40k; limit_rate_after 30k; wsgi_app stream:fast; }
 """
 HTTP = "charset_map koi8-r utf-8 { C4 D0B4; C1 D0B0; CE D0BD; C5 D0B5; D4 D182; }"
@@ -271,6 +272,23 @@ def test_a_post_action_runs_after_the_answer_over_every_protocol(site, proto, pa
     response = proto(site, "GET", f"/after/{page}")
     assert (response.status, response.complete) == (200, True)
     site.wait_event("echo", count=before + 1)
+
+
+def test_a_response_that_is_cut_stays_cut_with_a_post_action(site, proto):
+    before = len(site.events("echo"))
+    response = proto(site, "GET", "/after_fails?ValueError")
+    assert not response.complete
+    site.wait_event("echo", count=before + 1)
+
+
+def test_no_response_follows_one_that_is_cut_with_a_post_action(site):
+    with site.connect() as connection:
+        request = http.build("GET", "/after_fails?ValueError", close=False)
+        connection.send(request + http.build("GET", "/plain", close=False))
+        # Up to the end of the connection: else the next one would lie in the middle of this one.
+        answer, end = connection.read_to_end()
+    assert (answer.count(b"HTTP/1.1 200"), end) == (1, "closed")
+    assert answer.endswith(b"4\r\nsome\r\n")
 
 
 def test_a_limited_rate_loses_nothing_over_any_protocol(site, proto):

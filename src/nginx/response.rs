@@ -168,6 +168,8 @@ pub unsafe fn abort(context: *mut Context) {
             log::write_request(r, level, format_args!("{failure}, response is cut"));
         }
         let main = (*r).main;
+        // A post_action would end it well, with a connection that goes on.
+        (*main).set_keepalive(0);
         let until_close = (*main).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t
             && (*main).chunked() == 0
             && (*main).headers_out.content_length_n == -1;
