@@ -75,7 +75,8 @@ pub enum Next {
     Nothing,
     /// Others take what waits: it waits too, and the caller has the event loop check.
     Spare,
-    /// It lets others have the GIL for a moment, and pops again when it has got it back.
+    /// It lets others have the GIL for a moment, and pops again when it has got it back. The caller
+    /// has the event loop check, which looks after what is left then.
     Yield,
 }
 
@@ -136,7 +137,8 @@ struct State {
     quick: bool,
     /// `returns` when [`Summons::CheckLater`] was last said.
     checked: u64,
-    /// The stand-by has called itself: nobody looks after what it leaves.
+    /// The stand-by has called itself, or has been called by one that had: nobody looks after what
+    /// it leaves.
     unlooked: bool,
     /// Since when the stand-by has been after the GIL, if that is to be judged.
     attaching: Option<Instant>,
@@ -345,6 +347,7 @@ impl RequestQueue {
         }
         let chain = (unlooked || !state.quick) && !state.standby && state.next().is_some();
         let wake = chain && state.call();
+        state.unlooked |= wake && unlooked;
         let lacks_runner = chain && !wake && state.runners < self.threads && state.posted == 0;
         drop(state);
         if wake {

@@ -138,6 +138,7 @@ impl Runners {
                         Next::Nothing => break false,
                         Next::Spare => break true,
                         Next::Yield => {
+                            self.mailbox.post(Mail::Check(index));
                             // Whoever waits for the GIL has it by then, and keeps it.
                             self.mailbox.wake_if_late();
                             since = None;

@@ -155,3 +155,82 @@ fn a_standby_after_a_short_request_calls_nobody_unless_it_is_found_stuck() {
     assert!(queue.lock().standby);
     end(&queue, sleepers);
 }
+
+#[test]
+fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
+    let mut f = Fixture::new(1);
+    let queue = Arc::new(RequestQueue::new(4, true, INTERVAL));
+    let mut push = || queue.push(f.job().1, 9);
+    // The fourth is busy for long.
+    push().unwrap();
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
+    for _ in 0..2 {
+        assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+    }
+    assert!(queue.begin().is_some());
+    push().unwrap();
+    assert!(queue.pop(From::Waiting).is_some());
+    let short = From::Request(queue.lock().begun[1]);
+    assert!(queue.pop(short).is_none());
+    // A moment later all three are between their last pop and wait.
+    queue.lock().popped = Some(Instant::now() - 2 * PATIENCE);
+    for _ in 0..3 {
+        assert_eq!(push(), Ok(Summons::Done));
+    }
+    assert!(queue.wait(false));
+    let mut sleepers = Vec::new();
+    for idle in 1..=2 {
+        let waiting = Arc::clone(&queue);
+        sleepers.push(thread::spawn(move || waiting.wait(false)));
+        while queue.lock().idle < idle {
+            thread::yield_now();
+        }
+    }
+    for idle in (0..2).rev() {
+        // Nobody looks after what is left, so each calls the next one.
+        assert!(queue.pop(From::Waiting).is_some());
+        assert!(queue.lock().standby, "{idle}");
+        while queue.lock().idle > idle {
+            thread::yield_now();
+        }
+    }
+    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.lock().jobs.is_empty());
+    end(&queue, sleepers);
+}
+
+#[test]
+fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
+    let mut f = Fixture::new(1);
+    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
+    let mut push = || queue.push(f.job().1, 9);
+    for _ in 0..2 {
+        push().unwrap();
+        assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
+    }
+    // The third is between its last pop and wait.
+    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+    {
+        let mut state = queue.lock();
+        (state.popped, state.needed) = (None, None);
+    }
+    for _ in 0..4 {
+        assert_eq!(push(), Ok(Summons::Done));
+    }
+    assert!(matches!(queue.pop(long_request(&queue)), Next::Yield));
+    assert_eq!(queue.check(), Summons::CheckLater);
+    let waiting = Arc::clone(&queue);
+    let third = thread::spawn(move || waiting.wait(false));
+    while queue.lock().idle == 0 {
+        thread::yield_now();
+    }
+    // The second comes back for a short one, and then for another.
+    assert!(queue.pop(request(&queue)).is_some());
+    assert!(queue.pop(request(&queue)).is_some());
+    assert!(queue.pop(From::Waiting).is_some());
+    assert!(!queue.lock().standby);
+    assert_eq!(queue.lock().jobs.len(), 1);
+    assert_eq!(queue.check(), Summons::Wake);
+    queue.wake();
+    assert!(third.join().unwrap());
+}
