@@ -287,8 +287,9 @@ impl Drop for Call<'_, '_> {
             // After a panic: an exchange without an end would keep its client waiting.
             self.end_interruption();
             self.ender.finish(Err(Failure::Lost));
-            self.end_start_response();
         }
+        // Once more: a write() in another thread may have held it.
+        self.end_start_response();
         self.objects.input.end();
         self.objects.errors.get().flush(self.py);
     }

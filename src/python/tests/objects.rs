@@ -135,3 +135,36 @@ def application(e, s):
         assert_eq!((next.body(), next.lines()), ("again one".to_owned(), vec!["a line of one"]));
     }
 }
+
+#[test]
+fn start_response_is_dead_also_if_a_write_held_it_at_the_end() {
+    let app = app("import threading
+kept = []
+class Result:
+    def __init__(self, thread): self.thread = thread
+    def __iter__(self): return iter(())
+    def close(self): self.thread.join()
+def late(write):
+    try: write(b'more than the window holds')
+    except OSError: pass
+def application(e, s):
+    if kept:
+        for act in [lambda: kept[0]('200 OK', []), lambda: kept[1](b'')]:
+            try: act()
+            except ValueError as err: assert 'ended' in str(err)
+            else: assert False
+        ok(s); return [b'dead']
+    write = ok(s)
+    kept.extend([s, write])
+    write(b'full')
+    thread = threading.Thread(target=late, args=[write]); thread.start()
+    try:
+        while True: write(b'')
+    except RuntimeError: pass
+    return Result(thread)");
+    let (exchange, sender) = open(4);
+    worker().attached(|| app.call(Request::default(), sender));
+    assert!(exchange.take().end.is_some_and(|end| end.is_err()));
+    let next = request(&app, Request::default());
+    assert_eq!(next.body(), "dead", "{:?}", next.log);
+}
