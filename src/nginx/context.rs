@@ -270,9 +270,12 @@ unsafe extern "C" fn ngx_http_wsgi_detach(data: *mut c_void) {
 /// The pool is destroyed: no chain points into the chunks any more.
 unsafe extern "C" fn ngx_http_wsgi_free(data: *mut c_void) {
     super::guard::protect((), || {
-        // SAFETY: written by `create`, and read only here: the memory is the pool's.
-        let mut context = unsafe { data.cast::<Context>().read() };
-        context.detach();
+        // SAFETY: written by `create`, and taken out only here: the memory is the pool's. It is
+        // detached where it is, since nginx may have its timer.
+        let context = unsafe {
+            (*data.cast::<Context>()).detach();
+            data.cast::<Context>().read()
+        };
         if let Some(worker) = super::dispatch::worker() {
             let Context { kept: (vars, _), exchange, blocks, .. } = context;
             worker.stock.leave(vars, exchange, blocks);

@@ -23,9 +23,9 @@ pub struct Flags {
     pub debug: bool,
 }
 
-/// A request with its body, or with the pipe it comes through. The event loop keeps a clone of vars and body, so that it
-/// gives back the memory that it has taken: a pool thread that did would fight with it for the
-/// allocator's lock.
+/// A request with its body, or with the pipe it comes through. The event loop keeps a clone of vars
+/// and body, so that it gives back the memory that it has taken: a pool thread that did would fight
+/// with it for the allocator's lock.
 #[derive(Default)]
 pub struct Request {
     pub vars: Vars,
