@@ -92,7 +92,7 @@ impl Context {
             if detach.is_null() || free.is_null() {
                 return ptr::null_mut();
             }
-            const { assert!(align_of::<Self>() <= NGX_ALIGNMENT as usize) };
+            const { assert!(align_of::<Self>() <= NGX_ALIGNMENT) };
             let context: *mut Self = (*free).data.cast();
             context.write(Self {
                 request: r,

@@ -71,13 +71,15 @@ impl Segment {
 
     /// Reads all of `part` from its byte `skip` on, which has to be there.
     fn read_exact_at(&self, part: &mut [u8], skip: u64) -> io::Result<()> {
-        let (file, offset): (&File, u64) = match self {
-            Self::Memory(bytes) => return Ok(copy(part, bytes, skip)),
-            Self::Copied(block) => return Ok(copy(part, block, skip)),
-            Self::File { file, offset, .. } => (file, *offset),
-            Self::Spooled { file, offset, .. } => (file, *offset),
-        };
-        file.read_exact_at(part, offset + skip)
+        match self {
+            Self::Memory(_) | Self::Copied(_) => {
+                let (bytes, skip) = (self.bytes().unwrap_or_default(), skip as usize);
+                part.copy_from_slice(&bytes[skip..skip + part.len()]);
+                Ok(())
+            }
+            Self::File { file, offset, .. } => file.read_exact_at(part, offset + skip),
+            Self::Spooled { file, offset, .. } => file.read_exact_at(part, offset + skip),
+        }
     }
 
     /// Takes in `next` if that follows in the same temporary file.
@@ -92,11 +94,6 @@ impl Segment {
             _ => false,
         }
     }
-}
-
-fn copy(part: &mut [u8], bytes: &[u8], skip: u64) {
-    let skip = skip as usize;
-    part.copy_from_slice(&bytes[skip..skip + part.len()]);
 }
 
 /// A whole request body.

@@ -345,7 +345,7 @@ mod tests {
     fn many_requests_are_served_and_the_last_runner_runs_the_exit_functions() {
         let mut worker = Worker::new(4);
         let app = loaded(|response| response.finish(Ok(())));
-        let all: Vec<_> = (0..500).map(|_| worker.request(&app)).collect();
+        let all: Vec<_> = (0..500).map(|_| worker.request(app)).collect();
         worker.responses(500);
         assert!(all.iter().all(|exchange| exchange.take().end == Some(Ok(()))));
         assert_eq!(worker.stop(), 1);
@@ -361,7 +361,7 @@ mod tests {
             response.finish(Ok(()));
         });
         for _ in 0..8 {
-            worker.request(&app);
+            worker.request(app);
         }
         worker.responses(8);
         assert_eq!(worker.threads.len(), 4);
@@ -375,8 +375,8 @@ mod tests {
             assert!(response.id() != 1, "first");
             response.finish(Ok(()));
         });
-        let first = worker.request(&app);
-        let second = worker.request(&app);
+        let first = worker.request(app);
+        let second = worker.request(app);
         let seen = worker.responses(2);
         assert_eq!(first.take().end, Some(Err(Failure::Lost)));
         assert_eq!(second.take().end, Some(Ok(())));
@@ -399,7 +399,7 @@ mod tests {
         let job = Job::Call { app, request: Request::default(), response };
         assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::PostRunner));
         worker.post();
-        worker.request(&app);
+        worker.request(app);
         worker.responses(1);
         assert_eq!(calls.load(Ordering::SeqCst), 1);
         worker.stop();
