@@ -1,6 +1,6 @@
 //! The request as uwsgi vars: the set of nginx's `uwsgi_params`, the client's headers, wsgi_param.
 //!
-//! Written into one owned block, see `wsgi/vars.rs`. RFC 3875 section 4.1 for the CGI names,
+//! Written into two owned columns, see `wsgi/vars.rs`. RFC 3875 section 4.1 for the CGI names,
 //! PEP 3333 "environ Variables" for what must be there.
 //! Runs on: event loop.
 
@@ -18,7 +18,7 @@ use crate::wsgi::vars::{Vars, VarsWriter, header_byte};
 
 /// Writes the vars of one request.
 struct Writer<'a> {
-    block: VarsWriter,
+    vars: VarsWriter,
     params: &'a [Param],
 }
 
@@ -29,7 +29,7 @@ impl Writer<'_> {
         if self.params.iter().any(|param| param.name == name) {
             return Ok(());
         }
-        self.block.push_known(name, value)
+        self.vars.push_known(name, value)
     }
 }
 
@@ -65,9 +65,9 @@ pub unsafe fn request_vars(
     // SAFETY: the strings of a live request.
     let uri = unsafe { 2 * (*r).unparsed_uri.len + (*r).args.len };
     let (names, values) = fields.size();
-    let mut block = VarsWriter::over(left);
-    block.reserve(names + 300, values + uri + 300);
-    let mut w = Writer { block, params: conf.params() };
+    let mut vars = VarsWriter::over(left);
+    vars.reserve(names + 300, values + uri + 300);
+    let mut w = Writer { vars, params: conf.params() };
     // SAFETY: the caller's request.
     unsafe {
         put_request(&mut w, r, main, path)?;
@@ -78,7 +78,7 @@ pub unsafe fn request_vars(
         }
         put_params(&mut w, r)?;
     }
-    Ok(w.block.finish())
+    Ok(w.vars.finish())
 }
 
 /// The client's header fields, in order.
@@ -211,10 +211,10 @@ unsafe fn put_fields(
     // SAFETY: the caller's request.
     let target_host = unsafe { host_of_target(r) };
     if let Some(host) = target_host.filter(|_| !replaces_header(w.params, b"host")) {
-        w.block.push(b"HTTP_HOST", host)?;
+        w.vars.push(b"HTTP_HOST", host)?;
     }
-    let Writer { block, params } = w;
-    fields.write(block, |name| {
+    let Writer { vars, params } = w;
+    fields.write(vars, |name| {
         replaces_header(params, name)
             || (target_host.is_some() && name.eq_ignore_ascii_case(b"host"))
     })
@@ -251,7 +251,7 @@ unsafe fn put_params(w: &mut Writer<'_>, r: *mut ngx_http_request_t) -> Result<(
         // only reads the compiled form.
         let rc = unsafe { ngx_http_complex_value(r, compiled, &mut value) };
         if rc == NGX_OK as ngx_int_t && !(param.skip_empty && value.is_empty()) {
-            w.block.push(&param.name, value.as_bytes())?;
+            w.vars.push(&param.name, value.as_bytes())?;
         }
     }
     Ok(())

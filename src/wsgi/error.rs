@@ -101,7 +101,7 @@ impl fmt::Display for HeadError {
 
 impl std::error::Error for HeadError {}
 
-/// Why a block of uwsgi vars cannot be written.
+/// Why uwsgi vars cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VarsError {
     /// A name over 65535 bytes does not fit its length prefix.

@@ -15,7 +15,7 @@ use super::error::VarsError;
 const MOST_KEPT: usize = 16 * 1024;
 
 /// Complete vars. Only [`VarsWriter`] makes them, so reading them cannot fail. A clone is the same
-/// block.
+/// memory.
 #[derive(Debug, Clone, Default)]
 pub struct Vars(Arc<Columns>);
 

@@ -44,6 +44,7 @@ impl Exchange {
         buffering: Buffering,
         mailbox: Arc<Mailbox>,
     ) -> (Arc<Self>, ResponseSender) {
+        let piece = buffering.size.max(1);
         let exchange = Arc::new(Self {
             id,
             mailbox,
@@ -52,7 +53,8 @@ impl Exchange {
             state: Mutex::new(State::new(buffering)),
             room: Condvar::new(),
         });
-        let sender = Self::sender(&exchange, Blocks::default());
+        let (blocks, failed) = (Blocks::default(), false);
+        let sender = ResponseSender { exchange: Arc::clone(&exchange), piece, blocks, failed };
         (exchange, sender)
     }
 
@@ -66,18 +68,14 @@ impl Exchange {
         let Some(this) = Arc::get_mut(&mut old) else {
             return Self::open(id, buffering, Arc::clone(&old.mailbox));
         };
+        let piece = buffering.size.max(1);
         this.id = id;
         *this.cancelled.get_mut() = false;
         this.interruption = Interruption::default();
         let state = this.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let before = mem::replace(state, State::new(buffering));
-        let sender = Self::sender(&old, before.blocks);
+        let State { blocks, .. } = mem::replace(state, State::new(buffering));
+        let sender = ResponseSender { exchange: Arc::clone(&old), piece, blocks, failed: false };
         (old, sender)
-    }
-
-    fn sender(this: &Arc<Self>, blocks: Blocks) -> ResponseSender {
-        let piece = this.lock().buffering.size.max(1);
-        ResponseSender { exchange: Arc::clone(this), piece, blocks, failed: false }
     }
 
     /// Leaves blocks for whoever is opened over this one; false if somebody else still has it, so
