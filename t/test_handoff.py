@@ -62,15 +62,25 @@ def test_requests_that_block_get_all_threads(nginx, resolution):
             str(n).encode() for n in range(8)]
 
 
-def test_requests_that_compute_are_served_one_after_the_other(nginx):
-    """More threads would only take the GIL from each other, and each request would be late."""
+def in_company(nginx, what):
+    """The share of requests that another one was beside, of more than one thread can answer."""
     site = nginx(server=CROWD, main="thread_pool crowd threads=4;")
-    with Load(site.port, "/crowd", clients=16) as load:
+    with Load(site.port, f"/crowd?{what}", clients=16) as load:
         until(lambda: len(load.answers) > 2000, 60, "answers")
     assert load.failures() == []
-    served, in_company = map(int, site.get("/counts").text.split())
-    print(f"{in_company} of {served} in company")
-    assert in_company < served / 4
+    served, company = map(int, site.get("/counts").text.split())
+    print(f"{company} of {served} in company")
+    return company / served
+
+
+@pytest.mark.parametrize("what", ["", "files"])
+def test_requests_that_compute_are_served_one_after_the_other(nginx, what):
+    """More threads would only take the GIL from each other, and each request would be late."""
+    assert in_company(nginx, what) < 1 / 4
+
+
+def test_requests_that_block_for_a_moment_do_so_side_by_side(nginx):
+    assert in_company(nginx, "sleeps") > 3 / 4
 
 
 @pytest.mark.parametrize("resolution", ["", "timer_resolution 60s;"])

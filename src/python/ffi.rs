@@ -60,6 +60,21 @@ pub fn thread() -> u64 {
     unsafe { libc::pthread_self() as u64 }
 }
 
+/// How often the calling thread has given up the processor because it had to wait for something
+/// (getrusage(2), `ru_nvcsw`).
+pub fn sleeps() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: getrusage fills the structure it is given, and does not fail with this thread and a
+    // valid address.
+    let usage = unsafe {
+        if libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) == -1 {
+            return 0;
+        }
+        usage.assume_init()
+    };
+    usage.ru_nvcsw.unsigned_abs()
+}
+
 /// Has an exception of this class raised in another thread, at its next step in Python.
 pub fn raise_in_thread(thread: u64, class: &Bound<'_, PyType>) {
     // SAFETY: the class proves that we are attached; CPython takes a reference of its own. A thread
@@ -117,4 +132,25 @@ pub fn mark_forked_children() {
     }
     // SAFETY: the handler lives as long as the process and does one atomic store.
     unsafe { libc::pthread_atfork(None, None, Some(mark)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_thread_that_waits_sleeps_and_one_that_computes_does_not() {
+        let before = super::sleeps();
+        thread::sleep(Duration::from_millis(1));
+        assert!(super::sleeps() > before);
+        // Who computes may have to wait for the kernel once in a while, but not each time.
+        let calm = (0..100).any(|_| {
+            let before = super::sleeps();
+            let end = Instant::now() + Duration::from_micros(100);
+            while Instant::now() < end {}
+            super::sleeps() == before
+        });
+        assert!(calm);
+    }
 }

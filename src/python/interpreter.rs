@@ -27,7 +27,7 @@ use crate::wsgi::target::Target;
 use super::app::PythonApplication;
 use super::errors::{LogStream, Std};
 use super::layout::Layout;
-use super::{call, development, exception, lent, log, watchdog};
+use super::{call, development, exception, ffi, lent, log, watchdog};
 
 /// Of CPython's pymem.h; pyo3 has no name for it.
 #[cfg(feature = "malloc")]
@@ -178,6 +178,10 @@ impl Host for Interpreter {
 
     fn detach(&self, wait: &mut (dyn FnMut() + Send)) {
         Python::attach(|py| py.detach(wait));
+    }
+
+    fn sleeps(&self) -> u64 {
+        ffi::sleeps()
     }
 
     fn tidy(&self) {

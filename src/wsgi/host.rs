@@ -46,6 +46,9 @@ pub trait Host: Send + Sync {
     /// Calls `wait` detached; only from within [`Self::attach`].
     fn detach(&self, wait: &mut (dyn FnMut() + Send));
 
+    /// How often the calling thread has slept so far: waited for something, not for a processor.
+    fn sleeps(&self) -> u64;
+
     /// Called attached after each job: drops what was lent and has come back.
     fn tidy(&self);
 

@@ -2,22 +2,22 @@
 //!
 //! Runners pop while they hold the GIL, until nothing is left; only then do they detach and wait. A
 //! request that comes right after another has been taken is left to them. When requests wait for
-//! longer the runners may block in I/O: a waiting one is sent to the GIL (the *stand-by*, one at a
-//! time), and when it has taken a request it calls the next, so that blocking work spreads over all
-//! threads. Where requests are short it does not: they are done before the next runner is there.
+//! longer a waiting runner is sent to the GIL (the *stand-by*, one at a time), and when it has taken
+//! a request it calls the next, so that blocking work spreads over all threads.
 //!
-//! A stand-by that gets the GIL soon is needed: those at work have let go of it. One that had to
-//! take it away, after the switch interval, from runners that go on answering is *spare*: together
-//! they answer no more, and each request that loses the GIL halfway is late. It goes back to sleep.
-//! So about as many runners are at work as can get on, which is tried again after [`TRIAL`] with
-//! one more that sleeps, and after [`NEEDED`] with one that comes back from a request that was long
-//! enough to have lost the GIL.
+//! Where nothing blocks one runner is enough ([`alone`]), beside those at long requests. Then a
+//! stand-by is *spare* if somebody has come back for more within the switch interval, and goes back
+//! to sleep; so does a runner that comes back while another is at work. That is believed for
+//! [`TRIAL`]; then a stand-by looks again.
 //! Runs on: event loop (push, check, remove), pool thread (the rest).
+
+mod alone;
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::alone::Alone;
 use super::application::Hosted;
 use super::exchange::ResponseSender;
 use super::mailbox::ExchangeId;
@@ -57,8 +57,12 @@ impl Job {
 pub enum From {
     /// `begin`, `wait`, or [`Next::Yield`].
     Waiting,
-    /// A request taken at this time.
-    Request(Instant),
+    Request {
+        /// When it was taken.
+        since: Instant,
+        /// Whether the thread slept meanwhile, if that was to be watched.
+        slept: Option<bool>,
+    },
     Other,
 }
 
@@ -67,6 +71,8 @@ pub enum Next {
     Work {
         job: Job,
         at: Instant,
+        /// The caller says whether the thread sleeps in it.
+        watch: bool,
         /// More wait and all runners seem to block: the caller has the event loop
         /// [`RequestQueue::check`], which may post one more.
         lacks_runner: bool,
@@ -105,9 +111,18 @@ const PATIENCE: Duration = Duration::from_micros(500);
 
 /// For so long it is believed that one more runner is spare.
 const TRIAL: Duration = Duration::from_millis(20);
-/// For so long it is believed that those at work are needed: runners that block all come back from
-/// long requests, and to try one costs it a moment.
-const NEEDED: Duration = Duration::from_millis(100);
+/// The same while that has not been proven.
+const FIRST_TRIAL: Duration = Duration::from_millis(1);
+/// A stand-by that has the GIL after so long found it free.
+const SOON: Duration = Duration::from_micros(50);
+
+/// A stand-by on its way to the GIL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Attaching {
+    since: Instant,
+    /// It was at work and yields.
+    yields: bool,
+}
 
 #[derive(Default)]
 struct State {
@@ -131,20 +146,22 @@ struct State {
     /// When a runner last came back for one job after another, and how often they have.
     returned: Option<Instant>,
     returns: u64,
-    /// Requests are short: the last one was, and no look has found since that others wait for a
-    /// runner that is at one for long. Then a stand-by calls nobody: if that is a mistake the next
-    /// look finds it.
-    quick: bool,
     /// `returns` when [`Summons::CheckLater`] was last said.
     checked: u64,
     /// The stand-by has called itself, or has been called by one that had: nobody looks after what
     /// it leaves.
     unlooked: bool,
-    /// Since when the stand-by has been after the GIL, if that is to be judged.
-    attaching: Option<Instant>,
-    /// When a stand-by was last found to be spare.
+    /// The stand-by, if it is to be judged.
+    attaching: Option<Attaching>,
+    /// Whether one runner is enough.
+    alone: Alone,
+    /// When the request was taken that has had no other beside it, and nobody after the GIL.
+    lone: Option<Instant>,
+    /// When such a request was last taken to be watched.
+    watched: Option<Instant>,
+    /// When a runner was last found to be spare.
     spared: Option<Instant>,
-    /// When one was last found not to be.
+    /// When a stand-by was last found not to be.
     needed: Option<Instant>,
 }
 
@@ -161,6 +178,20 @@ impl State {
             self.called = true;
         }
         sleeps
+    }
+
+    /// Whether it is still believed that one more runner is spare.
+    fn is_trusted(&self) -> bool {
+        let trial = if self.alone.is_proven() { TRIAL } else { FIRST_TRIAL };
+        is_within(self.spared, trial)
+    }
+
+    /// A runner goes back to sleep though jobs wait.
+    fn spare(&mut self, at: Instant) -> Next {
+        self.spared = Some(at);
+        // From now on it can be called.
+        self.idle += 1;
+        Next::Spare
     }
 
     fn waiting(&self) -> usize {
@@ -194,6 +225,11 @@ impl RequestQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub fn one_is_enough(&self) -> bool {
+        self.lock().alone.is_enough()
+    }
+
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -223,9 +259,7 @@ impl RequestQueue {
     /// nobody has come for what waits, or it is time for a trial, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
-        let is_stuck = !state.standby && !is_within(state.popped, self.patience);
-        state.quick &= !is_stuck || state.next().is_none();
-        let is_served = state.returns != state.checked && is_within(state.spared, TRIAL);
+        let is_served = state.returns != state.checked && state.is_trusted();
         if state.next().is_some() && (is_served || self.is_crowded(&state)) {
             state.checked = state.returns;
             return Summons::CheckLater;
@@ -236,8 +270,7 @@ impl RequestQueue {
     /// Whether runners that compute have just shown that one more is of no use. They need not come
     /// back as soon as others do: whoever loses the GIL has to wait for it.
     fn is_crowded(&self, state: &State) -> bool {
-        is_within(state.spared, TRIAL)
-            && is_within(state.spared.max(state.returned), self.switch_interval)
+        state.is_trusted() && is_within(state.spared.max(state.returned), self.switch_interval)
     }
 
     /// Sees to it that somebody takes the next runnable job.
@@ -290,7 +323,7 @@ impl RequestQueue {
         state.runners += 1;
         // Until its first `pop` it is the one on the way.
         state.standby = true;
-        state.attaching = Some(Instant::now());
+        state.attaching = Some(Attaching { since: Instant::now(), yields: false });
         Some(state.runners)
     }
 
@@ -307,25 +340,24 @@ impl RequestQueue {
         match from {
             From::Waiting => {
                 state.standby = false;
+                state.lone = None;
                 unlooked = std::mem::take(&mut state.unlooked);
-                let since = state.attaching.take();
-                if since.is_some_and(|since| self.is_spare(&state, since, at)) {
-                    state.spared = Some(at);
-                    // From now on it can be called.
-                    state.idle += 1;
-                    return Next::Spare;
+                let attaching = state.attaching.take();
+                if attaching.is_some_and(|attaching| self.is_spare(&mut state, attaching, at)) {
+                    return state.spare(at);
                 }
                 state.needed = Some(at);
             }
-            From::Request(since) => {
+            From::Request { since, slept } => {
                 let taken = state.begun.iter().position(|begun| *begun == since);
                 taken.map(|taken| state.begun.swap_remove(taken));
-                let took = at - since;
-                state.quick = took < self.patience;
-                if self.is_doubtful(&state, took) {
-                    state.standby = true;
-                    state.attaching = Some(at);
-                    return Next::Yield;
+                // A stand-by on its way makes it wait for the GIL.
+                let lone = state.lone.take() == Some(since) && !state.standby;
+                if let Some(slept) = slept.filter(|_| lone) {
+                    state.alone.answered(slept);
+                }
+                if let Some(next) = self.give_way(&mut state, at) {
+                    return next;
                 }
             }
             From::Other => (),
@@ -336,16 +368,22 @@ impl RequestQueue {
         let Some(job) = state.next().and_then(|at| state.jobs.remove(at)) else {
             return Next::Nothing;
         };
+        let mut watch = false;
         if job.id().is_some() {
+            state.lone = (state.begun.is_empty() && !state.standby).then_some(at);
+            watch =
+                self.is_patient() && state.lone.is_some() && !is_within(state.watched, PATIENCE);
+            state.watched = if watch { Some(at) } else { state.watched };
             state.begun.push(at);
         }
         state.popped = Some(at);
         if from != From::Waiting {
             state.returned = Some(at);
             state.returns += 1;
-            return Next::Work { job, at, lacks_runner: false };
+            return Next::Work { job, at, watch, lacks_runner: false };
         }
-        let chain = (unlooked || !state.quick) && !state.standby && state.next().is_some();
+        let chain =
+            (unlooked || !state.alone.is_enough()) && !state.standby && state.next().is_some();
         let wake = chain && state.call();
         state.unlooked |= wake && unlooked;
         let lacks_runner = chain && !wake && state.runners < self.threads && state.posted == 0;
@@ -353,27 +391,48 @@ impl RequestQueue {
         if wake {
             self.wake();
         }
-        Next::Work { job, at, lacks_runner }
+        Next::Work { job, at, watch, lacks_runner }
     }
 
-    /// Whether the stand-by, after the GIL since then, is of no use: it had to take it away, and most
-    /// of the runners at work have come back for more meanwhile. The others may block, and long
-    /// computations are not to keep the GIL from all but one runner.
-    fn is_spare(&self, state: &State, since: Instant, at: Instant) -> bool {
-        let long = state.begun.iter().filter(|begun| **begun <= since).count();
-        self.is_patient() && at - since >= self.switch_interval && long * 2 < state.begun.len()
+    /// Whether the stand-by, which has the GIL now, is of no use.
+    fn is_spare(&self, state: &mut State, attaching: Attaching, at: Instant) -> bool {
+        if !self.is_patient() || state.begun.is_empty() {
+            return false;
+        }
+        let free = at - attaching.since < SOON;
+        if free || self.short(state, at) <= 1 {
+            state.alone.looked(free);
+        }
+        if attaching.yields && free {
+            state.alone.refuse();
+        } else if attaching.yields {
+            state.alone.assume();
+        }
+        state.alone.is_enough() && is_within(state.returned, self.switch_interval)
     }
 
-    /// Whether a runner that comes back for more, from a request that took so long, may be spare.
-    /// Then it is tried like one that was called.
-    fn is_doubtful(&self, state: &State, took: Duration) -> bool {
-        self.is_patient()
-            && took >= self.switch_interval
-            && !state.begun.is_empty()
-            && !state.standby
-            && state.posted == 0
-            && !is_within(state.needed, NEEDED)
-            && state.next().is_some()
+    /// What a runner that comes back for more does instead if others are at work: if one is enough
+    /// it leaves what waits to them; if not, it looks from time to time whether that has changed.
+    fn give_way(&self, state: &mut State, at: Instant) -> Option<Next> {
+        let called = state.standby || state.posted > 0;
+        if !self.is_patient() || called || self.short(state, at) == 0 || state.next().is_none() {
+            return None;
+        }
+        if state.alone.is_enough() {
+            return Some(state.spare(at));
+        }
+        if is_within(state.needed, state.alone.pause()) {
+            return None;
+        }
+        state.standby = true;
+        state.attaching = Some(Attaching { since: at, yields: true });
+        Some(Next::Yield)
+    }
+
+    /// How many runners are at requests that are not long yet: long ones may block, and leave the
+    /// GIL to others, or compute, and are not to keep it from them.
+    fn short(&self, state: &State, at: Instant) -> usize {
+        state.begun.iter().filter(|begun| at - **begun < self.switch_interval).count()
     }
 
     /// Whether anything may be left to a later look.
@@ -397,7 +456,7 @@ impl RequestQueue {
         }
         state.idle -= 1;
         state.called = false;
-        state.attaching = Some(Instant::now());
+        state.attaching = Some(Attaching { since: Instant::now(), yields: false });
         !state.stopping
     }
 

@@ -133,8 +133,10 @@ impl Runners {
                 // When the event loop may last have been woken for a response.
                 let mut since = None;
                 let spare = loop {
-                    let (job, at, lacks_runner) = match queue.pop(from) {
-                        Next::Work { job, at, lacks_runner } => (job, at, lacks_runner),
+                    let (job, at, watch, lacks_runner) = match queue.pop(from) {
+                        Next::Work { job, at, watch, lacks_runner } => {
+                            (job, at, watch, lacks_runner)
+                        }
                         Next::Nothing => break false,
                         Next::Spare => break true,
                         Next::Yield => {
@@ -155,7 +157,11 @@ impl Runners {
                         self.mailbox.wake_if_late();
                     }
                     let taken = Taken { at, runner: begun.unwrap_or_default() };
+                    let before = watch.then(|| self.host.sleeps());
                     from = self.work(job, taken, &post, posts);
+                    if let From::Request { slept, .. } = &mut from {
+                        *slept = before.map(|before| self.host.sleeps() != before);
+                    }
                     self.host.tidy();
                 };
                 if spare {
@@ -175,7 +181,8 @@ impl Runners {
 
     fn work(&self, job: Job, taken: Taken, post: &Post, posts: &Posts) -> From {
         let is_call = matches!(job, Job::Call { .. });
-        let from = if is_call { From::Request(taken.at) } else { From::Other };
+        let request = From::Request { since: taken.at, slept: None };
+        let from = if is_call { request } else { From::Other };
         let outcome = catch_unwind(AssertUnwindSafe(|| match job {
             Job::Call { app, request, response } => {
                 if response.begin(taken).is_ok() {
@@ -230,6 +237,7 @@ mod tests {
     #[derive(Default)]
     struct FakeHost {
         exits: AtomicUsize,
+        sleeps: Arc<AtomicUsize>,
     }
 
     impl Host for FakeHost {
@@ -238,6 +246,9 @@ mod tests {
         }
         fn detach(&self, wait: &mut (dyn FnMut() + Send)) {
             wait();
+        }
+        fn sleeps(&self) -> u64 {
+            self.sleeps.load(Ordering::SeqCst) as u64
         }
         fn tidy(&self) {}
         fn exit(&self) {
@@ -349,6 +360,26 @@ mod tests {
         worker.responses(500);
         assert!(all.iter().all(|exchange| exchange.take().end == Some(Ok(()))));
         assert_eq!(worker.stop(), 1);
+    }
+
+    #[test]
+    fn the_queue_is_told_whether_a_request_has_slept() {
+        for slept in [false, true] {
+            let mut worker = Worker::new(4);
+            let sleeps = Arc::clone(&worker.host.sleeps);
+            let app = loaded(move |response| {
+                // Longer than the queue goes without watching one.
+                thread::sleep(Duration::from_millis(1));
+                sleeps.fetch_add(usize::from(slept), Ordering::SeqCst);
+                response.finish(Ok(()));
+            });
+            for _ in 0..8 {
+                worker.request(app);
+                worker.responses(1);
+            }
+            assert_eq!(worker.runners.queues()[0].one_is_enough(), !slept);
+            worker.stop();
+        }
     }
 
     #[test]

@@ -1,5 +1,10 @@
-"""Computes for a moment, and counts the requests that were not alone."""
+"""Computes for a moment, and counts the requests that were not alone.
 
+QUERY_STRING is what else it does: "files" lets go of the GIL ten times, each time for no longer than
+stat(2) takes; "sleeps" gives it away for as long as it computes.
+"""
+
+import os
 import threading
 import time
 
@@ -14,9 +19,15 @@ def application(environ, start_response):
         _counts["at work"] += 1
         _counts["all"] += 1
         _counts["in company"] += _counts["at work"] > 1
-    end = time.thread_time() + EACH
-    while time.thread_time() < end:
-        pass
+    what = environ["QUERY_STRING"]
+    start = time.thread_time()
+    for part in range(1, 11):
+        while time.thread_time() < start + EACH * part / 10:
+            pass
+        if what == "files":
+            os.stat("/")
+    if what == "sleeps":
+        time.sleep(EACH)
     with _lock:
         _counts["at work"] -= 1
     start_response("200 OK", [("Content-Type", "text/plain")])

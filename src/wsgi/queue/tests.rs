@@ -1,6 +1,7 @@
 //! Who is called for what waits, step by step.
 
 mod sleepers;
+mod spare;
 
 use std::sync::Arc;
 
@@ -33,13 +34,15 @@ impl Next {
 
 /// From the request that was taken first.
 fn request(queue: &RequestQueue) -> From {
-    From::Request(queue.lock().begun[0])
+    watched(queue, None)
 }
 
-/// From one that was long enough to have lost the GIL.
-fn long_request(queue: &RequestQueue) -> From {
-    queue.lock().begun[0] -= INTERVAL;
-    request(queue)
+fn watched(queue: &RequestQueue, slept: Option<bool>) -> From {
+    From::Request { since: queue.lock().begun[0], slept }
+}
+
+fn find_it_free(queue: &RequestQueue) {
+    queue.lock().attaching.as_mut().unwrap().since += Duration::from_secs(60);
 }
 
 struct Ok200;
@@ -95,14 +98,26 @@ impl Fixture {
         f
     }
 
-    /// The stand-by has waited for the GIL until it could be taken away.
-    fn switch(&self) {
-        let mut state = self.queue.lock();
-        let since = state.attaching.unwrap();
-        state.attaching = Some(since - INTERVAL);
-        for begun in state.begun.iter_mut().filter(|begun| **begun <= since) {
-            *begun -= INTERVAL;
+    /// The same, and it is known that one is enough.
+    fn with_two_alone(threads: usize) -> Self {
+        let f = Self::with_two(threads);
+        let mut state = f.queue.lock();
+        for _ in 0..99 {
+            state.alone.answered(false);
+            state.alone.looked(false);
         }
+        drop(state);
+        f
+    }
+
+    /// The stand-by has had to wait for the GIL.
+    fn find_it_taken(&self) {
+        self.queue.lock().attaching.as_mut().unwrap().since -= SOON;
+    }
+
+    /// It has not, however slow this test is.
+    fn find_it_free(&self) {
+        find_it_free(&self.queue);
     }
 
     /// Long enough for another trial.
@@ -110,7 +125,7 @@ impl Fixture {
         let mut state = self.queue.lock();
         let State { popped, returned, spared, needed, .. } = &mut *state;
         for at in [popped, returned, spared, needed].into_iter().flatten() {
-            *at -= NEEDED;
+            *at -= Duration::from_secs(1);
         }
     }
 
@@ -163,139 +178,6 @@ fn a_request_that_comes_while_a_runner_pops_is_left_to_it() {
 }
 
 #[test]
-fn a_standby_that_had_to_take_the_gil_away_is_spare() {
-    let f = Fixture::with_two(2);
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    f.switch();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
-    // The first one is left alone for a while, even if it does not come back for a moment.
-    assert_eq!(f.queue.check(), Summons::CheckLater);
-    assert_eq!(f.queue.check(), Summons::CheckLater);
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    assert_eq!(f.queue.check(), Summons::CheckLater);
-    f.elapse();
-    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
-    // It has not fallen asleep yet, and does not now.
-    assert!(f.queue.wait(true));
-    assert!(f.queue.pop(From::Waiting).is_some());
-}
-
-#[test]
-fn what_a_spare_runner_left_is_not_left_alone_when_the_others_block() {
-    let mut f = Fixture::with_two(2);
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    f.switch();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
-    assert_eq!(f.push(99), Ok(Summons::CheckLater));
-    // The switch interval has passed, a trial is not due.
-    let mut state = f.queue.lock();
-    state.spared = state.spared.map(|at| at - INTERVAL);
-    state.returned = None;
-    drop(state);
-    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
-}
-
-#[test]
-fn a_standby_that_gets_the_gil_soon_is_needed() {
-    let f = Fixture::with_two(2);
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    assert!(f.queue.pop(From::Waiting).is_some());
-}
-
-#[test]
-fn a_standby_is_needed_when_nobody_has_come_back() {
-    let f = Fixture::with_two(2);
-    f.switch();
-    assert!(f.queue.pop(From::Waiting).is_some());
-}
-
-#[test]
-fn a_standby_is_needed_when_nobody_is_at_work() {
-    let f = Fixture::with_two(2);
-    let jobs = std::mem::take(&mut f.queue.lock().jobs);
-    assert!(f.queue.pop(request(&f.queue)).is_none());
-    f.queue.lock().jobs = jobs;
-    f.switch();
-    assert!(f.queue.pop(From::Waiting).is_some());
-}
-
-#[test]
-fn a_standby_is_needed_beside_long_requests() {
-    let f = Fixture::with_two(4);
-    // One that goes on and one that is long are not more than that.
-    assert!(f.queue.pop(From::Waiting).is_some());
-    f.queue.begin();
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    f.switch();
-    assert!(f.queue.pop(From::Waiting).is_some());
-    // Two are.
-    f.queue.begin();
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    f.switch();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
-}
-
-#[test]
-fn a_runner_that_calls_itself_is_not_judged() {
-    let mut f = Fixture::with_two(2);
-    f.queue.not_posted();
-    f.queue.lock().attaching = None;
-    f.queue.lock().standby = false;
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    assert!(f.queue.wait(false));
-    f.push(99).unwrap();
-    assert_eq!(f.queue.lock().attaching, None);
-    assert!(f.queue.pop(From::Waiting).is_some());
-}
-
-#[test]
-fn a_runner_that_comes_back_late_is_tried() {
-    let f = Fixture::with_two(2);
-    assert!(f.queue.pop(From::Waiting).is_some());
-    // The trial was just now.
-    assert!(f.queue.pop(long_request(&f.queue)).is_some());
-    f.elapse();
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    assert!(matches!(f.queue.pop(long_request(&f.queue)), Next::Yield));
-    // One at a time.
-    assert!(f.queue.pop(long_request(&f.queue)).is_some());
-    f.switch();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
-    // The last one stays.
-    f.elapse();
-    assert!(f.queue.pop(long_request(&f.queue)).is_some());
-}
-
-#[test]
-fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
-    let f = Fixture::with_two(2);
-    assert!(f.queue.pop(From::Waiting).is_some());
-    f.elapse();
-    assert!(matches!(f.queue.pop(long_request(&f.queue)), Next::Yield));
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    assert!(f.queue.pop(From::Waiting).is_some());
-    assert!(f.queue.pop(long_request(&f.queue)).is_some());
-}
-
-#[test]
-fn a_spare_runner_waits_until_it_is_called() {
-    let f = Arc::new(Fixture::with_two(2));
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    f.switch();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
-    let waiting = Arc::clone(&f);
-    let spare = std::thread::spawn(move || waiting.queue.wait(true));
-    std::thread::sleep(INTERVAL);
-    assert!(!spare.is_finished());
-    f.elapse();
-    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
-    f.queue.wake();
-    assert!(spare.join().unwrap());
-    assert_eq!(f.queue.lock().idle, 0);
-}
-
-#[test]
 fn nothing_is_left_to_a_check_that_may_come_late() {
     let mut f = Fixture::new(1);
     let queue = RequestQueue::new(2, false, INTERVAL);
@@ -306,12 +188,17 @@ fn nothing_is_left_to_a_check_that_may_come_late() {
     assert_eq!(push(), Ok(Summons::PostRunner));
     queue.begin();
     assert!(queue.pop(request(&queue)).is_some());
-    queue.lock().attaching = Some(Instant::now() - INTERVAL);
+    queue.lock().alone.assume();
+    queue.lock().attaching.as_mut().unwrap().since -= INTERVAL;
     push().unwrap();
     assert!(queue.pop(From::Waiting).is_some());
     queue.lock().needed = None;
     push().unwrap();
-    assert!(queue.pop(long_request(&queue)).is_some());
+    // It neither gives way nor yields.
+    assert!(queue.pop(request(&queue)).is_some());
+    queue.lock().alone = Alone::default();
+    push().unwrap();
+    assert!(matches!(queue.pop(request(&queue)), Next::Work { watch: false, .. }));
 }
 
 #[test]

@@ -86,28 +86,13 @@ fn a_sleeping_runner_is_woken_for_what_waits() {
     assert!(thread.join().unwrap());
 }
 
-/// Three runners asleep of which one has come back from a request, if a long one then not within
-/// the patience. Some time later three requests come, for which one has been woken.
-fn after_a_request(f: &mut Fixture, long: bool) -> (Arc<RequestQueue>, Vec<JoinHandle<bool>>) {
+/// Three runners asleep. Three requests come, for which one has been woken. `alone`: one is enough
+/// for them, as far as is known.
+fn three_sleepers(f: &mut Fixture, alone: bool) -> (Arc<RequestQueue>, Vec<JoinHandle<bool>>) {
     let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
-    let mut sleepers = vec![sleeper(&queue, 1), sleeper(&queue, 2)];
-    assert!(queue.begin().is_some());
-    let (_, job) = f.job();
-    queue.push(job, 9).unwrap();
-    assert!(queue.pop(From::Waiting).is_some());
-    if long {
-        queue.lock().begun[0] -= PATIENCE;
-    }
-    assert!(queue.pop(request(&queue)).is_none());
-    let waiting = Arc::clone(&queue);
-    sleepers.push(thread::spawn(move || waiting.wait(false)));
-    while queue.lock().idle < 3 {
-        thread::yield_now();
-    }
-    let before = Instant::now() - Duration::from_secs(1);
-    {
-        let mut state = queue.lock();
-        (state.popped, state.returned) = (Some(before), Some(before));
+    let sleepers = (1..=3).map(|idle| sleeper(&queue, idle)).collect();
+    if alone {
+        queue.lock().alone.assume();
     }
     for summons in [Summons::Wake, Summons::CheckLater, Summons::CheckLater] {
         let (_, job) = f.job();
@@ -128,29 +113,32 @@ fn end(queue: &RequestQueue, sleepers: Vec<JoinHandle<bool>>) {
 }
 
 #[test]
-fn a_standby_after_a_long_request_calls_the_next_runner() {
+fn a_standby_calls_the_next_runner_if_one_may_not_be_enough() {
     let mut f = Fixture::new(1);
-    let (queue, sleepers) = after_a_request(&mut f, true);
+    let (queue, sleepers) = three_sleepers(&mut f, false);
     assert!(queue.pop(From::Waiting).is_some());
     assert!(queue.lock().standby);
     end(&queue, sleepers);
 }
 
 #[test]
-fn a_standby_after_a_short_request_calls_nobody_unless_it_is_found_stuck() {
+fn a_standby_calls_nobody_if_one_is_enough_unless_it_is_found_stuck() {
     let mut f = Fixture::new(1);
-    let (queue, sleepers) = after_a_request(&mut f, false);
+    let (queue, sleepers) = three_sleepers(&mut f, true);
     // A look while it is on its way finds nothing wrong.
     assert_eq!(queue.check(), Summons::CheckLater);
     assert!(queue.pop(From::Waiting).is_some());
     assert!(!queue.lock().standby);
-    // It does not come back: the next look calls one, and that one calls the next.
+    // It does not come back: the next look calls one. That one finds the GIL free, not for the first
+    // time, and calls the next.
+    queue.lock().alone.looked(true);
     queue.lock().popped = Some(Instant::now() - PATIENCE);
     assert_eq!(queue.check(), Summons::WakeAndCheck);
     queue.wake();
     while queue.lock().idle > 1 {
         thread::yield_now();
     }
+    find_it_free(&queue);
     assert!(queue.pop(From::Waiting).is_some());
     assert!(queue.lock().standby);
     end(&queue, sleepers);
@@ -170,8 +158,9 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
     assert!(queue.begin().is_some());
     push().unwrap();
     assert!(queue.pop(From::Waiting).is_some());
-    let short = From::Request(queue.lock().begun[1]);
+    let short = From::Request { since: queue.lock().begun[1], slept: None };
     assert!(queue.pop(short).is_none());
+    queue.lock().alone.assume();
     // A moment later all three are between their last pop and wait.
     queue.lock().popped = Some(Instant::now() - 2 * PATIENCE);
     for _ in 0..3 {
@@ -217,7 +206,7 @@ fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
     for _ in 0..4 {
         assert_eq!(push(), Ok(Summons::Done));
     }
-    assert!(matches!(queue.pop(long_request(&queue)), Next::Yield));
+    assert!(matches!(queue.pop(request(&queue)), Next::Yield));
     assert_eq!(queue.check(), Summons::CheckLater);
     let waiting = Arc::clone(&queue);
     let third = thread::spawn(move || waiting.wait(false));
@@ -227,6 +216,13 @@ fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
     // The second comes back for a short one, and then for another.
     assert!(queue.pop(request(&queue)).is_some());
     assert!(queue.pop(request(&queue)).is_some());
+    // The GIL was taken all the time, so it is assumed that one is enough; but nobody has come back
+    // lately.
+    {
+        let mut state = queue.lock();
+        state.attaching.as_mut().unwrap().since -= INTERVAL;
+        state.returned = None;
+    }
     assert!(queue.pop(From::Waiting).is_some());
     assert!(!queue.lock().standby);
     assert_eq!(queue.lock().jobs.len(), 1);

@@ -1,0 +1,235 @@
+//! Who is found to be spare, and what is made of it.
+
+use super::*;
+
+#[test]
+fn a_standby_is_spare_where_one_runner_is_enough() {
+    let f = Fixture::with_two_alone(2);
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.find_it_taken();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    // The first one is left alone for a while, even if it does not come back for a moment.
+    assert_eq!(f.queue.check(), Summons::CheckLater);
+    assert_eq!(f.queue.check(), Summons::CheckLater);
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert_eq!(f.queue.check(), Summons::CheckLater);
+    f.elapse();
+    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
+    // It has not fallen asleep yet, and does not now.
+    assert!(f.queue.wait(true));
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn one_runner_is_looked_after_sooner_while_that_has_not_been_proven() {
+    let f = Fixture::with_two(2);
+    f.queue.lock().alone.assume();
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.find_it_taken();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    let mut state = f.queue.lock();
+    state.spared = state.spared.map(|at| at - FIRST_TRIAL);
+    drop(state);
+    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
+}
+
+#[test]
+fn what_a_spare_runner_left_is_not_left_alone_when_the_others_block() {
+    let mut f = Fixture::with_two_alone(2);
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.find_it_taken();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    assert_eq!(f.push(99), Ok(Summons::CheckLater));
+    // The switch interval has passed, a trial is not due.
+    let mut state = f.queue.lock();
+    state.spared = state.spared.map(|at| at - INTERVAL);
+    state.returned = None;
+    drop(state);
+    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
+}
+
+#[test]
+fn a_standby_is_needed_unless_one_runner_is_enough() {
+    let f = Fixture::with_two(2);
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.find_it_taken();
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn a_standby_is_needed_when_nobody_has_come_back_lately() {
+    let f = Fixture::with_two_alone(2);
+    f.find_it_taken();
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn a_standby_is_needed_when_nobody_is_at_work() {
+    let f = Fixture::with_two_alone(2);
+    let jobs = std::mem::take(&mut f.queue.lock().jobs);
+    assert!(f.queue.pop(request(&f.queue)).is_none());
+    f.queue.lock().jobs = jobs;
+    f.queue.lock().returned = Some(Instant::now());
+    f.find_it_taken();
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn the_gil_found_free_again_and_again_speaks_against_one_runner() {
+    let f = Fixture::with_two_alone(2);
+    for spare in [true, true, true, true, false] {
+        assert!(f.queue.pop(request(&f.queue)).is_some());
+        f.find_it_free();
+        assert_eq!(matches!(f.queue.pop(From::Waiting), Next::Spare), spare);
+        if spare {
+            f.elapse();
+            assert_eq!(f.queue.check(), Summons::WakeAndCheck);
+            assert!(f.queue.wait(true));
+        }
+    }
+}
+
+#[test]
+fn a_request_that_has_become_long_is_no_company() {
+    for long in [false, true] {
+        let f = Fixture::with_two(3);
+        f.find_it_free();
+        assert!(f.queue.pop(From::Waiting).is_some());
+        f.queue.lock().alone.assume();
+        for _ in 0..5 {
+            f.queue.begin();
+            if long {
+                f.queue.lock().begun[0] -= INTERVAL;
+            }
+            f.find_it_taken();
+            f.queue.lock().returned = Some(Instant::now());
+            assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+        }
+        assert_eq!(f.queue.lock().alone.is_proven(), long);
+    }
+}
+
+#[test]
+fn requests_that_sleep_speak_against_one_runner() {
+    for slept in [false, true] {
+        let mut f = Fixture::with_two_alone(2);
+        f.find_it_taken();
+        assert!(matches!(f.queue.pop(request(&f.queue)), Next::Work { watch: false, .. }));
+        f.find_it_taken();
+        assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+        // That one had a stand-by beside it: nothing is made of it.
+        assert!(f.queue.pop(watched(&f.queue, Some(true))).is_some());
+        for _ in 0..3 {
+            f.queue.lock().watched = None;
+            let next = f.queue.pop(watched(&f.queue, Some(slept)));
+            assert!(matches!(next, Next::Work { watch: true, .. }));
+            // Not each of many.
+            let next = f.queue.pop(watched(&f.queue, None));
+            assert!(matches!(next, Next::Work { watch: false, .. }));
+            f.push(99).unwrap();
+            f.push(99).unwrap();
+        }
+        assert_eq!(f.queue.lock().alone.is_enough(), !slept);
+    }
+}
+
+#[test]
+fn nothing_is_made_of_a_request_with_another_beside_it() {
+    let f = Fixture::with_two_alone(2);
+    f.find_it_free();
+    assert!(f.queue.pop(From::Waiting).is_some());
+    let since = f.queue.lock().begun[1];
+    for _ in 0..3 {
+        f.queue.lock().watched = None;
+        // Long computations do not keep the others from going on.
+        f.queue.lock().begun[0] -= INTERVAL;
+        let since = f.queue.lock().begun[1];
+        let next = f.queue.pop(From::Request { since, slept: Some(true) });
+        assert!(matches!(next, Next::Work { watch: false, .. }));
+    }
+    assert!(f.queue.lock().begun[1] > since);
+    assert!(f.queue.lock().alone.is_enough());
+}
+
+#[test]
+fn a_runner_that_comes_back_leaves_the_work_to_the_one_that_is_enough() {
+    let f = Fixture::with_two_alone(3);
+    assert!(f.queue.pop(From::Waiting).is_some());
+    // Not if that one is at a long computation.
+    f.queue.lock().begun[0] -= INTERVAL;
+    let since = f.queue.lock().begun[1];
+    assert!(f.queue.pop(From::Request { since, slept: None }).is_some());
+    // Nor while a stand-by is on its way, which is judged.
+    f.queue.lock().begun[0] += INTERVAL;
+    f.queue.lock().standby = true;
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.queue.lock().standby = false;
+    assert!(matches!(f.queue.pop(request(&f.queue)), Next::Spare));
+    assert_eq!(f.queue.lock().idle, 1);
+    // The last one stays.
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+}
+
+#[test]
+fn a_runner_that_calls_itself_is_not_judged() {
+    let mut f = Fixture::with_two(2);
+    f.queue.not_posted();
+    f.queue.lock().attaching = None;
+    f.queue.lock().standby = false;
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert!(f.queue.wait(false));
+    f.push(99).unwrap();
+    assert_eq!(f.queue.lock().attaching, None);
+    assert!(f.queue.pop(From::Waiting).is_some());
+}
+
+#[test]
+fn a_runner_that_comes_back_looks_now_and_then_whether_one_is_enough() {
+    let f = Fixture::with_two(2);
+    assert!(f.queue.pop(From::Waiting).is_some());
+    // That one was needed just now.
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.elapse();
+    assert!(matches!(f.queue.pop(request(&f.queue)), Next::Yield));
+    // One at a time.
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.find_it_taken();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    assert!(f.queue.lock().alone.is_enough());
+    // The last one stays.
+    f.elapse();
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+}
+
+#[test]
+fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
+    let f = Fixture::with_two(2);
+    let pause = f.queue.lock().alone.pause();
+    assert!(f.queue.pop(From::Waiting).is_some());
+    f.elapse();
+    assert!(matches!(f.queue.pop(request(&f.queue)), Next::Yield));
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.find_it_free();
+    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    let state = f.queue.lock();
+    assert!(!state.alone.is_enough());
+    assert_eq!(state.alone.pause(), 2 * pause);
+}
+
+#[test]
+fn a_spare_runner_waits_until_it_is_called() {
+    let f = Arc::new(Fixture::with_two_alone(2));
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.find_it_taken();
+    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    let waiting = Arc::clone(&f);
+    let spare = std::thread::spawn(move || waiting.queue.wait(true));
+    std::thread::sleep(INTERVAL);
+    assert!(!spare.is_finished());
+    f.elapse();
+    assert_eq!(f.queue.check(), Summons::WakeAndCheck);
+    f.queue.wake();
+    assert!(spare.join().unwrap());
+    assert_eq!(f.queue.lock().idle, 0);
+}
