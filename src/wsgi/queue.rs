@@ -143,11 +143,8 @@ struct State {
     stopping: bool,
     /// When the last job was popped.
     popped: Option<Instant>,
-    /// When a runner last came back for one job after another, and how often they have.
+    /// When a runner last came back for one job after another.
     returned: Option<Instant>,
-    returns: u64,
-    /// `returns` when [`Summons::CheckLater`] was last said.
-    checked: u64,
     /// The stand-by has called itself, or has been called by one that had: nobody looks after what
     /// it leaves.
     unlooked: bool,
@@ -181,9 +178,9 @@ impl State {
     }
 
     /// Whether it is still believed that one more runner is spare.
-    fn is_trusted(&self) -> bool {
+    fn is_trusted(&self, now: Instant) -> bool {
         let trial = if self.alone.is_proven() { TRIAL } else { FIRST_TRIAL };
-        is_within(self.spared, trial)
+        is_within(now, self.spared, trial)
     }
 
     /// A runner goes back to sleep though jobs wait.
@@ -199,8 +196,9 @@ impl State {
     }
 }
 
-fn is_within(at: Option<Instant>, time: Duration) -> bool {
-    at.is_some_and(|at| at.elapsed() < time)
+/// Whether that was less than `time` before `now`.
+fn is_within(now: Instant, at: Option<Instant>, time: Duration) -> bool {
+    at.is_some_and(|at| now - at < time)
 }
 
 /// The queue of one pool.
@@ -210,6 +208,8 @@ pub struct RequestQueue {
     switch_interval: Duration,
     state: Mutex<State>,
     work: Condvar,
+    #[cfg(test)]
+    clock: Mutex<Option<Instant>>,
 }
 
 impl RequestQueue {
@@ -218,7 +218,20 @@ impl RequestQueue {
     /// after so long the holder of the GIL is made to let go of it.
     pub fn new(threads: usize, patient: bool, switch_interval: Duration) -> Self {
         let patience = if patient { PATIENCE } else { Duration::ZERO };
-        Self { threads, patience, switch_interval, state: Mutex::default(), work: Condvar::new() }
+        Self {
+            threads,
+            patience,
+            switch_interval,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            #[cfg(test)]
+            clock: Mutex::default(),
+        }
+    }
+
+    #[cfg(not(test))]
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -248,8 +261,8 @@ impl RequestQueue {
         }
         state.jobs.push_back(job);
         let awake = state.runners > state.idle;
-        if awake && (is_within(state.popped, self.patience) || self.is_crowded(&state)) {
-            state.checked = state.returns;
+        let now = self.now();
+        if awake && (is_within(now, state.popped, self.patience) || self.is_crowded(&state, now)) {
             return Ok(Summons::CheckLater);
         }
         Ok(self.summon(&mut state))
@@ -259,9 +272,7 @@ impl RequestQueue {
     /// nobody has come for what waits, or it is time for a trial, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
-        let is_served = state.returns != state.checked && state.is_trusted();
-        if state.next().is_some() && (is_served || self.is_crowded(&state)) {
-            state.checked = state.returns;
+        if state.next().is_some() && self.is_crowded(&state, self.now()) {
             return Summons::CheckLater;
         }
         self.summon(&mut state)
@@ -269,8 +280,9 @@ impl RequestQueue {
 
     /// Whether runners that compute have just shown that one more is of no use. They need not come
     /// back as soon as others do: whoever loses the GIL has to wait for it.
-    fn is_crowded(&self, state: &State) -> bool {
-        state.is_trusted() && is_within(state.spared.max(state.returned), self.switch_interval)
+    fn is_crowded(&self, state: &State, now: Instant) -> bool {
+        let last = state.spared.max(state.returned);
+        state.is_trusted(now) && is_within(now, last, self.switch_interval)
     }
 
     /// Sees to it that somebody takes the next runnable job.
@@ -278,7 +290,6 @@ impl RequestQueue {
         if state.stopping || state.next().is_none() {
             return Summons::Done;
         }
-        state.checked = state.returns;
         if state.standby || state.posted > 0 {
             return Summons::CheckLater;
         }
@@ -323,7 +334,7 @@ impl RequestQueue {
         state.runners += 1;
         // Until its first `pop` it is the one on the way.
         state.standby = true;
-        state.attaching = Some(Attaching { since: Instant::now(), yields: false });
+        state.attaching = Some(Attaching { since: self.now(), yields: false });
         Some(state.runners)
     }
 
@@ -334,7 +345,7 @@ impl RequestQueue {
 
     /// The next job, for an attached runner, and what it comes from.
     pub fn pop(&self, from: From) -> Next {
-        let at = Instant::now();
+        let at = self.now();
         let mut state = self.lock();
         let mut unlooked = false;
         match from {
@@ -371,15 +382,15 @@ impl RequestQueue {
         let mut watch = false;
         if job.id().is_some() {
             state.lone = (state.begun.is_empty() && !state.standby).then_some(at);
-            watch =
-                self.is_patient() && state.lone.is_some() && !is_within(state.watched, PATIENCE);
+            watch = self.is_patient()
+                && state.lone.is_some()
+                && !is_within(at, state.watched, PATIENCE);
             state.watched = if watch { Some(at) } else { state.watched };
             state.begun.push(at);
         }
         state.popped = Some(at);
         if from != From::Waiting {
             state.returned = Some(at);
-            state.returns += 1;
             return Next::Work { job, at, watch, lacks_runner: false };
         }
         let chain =
@@ -408,7 +419,7 @@ impl RequestQueue {
         } else if attaching.yields {
             state.alone.assume();
         }
-        state.alone.is_enough() && is_within(state.returned, self.switch_interval)
+        state.alone.is_enough() && is_within(at, state.returned, self.switch_interval)
     }
 
     /// What a runner that comes back for more does instead if others are at work: if one is enough
@@ -421,7 +432,7 @@ impl RequestQueue {
         if state.alone.is_enough() {
             return Some(state.spare(at));
         }
-        if is_within(state.needed, state.alone.pause()) {
+        if is_within(at, state.needed, state.alone.pause()) {
             return None;
         }
         state.standby = true;
@@ -456,7 +467,7 @@ impl RequestQueue {
         }
         state.idle -= 1;
         state.called = false;
-        state.attaching = Some(Attaching { since: Instant::now(), yields: false });
+        state.attaching = Some(Attaching { since: self.now(), yields: false });
         !state.stopping
     }
 

@@ -365,7 +365,8 @@ mod tests {
     #[test]
     fn the_queue_is_told_whether_a_request_has_slept() {
         for slept in [false, true] {
-            let mut worker = Worker::new(4);
+            // With two, the second might be on its way when the first comes back.
+            let mut worker = Worker::new(1);
             let sleeps = Arc::clone(&worker.host.sleeps);
             let app = loaded(move |response| {
                 // Longer than the queue goes without watching one.
@@ -380,6 +381,32 @@ mod tests {
             assert_eq!(worker.runners.queues()[0].one_is_enough(), !slept);
             worker.stop();
         }
+    }
+
+    #[test]
+    fn a_runner_that_lets_others_have_the_gil_asks_for_a_look() {
+        let mut worker = Worker::new(2);
+        let app = loaded(|response| {
+            thread::sleep(Duration::from_millis(1));
+            response.finish(Ok(()));
+        });
+        let mut checks = 0;
+        let mut answers = 0;
+        // It does so some time after both have been found to be needed.
+        for _ in 0..500 {
+            while worker.ids < answers + 8 {
+                worker.request(app);
+            }
+            let both = worker.threads.len() == 2;
+            let seen = worker.responses(1);
+            answers += seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() as u64;
+            // Before, a look is asked for to have the second one posted.
+            if both {
+                checks += seen.iter().filter(|m| matches!(m, Mail::Check(0))).count();
+            }
+        }
+        assert!(checks > 0);
+        worker.stop();
     }
 
     #[test]

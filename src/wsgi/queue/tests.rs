@@ -14,6 +14,28 @@ use crate::wsgi::spool::Buffering;
 /// As Python's own.
 const INTERVAL: Duration = Duration::from_millis(5);
 
+impl RequestQueue {
+    /// One whose time stands still.
+    fn timeless(threads: usize, patient: bool) -> Self {
+        let queue = Self::new(threads, patient, INTERVAL);
+        *queue.clock.lock().unwrap() = Some(Instant::now());
+        queue
+    }
+
+    /// Unless it is said otherwise it goes on by what tells two requests apart.
+    pub(super) fn now(&self) -> Instant {
+        let mut clock = self.clock.lock().unwrap();
+        clock.as_mut().map_or_else(Instant::now, |now| {
+            *now += Duration::from_nanos(1);
+            *now
+        })
+    }
+
+    fn pass(&self, time: Duration) {
+        *self.clock.lock().unwrap().as_mut().unwrap() += time;
+    }
+}
+
 impl Next {
     fn is_some(&self) -> bool {
         matches!(self, Self::Work { .. })
@@ -41,10 +63,6 @@ fn watched(queue: &RequestQueue, slept: Option<bool>) -> From {
     From::Request { since: queue.lock().begun[0], slept }
 }
 
-fn find_it_free(queue: &RequestQueue) {
-    queue.lock().attaching.as_mut().unwrap().since += Duration::from_secs(60);
-}
-
 struct Ok200;
 
 impl Application for Ok200 {
@@ -66,7 +84,7 @@ struct Fixture {
 impl Fixture {
     fn new(threads: usize) -> Self {
         let mailbox = Arc::new(Mailbox::new(|| ()));
-        let queue = RequestQueue::new(threads, true, INTERVAL);
+        let queue = RequestQueue::timeless(threads, true);
         let app = Hosted::leak("x".to_owned(), Box::new(Ok200));
         app.load();
         Self { mailbox, queue, app, next_id: 0 }
@@ -112,26 +130,17 @@ impl Fixture {
 
     /// The stand-by has had to wait for the GIL.
     fn find_it_taken(&self) {
-        self.queue.lock().attaching.as_mut().unwrap().since -= SOON;
-    }
-
-    /// It has not, however slow this test is.
-    fn find_it_free(&self) {
-        find_it_free(&self.queue);
+        self.queue.pass(SOON);
     }
 
     /// Long enough for another trial.
     fn elapse(&self) {
-        let mut state = self.queue.lock();
-        let State { popped, returned, spared, needed, .. } = &mut *state;
-        for at in [popped, returned, spared, needed].into_iter().flatten() {
-            *at -= Duration::from_secs(1);
-        }
+        self.queue.pass(Duration::from_secs(1));
     }
 
     /// The last pop is so long ago that nobody is expected back.
     fn lose_patience(&self) {
-        self.queue.lock().popped = Some(Instant::now() - PATIENCE);
+        self.queue.pass(PATIENCE);
     }
 }
 
@@ -180,7 +189,7 @@ fn a_request_that_comes_while_a_runner_pops_is_left_to_it() {
 #[test]
 fn nothing_is_left_to_a_check_that_may_come_late() {
     let mut f = Fixture::new(1);
-    let queue = RequestQueue::new(2, false, INTERVAL);
+    let queue = RequestQueue::timeless(2, false);
     let mut push = || queue.push(f.job().1, 9);
     assert_eq!(push(), Ok(Summons::PostRunner));
     queue.begin();
@@ -286,7 +295,7 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
 #[test]
 fn a_queue_without_patience_leaves_nothing_to_a_later_look() {
     let mut f = Fixture::new(8);
-    let queue = RequestQueue::new(8, false, INTERVAL);
+    let queue = RequestQueue::timeless(8, false);
     let mut push = || queue.push(f.job().1, 9);
     assert_eq!(push(), Ok(Summons::PostRunner));
     assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());

@@ -19,7 +19,7 @@ fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> JoinHandle<bool> {
 #[test]
 fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
     let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
+    let queue = Arc::new(RequestQueue::timeless(3, true));
     let sleepers = [sleeper(&queue, 1), sleeper(&queue, 2)];
     for summons in [Summons::Wake, Summons::CheckLater, Summons::CheckLater] {
         let (_, job) = f.job();
@@ -42,7 +42,7 @@ fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
 #[test]
 fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
+    let queue = Arc::new(RequestQueue::timeless(3, true));
     let mut push = || queue.push(f.job().1, 9);
     // The third one is busy.
     assert_eq!(push(), Ok(Summons::PostRunner));
@@ -70,7 +70,7 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
 #[test]
 fn a_sleeping_runner_is_woken_for_what_waits() {
     let f = Arc::new(Mutex::new(Fixture::new(1)));
-    let queue = Arc::new(RequestQueue::new(1, true, INTERVAL));
+    let queue = Arc::new(RequestQueue::timeless(1, true));
     assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
     let waiting = Arc::clone(&queue);
     let thread = thread::spawn(move || waiting.wait(false));
@@ -89,7 +89,7 @@ fn a_sleeping_runner_is_woken_for_what_waits() {
 /// Three runners asleep. Three requests come, for which one has been woken. `alone`: one is enough
 /// for them, as far as is known.
 fn three_sleepers(f: &mut Fixture, alone: bool) -> (Arc<RequestQueue>, Vec<JoinHandle<bool>>) {
-    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
+    let queue = Arc::new(RequestQueue::timeless(3, true));
     let sleepers = (1..=3).map(|idle| sleeper(&queue, idle)).collect();
     if alone {
         queue.lock().alone.assume();
@@ -132,13 +132,12 @@ fn a_standby_calls_nobody_if_one_is_enough_unless_it_is_found_stuck() {
     // It does not come back: the next look calls one. That one finds the GIL free, not for the first
     // time, and calls the next.
     queue.lock().alone.looked(true);
-    queue.lock().popped = Some(Instant::now() - PATIENCE);
+    queue.pass(PATIENCE);
     assert_eq!(queue.check(), Summons::WakeAndCheck);
     queue.wake();
     while queue.lock().idle > 1 {
         thread::yield_now();
     }
-    find_it_free(&queue);
     assert!(queue.pop(From::Waiting).is_some());
     assert!(queue.lock().standby);
     end(&queue, sleepers);
@@ -147,7 +146,7 @@ fn a_standby_calls_nobody_if_one_is_enough_unless_it_is_found_stuck() {
 #[test]
 fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
     let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(4, true, INTERVAL));
+    let queue = Arc::new(RequestQueue::timeless(4, true));
     let mut push = || queue.push(f.job().1, 9);
     // The fourth is busy for long.
     push().unwrap();
@@ -162,7 +161,7 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
     assert!(queue.pop(short).is_none());
     queue.lock().alone.assume();
     // A moment later all three are between their last pop and wait.
-    queue.lock().popped = Some(Instant::now() - 2 * PATIENCE);
+    queue.pass(PATIENCE);
     for _ in 0..3 {
         assert_eq!(push(), Ok(Summons::Done));
     }
@@ -191,7 +190,7 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
 #[test]
 fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
     let mut f = Fixture::new(1);
-    let queue = Arc::new(RequestQueue::new(3, true, INTERVAL));
+    let queue = Arc::new(RequestQueue::timeless(3, true));
     let mut push = || queue.push(f.job().1, 9);
     for _ in 0..2 {
         push().unwrap();
@@ -218,11 +217,8 @@ fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
     assert!(queue.pop(request(&queue)).is_some());
     // The GIL was taken all the time, so it is assumed that one is enough; but nobody has come back
     // lately.
-    {
-        let mut state = queue.lock();
-        state.attaching.as_mut().unwrap().since -= INTERVAL;
-        state.returned = None;
-    }
+    queue.pass(SOON);
+    queue.lock().returned = None;
     assert!(queue.pop(From::Waiting).is_some());
     assert!(!queue.lock().standby);
     assert_eq!(queue.lock().jobs.len(), 1);

@@ -69,7 +69,7 @@ fn a_standby_is_needed_when_nobody_is_at_work() {
     let jobs = std::mem::take(&mut f.queue.lock().jobs);
     assert!(f.queue.pop(request(&f.queue)).is_none());
     f.queue.lock().jobs = jobs;
-    f.queue.lock().returned = Some(Instant::now());
+    f.queue.lock().returned = Some(f.queue.now());
     f.find_it_taken();
     assert!(f.queue.pop(From::Waiting).is_some());
 }
@@ -79,7 +79,6 @@ fn the_gil_found_free_again_and_again_speaks_against_one_runner() {
     let f = Fixture::with_two_alone(2);
     for spare in [true, true, true, true, false] {
         assert!(f.queue.pop(request(&f.queue)).is_some());
-        f.find_it_free();
         assert_eq!(matches!(f.queue.pop(From::Waiting), Next::Spare), spare);
         if spare {
             f.elapse();
@@ -93,7 +92,6 @@ fn the_gil_found_free_again_and_again_speaks_against_one_runner() {
 fn a_request_that_has_become_long_is_no_company() {
     for long in [false, true] {
         let f = Fixture::with_two(3);
-        f.find_it_free();
         assert!(f.queue.pop(From::Waiting).is_some());
         f.queue.lock().alone.assume();
         for _ in 0..5 {
@@ -102,7 +100,7 @@ fn a_request_that_has_become_long_is_no_company() {
                 f.queue.lock().begun[0] -= INTERVAL;
             }
             f.find_it_taken();
-            f.queue.lock().returned = Some(Instant::now());
+            f.queue.lock().returned = Some(f.queue.now());
             assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
         }
         assert_eq!(f.queue.lock().alone.is_proven(), long);
@@ -136,7 +134,6 @@ fn requests_that_sleep_speak_against_one_runner() {
 #[test]
 fn nothing_is_made_of_a_request_with_another_beside_it() {
     let f = Fixture::with_two_alone(2);
-    f.find_it_free();
     assert!(f.queue.pop(From::Waiting).is_some());
     let since = f.queue.lock().begun[1];
     for _ in 0..3 {
@@ -164,6 +161,9 @@ fn a_runner_that_comes_back_leaves_the_work_to_the_one_that_is_enough() {
     f.queue.lock().standby = true;
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.queue.lock().standby = false;
+    f.queue.lock().posted = 1;
+    assert!(f.queue.pop(request(&f.queue)).is_some());
+    f.queue.lock().posted = 0;
     assert!(matches!(f.queue.pop(request(&f.queue)), Next::Spare));
     assert_eq!(f.queue.lock().idle, 1);
     // The last one stays.
@@ -190,6 +190,8 @@ fn a_runner_that_comes_back_looks_now_and_then_whether_one_is_enough() {
     // That one was needed just now.
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.elapse();
+    // Beside a long one it does not.
+    assert!(f.queue.pop(request(&f.queue)).is_some());
     assert!(matches!(f.queue.pop(request(&f.queue)), Next::Yield));
     // One at a time.
     assert!(f.queue.pop(request(&f.queue)).is_some());
@@ -207,9 +209,10 @@ fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
     let pause = f.queue.lock().alone.pause();
     assert!(f.queue.pop(From::Waiting).is_some());
     f.elapse();
+    // Beside a long one it does not.
+    assert!(f.queue.pop(request(&f.queue)).is_some());
     assert!(matches!(f.queue.pop(request(&f.queue)), Next::Yield));
     assert!(f.queue.pop(request(&f.queue)).is_some());
-    f.find_it_free();
     assert!(f.queue.pop(From::Waiting).is_some());
     assert!(f.queue.pop(request(&f.queue)).is_some());
     let state = f.queue.lock();
