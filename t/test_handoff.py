@@ -15,6 +15,7 @@ SERVER = """
 CROWD = """
     location = /crowd { wsgi_app crowd:application; wsgi_thread_pool crowd; }
     location = /counts { wsgi_app crowd:counts; wsgi_thread_pool crowd; }
+    location = /hog { wsgi_app crowd:hog; wsgi_thread_pool crowd; }
 """
 
 
@@ -62,11 +63,13 @@ def test_requests_that_block_get_all_threads(nginx, resolution):
             str(n).encode() for n in range(8)]
 
 
-def in_company(nginx, what):
+def in_company(nginx, what, answers=2000, hog=False):
     """The share of requests that another one was beside, of more than one thread can answer."""
     site = nginx(server=CROWD, main="thread_pool crowd threads=4;")
+    if hog:
+        assert site.get("/hog").status == 200
     with Load(site.port, f"/crowd?{what}", clients=16) as load:
-        until(lambda: len(load.answers) > 2000, 60, "answers")
+        until(lambda: len(load.answers) > answers, 60, "answers")
     assert load.failures() == []
     served, company = map(int, site.get("/counts").text.split())
     print(f"{company} of {served} in company")
@@ -81,6 +84,11 @@ def test_requests_that_compute_are_served_one_after_the_other(nginx, what):
 
 def test_requests_that_block_for_a_moment_do_so_side_by_side(nginx):
     assert in_company(nginx, "sleeps") > 3 / 4
+
+
+def test_requests_that_block_do_so_side_by_side_beside_a_thread_that_computes(nginx):
+    """It holds the GIL, which is no sign that one thread would be enough for them."""
+    assert in_company(nginx, "sleeps", answers=600, hog=True) > 9 / 10
 
 
 @pytest.mark.parametrize("resolution", ["", "timer_resolution 60s;"])

@@ -72,7 +72,7 @@ pub fn sleeps() -> u64 {
         }
         usage.assume_init()
     };
-    usage.ru_nvcsw.unsigned_abs()
+    u64::try_from(usage.ru_nvcsw).unwrap_or_default()
 }
 
 /// Has an exception of this class raised in another thread, at its next step in Python.

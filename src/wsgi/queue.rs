@@ -81,8 +81,8 @@ pub enum Next {
     Nothing,
     /// Others take what waits: it waits too, and the caller has the event loop check.
     Spare,
-    /// It lets others have the GIL for a moment, and pops again when it has got it back. The caller
-    /// has the event loop check, which looks after what is left then.
+    /// It lets others have the GIL for a moment, calls [`RequestQueue::yielded`], and pops again when
+    /// it has got it back. The caller has the event loop check, which looks after what is left then.
     Yield,
 }
 
@@ -152,13 +152,13 @@ struct State {
     attaching: Option<Attaching>,
     /// Whether one runner is enough.
     alone: Alone,
-    /// When the request was taken that has had no other beside it, and nobody after the GIL.
+    /// When the request was taken that has had none but long ones beside it.
     lone: Option<Instant>,
     /// When such a request was last taken to be watched.
     watched: Option<Instant>,
     /// When a runner was last found to be spare.
     spared: Option<Instant>,
-    /// When a stand-by was last found not to be.
+    /// When a stand-by last took a job.
     needed: Option<Instant>,
 }
 
@@ -179,7 +179,7 @@ impl State {
 
     /// Whether it is still believed that one more runner is spare.
     fn is_trusted(&self, now: Instant) -> bool {
-        let trial = if self.alone.is_proven() { TRIAL } else { FIRST_TRIAL };
+        let trial = if self.alone.is_proven(now) { TRIAL } else { FIRST_TRIAL };
         is_within(now, self.spared, trial)
     }
 
@@ -240,7 +240,7 @@ impl RequestQueue {
 
     #[cfg(test)]
     pub fn one_is_enough(&self) -> bool {
-        self.lock().alone.is_enough()
+        self.lock().alone.is_enough(self.now())
     }
 
     pub fn threads(&self) -> usize {
@@ -362,10 +362,10 @@ impl RequestQueue {
             From::Request { since, slept } => {
                 let taken = state.begun.iter().position(|begun| *begun == since);
                 taken.map(|taken| state.begun.swap_remove(taken));
-                // A stand-by on its way makes it wait for the GIL.
-                let lone = state.lone.take() == Some(since) && !state.standby;
-                if let Some(slept) = slept.filter(|_| lone) {
-                    state.alone.answered(slept);
+                let lone = state.lone.take() == Some(since);
+                // A stand-by on its way may have made it wait for the GIL.
+                if let Some(slept) = slept.filter(|slept| lone && !(*slept && state.standby)) {
+                    state.alone.answered(slept, at);
                 }
                 if let Some(next) = self.give_way(&mut state, at) {
                     return next;
@@ -381,7 +381,7 @@ impl RequestQueue {
         };
         let mut watch = false;
         if job.id().is_some() {
-            state.lone = (state.begun.is_empty() && !state.standby).then_some(at);
+            state.lone = (self.short(&state, at) == 0).then_some(at);
             watch = self.is_patient()
                 && state.lone.is_some()
                 && !is_within(at, state.watched, PATIENCE);
@@ -394,7 +394,7 @@ impl RequestQueue {
             return Next::Work { job, at, watch, lacks_runner: false };
         }
         let chain =
-            (unlooked || !state.alone.is_enough()) && !state.standby && state.next().is_some();
+            (unlooked || !state.alone.is_enough(at)) && !state.standby && state.next().is_some();
         let wake = chain && state.call();
         state.unlooked |= wake && unlooked;
         let lacks_runner = chain && !wake && state.runners < self.threads && state.posted == 0;
@@ -415,11 +415,11 @@ impl RequestQueue {
             state.alone.looked(free);
         }
         if attaching.yields && free {
-            state.alone.refuse();
+            state.alone.put_off();
         } else if attaching.yields {
-            state.alone.assume();
+            state.alone.assume(at);
         }
-        state.alone.is_enough() && is_within(at, state.returned, self.switch_interval)
+        state.alone.is_enough(at) && is_within(at, state.returned, self.switch_interval)
     }
 
     /// What a runner that comes back for more does instead if others are at work: if one is enough
@@ -429,7 +429,7 @@ impl RequestQueue {
         if !self.is_patient() || called || self.short(state, at) == 0 || state.next().is_none() {
             return None;
         }
-        if state.alone.is_enough() {
+        if state.alone.is_enough(at) {
             return Some(state.spare(at));
         }
         if is_within(at, state.needed, state.alone.pause()) {
@@ -444,6 +444,14 @@ impl RequestQueue {
     /// GIL to others, or compute, and are not to keep it from them.
     fn short(&self, state: &State, at: Instant) -> usize {
         state.begun.iter().filter(|begun| at - **begun < self.switch_interval).count()
+    }
+
+    /// The runner that [`Next::Yield`] was said to has left the GIL to others, and comes for it.
+    pub fn yielded(&self) {
+        let now = self.now();
+        if let Some(attaching) = &mut self.lock().attaching {
+            attaching.since = now;
+        }
     }
 
     /// Whether anything may be left to a later look.

@@ -144,7 +144,10 @@ impl Runners {
                             // Whoever waits for the GIL has it by then, and keeps it.
                             self.mailbox.wake_if_late();
                             since = None;
-                            self.host.detach(&mut || thread::sleep(YIELD));
+                            self.host.detach(&mut || {
+                                thread::sleep(YIELD);
+                                queue.yielded();
+                            });
                             from = From::Waiting;
                             continue;
                         }
@@ -294,14 +297,18 @@ mod tests {
 
     impl Worker {
         fn new(threads: usize) -> Self {
+            Self::of(RequestQueue::new(threads, true, SWITCH_INTERVAL))
+        }
+
+        fn of(queue: RequestQueue) -> Self {
             let (wake, wakes) = mpsc::channel();
             let wake = Mutex::new(wake);
             let mailbox = Arc::new(Mailbox::new(move || {
                 let _ = wake.lock().unwrap().send(());
             }));
             let host = Arc::new(FakeHost::default());
-            let queue = Arc::new(RequestQueue::new(threads, true, SWITCH_INTERVAL));
-            let runners = Arc::new(Runners::new(host.clone(), vec![queue], Arc::clone(&mailbox)));
+            let queue = vec![Arc::new(queue)];
+            let runners = Arc::new(Runners::new(host.clone(), queue, Arc::clone(&mailbox)));
             Self { runners, host, mailbox, wakes, threads: Vec::new(), ids: 0 }
         }
 
@@ -385,24 +392,30 @@ mod tests {
 
     #[test]
     fn a_runner_that_lets_others_have_the_gil_asks_for_a_look() {
-        let mut worker = Worker::new(2);
-        let app = loaded(|response| {
+        // Where time stands still nobody is late for the GIL, so that no runner is spare: a look is
+        // asked for to have the second one posted, and after that only by those that yield.
+        let queue = RequestQueue::timeless(2, true);
+        let mut worker = Worker::of(queue);
+        let sleeps = Arc::clone(&worker.host.sleeps);
+        let app = loaded(move |response| {
             thread::sleep(Duration::from_millis(1));
+            sleeps.fetch_add(1, Ordering::SeqCst);
             response.finish(Ok(()));
         });
-        let mut checks = 0;
         let mut answers = 0;
-        // It does so some time after both have been found to be needed.
-        for _ in 0..500 {
+        let mut checks = 0;
+        for turn in 0..200 {
             while worker.ids < answers + 8 {
                 worker.request(app);
             }
             let both = worker.threads.len() == 2;
             let seen = worker.responses(1);
             answers += seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() as u64;
-            // Before, a look is asked for to have the second one posted.
             if both {
                 checks += seen.iter().filter(|m| matches!(m, Mail::Check(0))).count();
+            }
+            if turn % 20 == 0 {
+                worker.runners.queues()[0].pass(Duration::from_secs(1));
             }
         }
         assert!(checks > 0);

@@ -34,6 +34,18 @@ def application(environ, start_response):
     return [b"done"]
 
 
+def hog(environ, start_response):
+    """From now on a thread of the application computes without end."""
+    threading.Thread(target=_compute, daemon=True).start()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"begun"]
+
+
+def _compute():
+    while True:
+        pass
+
+
 def counts(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{_counts['all']} {_counts['in company']}".encode()]

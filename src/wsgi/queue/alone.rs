@@ -2,14 +2,17 @@
 //!
 //! It does if it hardly ever leaves the GIL to others: several only take turns with it then, and each
 //! request that loses the GIL halfway is late. Two signs speak against it, and it takes more than one
-//! of them, for each of them happens by chance too:
+//! of them, for each happens by chance too:
 //! * a request with no other beside it made its thread sleep: it blocks;
 //! * a stand-by found the GIL free when it came for it: the application computes without the GIL.
 //!
-//! Both can be seen only while one runner is at work. So if several are, it is tried with one again
+//! That a stand-by found the GIL taken alone says little: somebody else may hold it, a thread of the
+//! application or another pool. So some request must have gone by just now without sleeping.
+//!
+//! All this can be seen only while one runner is at work. If several are, it is tried with one again
 //! and again, after longer and longer pauses as long as that fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A sign in favour counts 1. So many are enough.
 const ENOUGH: u32 = 4;
@@ -23,6 +26,9 @@ const SLEPT: u32 = 8;
 /// the runner waits for a processor find it free more often than it is.
 const FREE: u32 = 3;
 
+/// For so long a request that did not sleep is remembered, and a try goes on without one.
+const FRESH: Duration = Duration::from_millis(25);
+
 /// Between two tries, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(800)];
 
@@ -31,24 +37,27 @@ pub struct Alone {
     answers: u32,
     /// Stand-bys that had to wait for the GIL.
     looks: u32,
+    /// When the last request did not sleep, or a try began.
+    fresh: Option<Instant>,
     pause: Duration,
 }
 
 impl Default for Alone {
     /// Nothing is known of the requests yet, and nothing against the GIL.
     fn default() -> Self {
-        Self { answers: 0, looks: ENOUGH + FREE, pause: PAUSES[0] }
+        Self { answers: 0, looks: ENOUGH + FREE, fresh: None, pause: PAUSES[0] }
     }
 }
 
 impl Alone {
-    pub fn is_enough(&self) -> bool {
-        self.answers >= ENOUGH && self.looks >= ENOUGH
+    pub fn is_enough(&self, now: Instant) -> bool {
+        let fresh = self.fresh.is_some_and(|fresh| now - fresh < FRESH);
+        self.answers >= ENOUGH && self.looks >= ENOUGH && fresh
     }
 
     /// Whether that has stood the test for some time. Until then one looks more often.
-    pub fn is_proven(&self) -> bool {
-        self.answers >= ENOUGH && self.looks >= PROVEN
+    pub fn is_proven(&self, now: Instant) -> bool {
+        self.is_enough(now) && self.looks >= PROVEN
     }
 
     /// For so long it is not tried again.
@@ -57,36 +66,32 @@ impl Alone {
     }
 
     /// A request has ended that no other was beside.
-    pub fn answered(&mut self, slept: bool) {
-        let was = self.is_enough();
+    pub fn answered(&mut self, slept: bool, now: Instant) {
         self.answers = count(self.answers, !slept, SLEPT);
-        self.settle(was);
+        if !slept {
+            self.fresh = Some(now);
+            if self.is_proven(now) {
+                self.pause = PAUSES[0];
+            }
+        }
     }
 
     /// A stand-by has come for the GIL while one runner was at work.
     pub fn looked(&mut self, free: bool) {
-        let was = self.is_enough();
         self.looks = count(self.looks, !free, FREE);
-        self.settle(was);
     }
 
-    /// It is tried with one: so it is until signs speak against it.
-    pub fn assume(&mut self) {
+    /// It is tried with one: so it is until signs speak against it, or none for it.
+    pub fn assume(&mut self, now: Instant) {
         self.answers = self.answers.max(ENOUGH);
         self.looks = self.looks.max(ENOUGH + FREE);
+        self.fresh = Some(now);
+        self.put_off();
     }
 
-    /// There is no need to try.
-    pub fn refuse(&mut self) {
+    /// The next try comes later, unless one is found to be enough before.
+    pub fn put_off(&mut self) {
         self.pause = (self.pause * 2).min(PAUSES[1]);
-    }
-
-    fn settle(&mut self, was: bool) {
-        if self.is_proven() {
-            self.pause = PAUSES[0];
-        } else if was && !self.is_enough() {
-            self.refuse();
-        }
     }
 }
 
@@ -98,68 +103,87 @@ fn count(score: u32, favours: bool, against: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn proven() -> Alone {
+    fn proven(now: Instant) -> Alone {
         let mut alone = Alone::default();
         for _ in 0..40 {
-            alone.answered(false);
             alone.looked(false);
+            alone.answered(false, now);
         }
-        assert!(alone.is_proven());
+        assert!(alone.is_proven(now));
         alone
     }
 
     #[test]
     fn a_few_requests_that_do_not_sleep_are_enough() {
+        let now = Instant::now();
         let mut alone = Alone::default();
         for _ in 0..ENOUGH {
-            assert!(!alone.is_enough());
-            alone.answered(false);
+            assert!(!alone.is_enough(now));
+            alone.answered(false, now);
         }
-        assert!(alone.is_enough() && !alone.is_proven());
+        assert!(alone.is_enough(now) && !alone.is_proven(now));
     }
 
     #[test]
     fn one_sign_against_it_is_chance_and_more_are_not() {
-        let mut alone = proven();
-        alone.answered(true);
-        assert!(alone.is_enough());
-        alone.answered(true);
-        assert!(!alone.is_enough());
-        let mut alone = proven();
+        let now = Instant::now();
+        let mut alone = proven(now);
+        alone.answered(true, now);
+        assert!(alone.is_enough(now));
+        alone.answered(true, now);
+        assert!(!alone.is_enough(now));
+        let mut alone = proven(now);
         for _ in 0..4 {
             alone.looked(true);
-            assert!(alone.is_enough());
+            assert!(alone.is_enough(now));
         }
         alone.looked(true);
-        assert!(!alone.is_enough());
+        assert!(!alone.is_enough(now));
     }
 
     #[test]
     fn requests_that_do_not_sleep_do_not_hide_that_the_gil_is_free() {
-        let mut alone = proven();
+        let now = Instant::now();
+        let mut alone = proven(now);
         for _ in 0..5 {
             alone.looked(true);
             for _ in 0..100 {
-                alone.answered(false);
+                alone.answered(false, now);
             }
         }
-        assert!(!alone.is_enough());
+        assert!(!alone.is_enough(now));
+    }
+
+    #[test]
+    fn a_gil_that_others_hold_says_nothing_for_long() {
+        let now = Instant::now();
+        let mut alone = proven(now);
+        for _ in 0..100 {
+            alone.looked(false);
+        }
+        assert!(alone.is_enough(now + FRESH - Duration::from_nanos(1)));
+        assert!(!alone.is_enough(now + FRESH));
+        // One that did not sleep is enough again.
+        alone.answered(false, now + FRESH);
+        assert!(alone.is_proven(now + FRESH));
     }
 
     #[test]
     fn a_try_that_fails_is_made_again_later_and_later() {
+        let now = Instant::now();
         let mut alone = Alone::default();
         for wait in [25, 50, 100, 200, 400, 800, 800] {
             assert_eq!(alone.pause(), Duration::from_millis(wait));
-            alone.assume();
-            assert!(alone.is_enough() && !alone.is_proven());
-            alone.answered(true);
-            assert!(!alone.is_enough());
+            alone.assume(now);
+            assert!(alone.is_enough(now) && !alone.is_proven(now));
+            assert!(!alone.is_enough(now + FRESH));
+            alone.answered(true, now);
+            assert!(!alone.is_enough(now));
         }
-        alone.assume();
+        alone.assume(now);
         for _ in 0..PROVEN {
-            alone.answered(false);
             alone.looked(false);
+            alone.answered(false, now);
         }
         assert_eq!(alone.pause(), PAUSES[0]);
     }

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 
 impl RequestQueue {
     /// One whose time stands still.
-    fn timeless(threads: usize, patient: bool) -> Self {
+    pub(in crate::wsgi) fn timeless(threads: usize, patient: bool) -> Self {
         let queue = Self::new(threads, patient, INTERVAL);
         *queue.clock.lock().unwrap() = Some(Instant::now());
         queue
@@ -31,7 +31,12 @@ impl RequestQueue {
         })
     }
 
-    fn pass(&self, time: Duration) {
+    fn assume(&self) {
+        let now = self.now();
+        self.lock().alone.assume(now);
+    }
+
+    pub(in crate::wsgi) fn pass(&self, time: Duration) {
         *self.clock.lock().unwrap().as_mut().unwrap() += time;
     }
 }
@@ -119,13 +124,22 @@ impl Fixture {
     /// The same, and it is known that one is enough.
     fn with_two_alone(threads: usize) -> Self {
         let f = Self::with_two(threads);
-        let mut state = f.queue.lock();
+        f.prove();
+        f
+    }
+
+    /// One has been found to be enough.
+    fn prove(&self) {
+        let now = self.queue.now();
+        let mut state = self.queue.lock();
         for _ in 0..99 {
-            state.alone.answered(false);
+            state.alone.answered(false, now);
             state.alone.looked(false);
         }
-        drop(state);
-        f
+    }
+
+    fn is_enough(&self) -> bool {
+        self.queue.one_is_enough()
     }
 
     /// The stand-by has had to wait for the GIL.
@@ -197,7 +211,7 @@ fn nothing_is_left_to_a_check_that_may_come_late() {
     assert_eq!(push(), Ok(Summons::PostRunner));
     queue.begin();
     assert!(queue.pop(request(&queue)).is_some());
-    queue.lock().alone.assume();
+    queue.assume();
     queue.lock().attaching.as_mut().unwrap().since -= INTERVAL;
     push().unwrap();
     assert!(queue.pop(From::Waiting).is_some());

@@ -92,7 +92,7 @@ fn three_sleepers(f: &mut Fixture, alone: bool) -> (Arc<RequestQueue>, Vec<JoinH
     let queue = Arc::new(RequestQueue::timeless(3, true));
     let sleepers = (1..=3).map(|idle| sleeper(&queue, idle)).collect();
     if alone {
-        queue.lock().alone.assume();
+        queue.assume();
     }
     for summons in [Summons::Wake, Summons::CheckLater, Summons::CheckLater] {
         let (_, job) = f.job();
@@ -159,7 +159,7 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
     assert!(queue.pop(From::Waiting).is_some());
     let short = From::Request { since: queue.lock().begun[1], slept: None };
     assert!(queue.pop(short).is_none());
-    queue.lock().alone.assume();
+    queue.assume();
     // A moment later all three are between their last pop and wait.
     queue.pass(PATIENCE);
     for _ in 0..3 {

@@ -23,7 +23,7 @@ fn a_standby_is_spare_where_one_runner_is_enough() {
 #[test]
 fn one_runner_is_looked_after_sooner_while_that_has_not_been_proven() {
     let f = Fixture::with_two(2);
-    f.queue.lock().alone.assume();
+    f.queue.assume();
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
     assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
@@ -82,6 +82,8 @@ fn the_gil_found_free_again_and_again_speaks_against_one_runner() {
         assert_eq!(matches!(f.queue.pop(From::Waiting), Next::Spare), spare);
         if spare {
             f.elapse();
+            let now = f.queue.now();
+            f.queue.lock().alone.answered(false, now);
             assert_eq!(f.queue.check(), Summons::WakeAndCheck);
             assert!(f.queue.wait(true));
         }
@@ -93,7 +95,7 @@ fn a_request_that_has_become_long_is_no_company() {
     for long in [false, true] {
         let f = Fixture::with_two(3);
         assert!(f.queue.pop(From::Waiting).is_some());
-        f.queue.lock().alone.assume();
+        f.queue.assume();
         for _ in 0..5 {
             f.queue.begin();
             if long {
@@ -103,7 +105,7 @@ fn a_request_that_has_become_long_is_no_company() {
             f.queue.lock().returned = Some(f.queue.now());
             assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
         }
-        assert_eq!(f.queue.lock().alone.is_proven(), long);
+        assert_eq!(f.queue.lock().alone.is_proven(f.queue.now()), long);
     }
 }
 
@@ -127,25 +129,45 @@ fn requests_that_sleep_speak_against_one_runner() {
             f.push(99).unwrap();
             f.push(99).unwrap();
         }
-        assert_eq!(f.queue.lock().alone.is_enough(), !slept);
+        assert_eq!(f.is_enough(), !slept);
     }
 }
 
 #[test]
-fn nothing_is_made_of_a_request_with_another_beside_it() {
-    let f = Fixture::with_two_alone(2);
-    assert!(f.queue.pop(From::Waiting).is_some());
-    let since = f.queue.lock().begun[1];
-    for _ in 0..3 {
-        f.queue.lock().watched = None;
-        // Long computations do not keep the others from going on.
-        f.queue.lock().begun[0] -= INTERVAL;
-        let since = f.queue.lock().begun[1];
-        let next = f.queue.pop(From::Request { since, slept: Some(true) });
-        assert!(matches!(next, Next::Work { watch: false, .. }));
+fn a_standby_on_its_way_may_be_why_a_request_slept() {
+    for slept in [true, false] {
+        let mut f = Fixture::with_two_alone(2);
+        for _ in 0..5 {
+            f.push(99).unwrap();
+            assert!(f.queue.lock().standby);
+            assert!(f.queue.pop(watched(&f.queue, Some(slept))).is_some());
+        }
+        assert!(f.is_enough());
+        // So much is not made of it that it would be remembered.
+        f.queue.pass(Duration::from_millis(20));
+        assert!(f.queue.pop(watched(&f.queue, Some(slept))).is_some());
+        f.queue.pass(Duration::from_millis(20));
+        assert_eq!(f.is_enough(), !slept);
     }
-    assert!(f.queue.lock().begun[1] > since);
-    assert!(f.queue.lock().alone.is_enough());
+}
+
+#[test]
+fn only_requests_with_none_but_long_ones_beside_them_say_something() {
+    for long in [false, true] {
+        let mut f = Fixture::with_two(2);
+        assert!(f.queue.pop(From::Waiting).is_some());
+        for _ in 0..5 {
+            f.push(99).unwrap();
+            f.queue.lock().watched = None;
+            if long {
+                f.queue.lock().begun[0] -= INTERVAL;
+            }
+            let since = f.queue.lock().begun[1];
+            let next = f.queue.pop(From::Request { since, slept: Some(false) });
+            assert_eq!(matches!(next, Next::Work { watch: true, .. }), long);
+        }
+        assert_eq!(f.is_enough(), long);
+    }
 }
 
 #[test]
@@ -197,7 +219,7 @@ fn a_runner_that_comes_back_looks_now_and_then_whether_one_is_enough() {
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
     assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
-    assert!(f.queue.lock().alone.is_enough());
+    assert!(f.is_enough());
     // The last one stays.
     f.elapse();
     assert!(f.queue.pop(request(&f.queue)).is_some());
@@ -215,9 +237,8 @@ fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
     assert!(f.queue.pop(request(&f.queue)).is_some());
     assert!(f.queue.pop(From::Waiting).is_some());
     assert!(f.queue.pop(request(&f.queue)).is_some());
-    let state = f.queue.lock();
-    assert!(!state.alone.is_enough());
-    assert_eq!(state.alone.pause(), 2 * pause);
+    assert!(!f.is_enough());
+    assert_eq!(f.queue.lock().alone.pause(), 2 * pause);
 }
 
 #[test]
