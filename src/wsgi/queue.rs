@@ -8,49 +8,19 @@
 //! Where nothing blocks one runner is enough ([`alone`]), beside those at long requests. Then a
 //! stand-by is *spare* if somebody has come back for more within the switch interval, and goes back
 //! to sleep; so does a runner that comes back while another is at work. That is believed for
-//! [`TRIAL`]; then a stand-by looks again.
+//! [`TRIAL`], or [`FIRST_TRIAL`], unless nobody comes back; then a stand-by looks again.
 //! Runs on: event loop (push, check, remove), pool thread (the rest).
 
 mod alone;
+mod job;
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::alone::Alone;
-use super::application::Hosted;
-use super::exchange::ResponseSender;
+pub use self::job::Job;
 use super::mailbox::ExchangeId;
-use super::request::Request;
-
-/// Something for a runner to do.
-pub enum Job {
-    Load(&'static Hosted),
-    /// [`super::host::Host::tidy`], which a runner calls after each job.
-    Tidy,
-    Call {
-        /// Without a count of references: every thread would write to it for every request.
-        app: &'static Hosted,
-        request: Request,
-        response: ResponseSender,
-    },
-}
-
-impl Job {
-    fn is_runnable(&self) -> bool {
-        match self {
-            Self::Load(_) | Self::Tidy => true,
-            Self::Call { app, .. } => app.is_settled(),
-        }
-    }
-
-    fn id(&self) -> Option<ExchangeId> {
-        match self {
-            Self::Load(_) | Self::Tidy => None,
-            Self::Call { response, .. } => Some(response.id()),
-        }
-    }
-}
 
 /// What a runner was at before it pops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,11 +124,13 @@ struct State {
     alone: Alone,
     /// When the request was taken that has had none but long ones beside it.
     lone: Option<Instant>,
+    /// A spare stand-by has come since.
+    disturbed: bool,
     /// When such a request was last taken to be watched.
     watched: Option<Instant>,
     /// When a runner was last found to be spare.
     spared: Option<Instant>,
-    /// When a stand-by last took a job.
+    /// When a stand-by last came and was not spare.
     needed: Option<Instant>,
 }
 
@@ -351,21 +323,21 @@ impl RequestQueue {
         match from {
             From::Waiting => {
                 state.standby = false;
-                state.lone = None;
                 unlooked = std::mem::take(&mut state.unlooked);
                 let attaching = state.attaching.take();
                 if attaching.is_some_and(|attaching| self.is_spare(&mut state, attaching, at)) {
+                    state.disturbed = true;
                     return state.spare(at);
                 }
+                state.lone = None;
                 state.needed = Some(at);
             }
             From::Request { since, slept } => {
                 let taken = state.begun.iter().position(|begun| *begun == since);
                 taken.map(|taken| state.begun.swap_remove(taken));
                 let lone = state.lone.take() == Some(since);
-                // A stand-by on its way may have made it wait for the GIL.
-                if let Some(slept) = slept.filter(|slept| lone && !(*slept && state.standby)) {
-                    state.alone.answered(slept, at);
+                if let Some(slept) = slept {
+                    self.judge(&mut state, since, slept, lone, at);
                 }
                 if let Some(next) = self.give_way(&mut state, at) {
                     return next;
@@ -382,9 +354,8 @@ impl RequestQueue {
         let mut watch = false;
         if job.id().is_some() {
             state.lone = (self.short(&state, at) == 0).then_some(at);
-            watch = self.is_patient()
-                && state.lone.is_some()
-                && !is_within(at, state.watched, PATIENCE);
+            state.disturbed = false;
+            watch = self.is_patient() && !is_within(at, state.watched, PATIENCE);
             state.watched = if watch { Some(at) } else { state.watched };
             state.begun.push(at);
         }
@@ -403,6 +374,17 @@ impl RequestQueue {
             self.wake();
         }
         Next::Work { job, at, watch, lacks_runner }
+    }
+
+    /// What is made of a request that was watched.
+    fn judge(&self, state: &mut State, since: Instant, slept: bool, lone: bool, at: Instant) {
+        let long = at - since >= self.switch_interval;
+        let disturbed = state.standby || state.disturbed;
+        // For a moment others may have made it wait for the GIL: those beside it, or a stand-by that
+        // was spare. If it was long it has blocked, or somebody else has the GIL.
+        if (lone && !(slept && disturbed)) || (slept && long && state.alone.is_tried(since)) {
+            state.alone.answered(slept, at);
+        }
     }
 
     /// Whether the stand-by, which has the GIL now, is of no use.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// A sign in favour counts 1. So many are enough.
 const ENOUGH: u32 = 4;
-/// So many stand-bys that had to wait prove it.
+/// So many prove it.
 const PROVEN: u32 = 12;
 /// More do not count.
 const MOST: u32 = 16;
@@ -39,13 +39,15 @@ pub struct Alone {
     looks: u32,
     /// When the last request did not sleep, or a try began.
     fresh: Option<Instant>,
+    /// When it was last tried with one.
+    tried: Option<Instant>,
     pause: Duration,
 }
 
 impl Default for Alone {
     /// Nothing is known of the requests yet, and nothing against the GIL.
     fn default() -> Self {
-        Self { answers: 0, looks: ENOUGH + FREE, fresh: None, pause: PAUSES[0] }
+        Self { answers: 0, looks: ENOUGH + FREE, fresh: None, tried: None, pause: PAUSES[0] }
     }
 }
 
@@ -57,7 +59,7 @@ impl Alone {
 
     /// Whether that has stood the test for some time. Until then one looks more often.
     pub fn is_proven(&self, now: Instant) -> bool {
-        self.is_enough(now) && self.looks >= PROVEN
+        self.is_enough(now) && self.answers >= PROVEN && self.looks >= PROVEN
     }
 
     /// For so long it is not tried again.
@@ -65,7 +67,12 @@ impl Alone {
         self.pause
     }
 
-    /// A request has ended that no other was beside.
+    /// Whether a request that began then is none of those that were many before the last try.
+    pub fn is_tried(&self, since: Instant) -> bool {
+        self.tried.is_none_or(|tried| since > tried)
+    }
+
+    /// A request has ended that no other was beside, or that blocked in any case.
     pub fn answered(&mut self, slept: bool, now: Instant) {
         self.answers = count(self.answers, !slept, SLEPT);
         if !slept {
@@ -76,7 +83,7 @@ impl Alone {
         }
     }
 
-    /// A stand-by has come for the GIL while one runner was at work.
+    /// A stand-by has come for the GIL: while one runner was at work, or it was free even so.
     pub fn looked(&mut self, free: bool) {
         self.looks = count(self.looks, !free, FREE);
     }
@@ -84,8 +91,10 @@ impl Alone {
     /// It is tried with one: so it is until signs speak against it, or none for it.
     pub fn assume(&mut self, now: Instant) {
         self.answers = self.answers.max(ENOUGH);
-        self.looks = self.looks.max(ENOUGH + FREE);
+        // Those of before may have found it taken by others.
+        self.looks = ENOUGH + FREE;
         self.fresh = Some(now);
+        self.tried = Some(now);
         self.put_off();
     }
 
@@ -180,7 +189,13 @@ mod tests {
             alone.answered(true, now);
             assert!(!alone.is_enough(now));
         }
+        // Stand-bys of before count for nothing.
+        for _ in 0..PROVEN {
+            alone.looked(false);
+        }
         alone.assume(now);
+        alone.answered(false, now);
+        assert_eq!(alone.pause(), PAUSES[1]);
         for _ in 0..PROVEN {
             alone.looked(false);
             alone.answered(false, now);

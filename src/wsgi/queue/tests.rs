@@ -6,9 +6,10 @@ mod spare;
 use std::sync::Arc;
 
 use super::*;
-use crate::wsgi::application::Application;
-use crate::wsgi::exchange::{Exchange, Progress};
+use crate::wsgi::application::{Application, Hosted};
+use crate::wsgi::exchange::{Exchange, Progress, ResponseSender};
 use crate::wsgi::mailbox::Mailbox;
+use crate::wsgi::request::Request;
 use crate::wsgi::spool::Buffering;
 
 /// As Python's own.

@@ -96,6 +96,10 @@ fn a_request_that_has_become_long_is_no_company() {
         let f = Fixture::with_two(3);
         assert!(f.queue.pop(From::Waiting).is_some());
         f.queue.assume();
+        let now = f.queue.now();
+        for _ in 0..99 {
+            f.queue.lock().alone.answered(false, now);
+        }
         for _ in 0..5 {
             f.queue.begin();
             if long {
@@ -152,6 +156,38 @@ fn a_standby_on_its_way_may_be_why_a_request_slept() {
 }
 
 #[test]
+fn a_standby_on_its_way_is_not_why_a_request_slept_for_long() {
+    let mut f = Fixture::with_two_alone(2);
+    for _ in 0..2 {
+        f.push(99).unwrap();
+        f.queue.pass(INTERVAL);
+        assert!(f.queue.lock().standby);
+        assert!(f.queue.pop(watched(&f.queue, Some(true))).is_some());
+    }
+    assert!(!f.is_enough());
+}
+
+#[test]
+fn a_request_that_slept_for_long_has_blocked_whoever_was_beside_it() {
+    for tried in [false, true] {
+        let f = Fixture::with_two_alone(2);
+        // Nobody has come back, so it takes a job though one is enough.
+        assert!(f.queue.pop(From::Waiting).is_some());
+        f.queue.pass(INTERVAL);
+        if tried {
+            // It is one of the many that were at work before one was tried.
+            f.queue.assume();
+        }
+        f.prove();
+        for _ in 0..2 {
+            // A job, or the way back to sleep.
+            assert!(!f.queue.pop(watched(&f.queue, Some(true))).is_none());
+        }
+        assert_eq!(f.is_enough(), tried);
+    }
+}
+
+#[test]
 fn only_requests_with_none_but_long_ones_beside_them_say_something() {
     for long in [false, true] {
         let mut f = Fixture::with_two(2);
@@ -163,8 +199,7 @@ fn only_requests_with_none_but_long_ones_beside_them_say_something() {
                 f.queue.lock().begun[0] -= INTERVAL;
             }
             let since = f.queue.lock().begun[1];
-            let next = f.queue.pop(From::Request { since, slept: Some(false) });
-            assert_eq!(matches!(next, Next::Work { watch: true, .. }), long);
+            assert!(f.queue.pop(From::Request { since, slept: Some(false) }).is_some());
         }
         assert_eq!(f.is_enough(), long);
     }
@@ -235,6 +270,9 @@ fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
     assert!(f.queue.pop(request(&f.queue)).is_some());
     assert!(matches!(f.queue.pop(request(&f.queue)), Next::Yield));
     assert!(f.queue.pop(request(&f.queue)).is_some());
+    // It comes for the GIL only after a while.
+    f.queue.pass(SOON);
+    f.queue.yielded();
     assert!(f.queue.pop(From::Waiting).is_some());
     assert!(f.queue.pop(request(&f.queue)).is_some());
     assert!(!f.is_enough());

@@ -1,0 +1,35 @@
+//! What waits in the queue.
+
+use crate::wsgi::application::Hosted;
+use crate::wsgi::exchange::ResponseSender;
+use crate::wsgi::mailbox::ExchangeId;
+use crate::wsgi::request::Request;
+
+/// Something for a runner to do.
+pub enum Job {
+    Load(&'static Hosted),
+    /// [`crate::wsgi::host::Host::tidy`], which a runner calls after each job.
+    Tidy,
+    Call {
+        /// Without a count of references: every thread would write to it for every request.
+        app: &'static Hosted,
+        request: Request,
+        response: ResponseSender,
+    },
+}
+
+impl Job {
+    pub fn is_runnable(&self) -> bool {
+        match self {
+            Self::Load(_) | Self::Tidy => true,
+            Self::Call { app, .. } => app.is_settled(),
+        }
+    }
+
+    pub fn id(&self) -> Option<ExchangeId> {
+        match self {
+            Self::Load(_) | Self::Tidy => None,
+            Self::Call { response, .. } => Some(response.id()),
+        }
+    }
+}
