@@ -126,7 +126,7 @@ struct State {
     lone: Option<Instant>,
     /// A spare stand-by has come since.
     disturbed: bool,
-    /// When such a request was last taken to be watched.
+    /// When a request was last taken to be watched.
     watched: Option<Instant>,
     /// When a runner was last found to be spare.
     spared: Option<Instant>,

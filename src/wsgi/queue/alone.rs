@@ -9,7 +9,7 @@
 //! That a stand-by found the GIL taken alone says little: somebody else may hold it, a thread of the
 //! application or another pool. So some request must have gone by just now without sleeping.
 //!
-//! All this can be seen only while one runner is at work. If several are, it is tried with one again
+//! Nearly all of this can be seen only while one runner is at work. If several are, it is tried with one again
 //! and again, after longer and longer pauses as long as that fails.
 
 use std::time::{Duration, Instant};
