@@ -20,7 +20,9 @@ use ngx::http::HttpModuleConfExt;
 use crate::nginx::conf::{LocConf, MainConf};
 use crate::nginx::directives::passing;
 use crate::nginx::guard::{ngx_http_wsgi_guard_exit_process, ngx_http_wsgi_guard_init_process};
-use crate::nginx::{check, conf, directives, dispatch, guard, process, refuse, variables};
+use crate::nginx::{
+    check, conf, directives, dispatch, guard, process, refuse, retire, retry, variables,
+};
 
 type Handler =
     unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
@@ -186,7 +188,8 @@ unsafe extern "C" fn ngx_http_wsgi_init_conf(
 }
 
 /// Starts Python in a worker. Never fails: a worker that cannot start again and again would take
-/// the whole server down, so the locations answer 500 and the log says why.
+/// the whole server down, so the locations answer 500, the log says why, and the worker is replaced
+/// before long.
 unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guard::protect((), || {
         // SAFETY: nginx calls this in each process it starts, with its cycle.
@@ -202,15 +205,26 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
             else {
                 return;
             };
-            if let Err(text) = start(cycle, main) {
-                dispatch::log_start_failure(cycle, &text);
+            retire::start(main, (*cycle).log);
+            let put_off = retry::start(cycle, main);
+            match start(cycle, main, put_off) {
+                Ok(()) => retry::python_started(),
+                Err(text) => {
+                    dispatch::log_start_failure(cycle, &text);
+                    retry::python_failed();
+                    retire::settled();
+                }
             }
         }
     });
     NGX_OK as ngx_int_t
 }
 
-unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> {
+unsafe fn start(
+    cycle: *mut ngx_cycle_t,
+    main: &MainConf,
+    put_off: Option<usize>,
+) -> Result<(), String> {
     process::pin_image();
     process::keep_freed_memory();
     process::release_sigchld();
@@ -221,5 +235,5 @@ unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> 
         ccf.master != 0 && ccf.worker_processes > 1
     };
     // SAFETY: nginx calls init_process of HTTP modules after that of its thread pools.
-    unsafe { dispatch::start(cycle, main, multiprocess, crate::python::start) }
+    unsafe { dispatch::start(cycle, main, multiprocess, crate::python::start, put_off) }
 }

@@ -21,7 +21,7 @@ use ngx::ffi::{
 use super::check_child::{self, DONE};
 use super::conf::{MainConf, core_of_cycle};
 use super::dispatch::StartHost;
-use super::{process, retire};
+use super::{process, zone};
 
 /// What `module.rs` supplies of Python.
 pub struct Python {
@@ -145,7 +145,7 @@ unsafe fn try_applications(
 ) -> Result<(), Failure> {
     let timeout = main.check_timeout.unwrap_or(TIMEOUT);
     // SAFETY: the old cycle goes on until the new one is accepted; that of a start is empty.
-    let _hold = unsafe { retire::Hold::new((*cycle).old_cycle) };
+    let _hold = unsafe { zone::Hold::new((*cycle).old_cycle) };
     // SAFETY: the caller's.
     let child = unsafe { Child::fork(cycle, main, python.start) };
     let mut child = child.map_err(|err| Failure {

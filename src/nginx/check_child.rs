@@ -1,16 +1,14 @@
 //! The child of `wsgi_check`: becomes what a worker is, and imports the applications.
 //!
 //! Forked by `check.rs`; ends with `_exit`, so that nothing which it shares with the master is
-//! cleaned up twice. The imports are made on a second thread, because a worker makes them on a
-//! thread of a pool: what is allowed on Python's main thread only must not pass here.
-//! Runs on: the only thread of the child, and the one it starts.
+//! cleaned up twice. The imports are made on Python's main thread, as in a worker.
+//! Runs on: the only thread of the child.
 
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::thread;
 
 use ngx::ffi::{NGX_CONF_UNSET, ngx_cycle_t, ngx_set_environment};
 
@@ -19,7 +17,6 @@ use super::dispatch::{self, StartHost};
 use super::process;
 use crate::wsgi::error::LoadError;
 use crate::wsgi::mailbox::{Mail, Mailbox};
-use crate::wsgi::target::Target;
 
 /// Lines of the answer: an application is imported now (its index follows), it failed or is in
 /// conflict with another (the cause, then the traceback follow), all is said.
@@ -202,24 +199,16 @@ fn import(main: &MainConf, start: StartHost, answer: &Outlet) -> Result<(), Stri
     // Stacks go where everything goes that the application prints.
     let settings = dispatch::settings(main, Some((process::stack_signal(), 2)));
     let host = start(&settings, printing())?;
-    let targets: Vec<&Target> = main.apps.iter().map(|(target, ..)| target).collect();
-    let imports = || {
-        host.attach(&mut || {
-            for (index, target) in targets.iter().enumerate() {
-                answer.say(BEGIN, &index.to_string());
-                if let Err(error) = host.check(target) {
-                    tell(answer, &error);
-                    return;
-                }
+    host.attach(&mut || {
+        for (index, (target, ..)) in main.apps.iter().enumerate() {
+            answer.say(BEGIN, &index.to_string());
+            if let Err(error) = host.check(target) {
+                tell(answer, &error);
+                return;
             }
-        });
-    };
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(process::stack_size());
-        let imports = thread.spawn_scoped(scope, imports);
-        let imports = imports.map_err(|err| format!("cannot start a thread: {err}"))?;
-        imports.join().map_err(|_| String::from("wsgi module panicked"))
-    })
+        }
+    });
+    Ok(())
 }
 
 fn tell(answer: &Outlet, error: &LoadError) {

@@ -24,7 +24,7 @@ use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
 use super::handler::ngx_http_wsgi_handler;
-use super::{retire, variables};
+use super::{variables, zone};
 use crate::module::http_module;
 use crate::wsgi::passing::{Accel, Passing};
 use crate::wsgi::spool::{Buffering, Spooling};
@@ -90,8 +90,8 @@ pub struct MainConf {
     pub reload: Option<bool>,
     /// A location with an application has `wsgi_debug`.
     pub debug: bool,
-    /// The shared memory of `retire`; null without an application.
-    pub token_zone: *mut ngx_shm_zone_t,
+    /// The shared memory of the workers, see `zone`; null without an application.
+    pub zone: *mut ngx_shm_zone_t,
     pub check: Option<bool>,
     pub check_timeout: Option<Duration>,
     /// Every application named in the configuration, once, with a pool it runs on and its first
@@ -123,7 +123,7 @@ impl Default for MainConf {
             named: Vec::new(),
             reload: None,
             debug: false,
-            token_zone: ptr::null_mut(),
+            zone: ptr::null_mut(),
             apps: Vec::new(),
             pools: Vec::new(),
             aio_pools: Vec::new(),
@@ -468,8 +468,8 @@ pub unsafe extern "C" fn ngx_http_wsgi_postconfiguration(cf: *mut ngx_conf_t) ->
         };
         let main = main.as_mut();
         if !main.apps.is_empty() {
-            main.token_zone = retire::add_zone(cf);
-            if main.token_zone.is_null() {
+            main.zone = zone::add(cf, main.apps.len());
+            if main.zone.is_null() {
                 return NGX_ERROR as ngx_int_t;
             }
         }

@@ -18,8 +18,8 @@ use ngx::ffi::{
 use super::conf::{Endpoint, MainConf, SHUTDOWN_TIMEOUT, core_of_cycle};
 use super::context::Context;
 use super::guard::protect;
+use super::imports::Imports;
 use super::reload::Reload;
-use super::retire::Retirement;
 use super::summons::PoolEvents;
 use super::wakeup::Wakeup;
 use super::watch::Watch;
@@ -43,9 +43,9 @@ pub struct Worker {
     pub multiprocess: bool,
     pub stock: Stock,
     pub watch: Watch,
-    pub retirement: Retirement,
     /// `wsgi_reload`.
     pub reload: Option<Reload>,
+    pub imports: Imports,
     /// Timers of a millisecond come in time.
     is_patient: bool,
     apps: Vec<&'static Hosted>,
@@ -89,16 +89,18 @@ pub fn settings(main: &MainConf, stack_dump: Option<(i32, RawFd)>) -> Settings {
     }
 }
 
-/// Starts Python in this process and posts the import of every application.
+/// Starts Python in this process; its applications are imported when the event loop runs, but for
+/// `put_off`.
 ///
 /// # Safety
 ///
-/// Called in init_process of a worker or single process, after nginx has made its pool threads.
+/// Called in init_process of a worker or single process, once, after nginx has made its pool threads.
 pub unsafe fn start(
     cycle: *mut ngx_cycle_t,
     main: &MainConf,
     multiprocess: bool,
     start_host: StartHost,
+    put_off: Option<usize>,
 ) -> Result<(), String> {
     let wakeup = Wakeup::new().map_err(|err| format!("eventfd() failed: {err}"))?;
     // SAFETY: init_process, and the handler is a function of this image, which is pinned.
@@ -119,7 +121,9 @@ pub unsafe fn start(
         debug: main.debug,
         ..settings(main, dump)
     };
-    let host = start_host(&settings, Arc::clone(&mailbox))?;
+    // SAFETY: the cycle of this process.
+    let log = unsafe { (*cycle).log };
+    let (imports, host) = Imports::start(settings, Arc::clone(&mailbox), start_host, log)?;
     let apps = main
         .apps
         .iter()
@@ -132,8 +136,6 @@ pub unsafe fn start(
     let interval = main.switch_interval.unwrap_or(SWITCH_INTERVAL);
     let queue = |threads| Arc::new(RequestQueue::new(threads, is_patient, interval));
     let queues = threads.map(queue).collect();
-    // SAFETY: the cycle of this process.
-    let log = unsafe { (*cycle).log };
     let pools = main.pools.iter().enumerate();
     let pools = pools.map(|(index, pool)| (pool.pool, PoolEvents::leak(index, log))).collect();
     let worker = Box::leak(Box::new(Worker {
@@ -145,8 +147,8 @@ pub unsafe fn start(
         multiprocess,
         stock: Stock::default(),
         watch: Watch::new(main.pools.iter().map(|pool| pool.name.clone()).collect(), log),
-        retirement: Retirement::new(main, log),
         reload,
+        imports,
         is_patient,
         apps,
         pools,
@@ -155,10 +157,14 @@ pub unsafe fn start(
         spare: Cell::default(),
     }));
     WORKER.set(Some(worker));
-    worker.retirement.started();
-    for (app, (_, pool, _)) in worker.apps.iter().zip(&main.apps) {
-        worker.push(*pool, Job::Load(app), usize::MAX);
+    for (index, app) in worker.apps.iter().enumerate() {
+        match put_off {
+            Some(put_off) if put_off == index => app.put_off(),
+            _ => worker.imports.plan(index),
+        }
     }
+    // Read in the first turn of the event loop.
+    worker.mailbox.post(Mail::Imported);
     Ok(())
 }
 
@@ -173,8 +179,9 @@ unsafe fn has_fine_timers(cycle: *mut ngx_cycle_t) -> bool {
 }
 
 impl Worker {
-    pub fn app(&self, endpoint: Endpoint) -> Option<&'static Hosted> {
-        self.apps.get(endpoint.app).copied()
+    /// The application with this index.
+    pub fn app(&self, index: usize) -> Option<&'static Hosted> {
+        self.apps.get(index).copied()
     }
 
     pub fn queue(&self, endpoint: Endpoint) -> Option<&Arc<RequestQueue>> {
@@ -298,17 +305,15 @@ impl Worker {
                 Mail::BodyRoom(id) => self.act(id, unbuffered::resume),
                 // SAFETY: as the caller says.
                 Mail::Log(record) => unsafe { self.write_log(cycle, &record) },
-                Mail::Check(pool) => {
-                    self.check(pool);
-                    self.retirement.settled(|| self.apps.iter().all(|app| app.is_settled()));
-                }
+                Mail::Check(pool) => self.check(pool),
+                Mail::Imported => self.imports.ended(self),
                 Mail::Tidy => drop(self.push(0, Job::Tidy, usize::MAX)),
                 Mail::Compiled(good) => {
                     if let Some(reload) = &self.reload {
-                        reload.compiled(self, good);
+                        reload.compiled(good);
                     }
                 }
-                Mail::RunnerLeft => (),
+                Mail::Left => (),
             }
         }
         self.spare.set(mails);

@@ -19,7 +19,7 @@ use ngx::ffi::{
 
 use super::dispatch::{self, Worker};
 use super::log;
-use super::process;
+use super::{process, retry};
 use crate::wsgi::mailbox::Level;
 
 /// The master kills a worker about 3 seconds after it told it to terminate.
@@ -79,35 +79,113 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
         true => worker.shutdown_timeout.min(TERMINATE_TIMEOUT),
         false => worker.shutdown_timeout,
     };
-    let deadline = Instant::now() + timeout;
+    let mut ending = Ending::new(timeout);
     worker.mailbox.close();
     worker.runners.stop();
+    retry::leaves();
     worker.cancel_all();
     loop {
         let next = worker.watch.look(worker);
         // SAFETY: the event loop has ended, this is its thread; `cycle` is live.
         unsafe { worker.drain_log(cycle) };
-        if worker.runners.alive() == 0 {
-            skip_exit_handlers();
-            return;
-        }
-        if worker.watch.has_only_lost(worker) {
-            let lost = worker.runners.alive();
-            let text = format!("python has {lost} lost threads, leaving");
-            // SAFETY: as above. Their stacks have been logged.
-            unsafe { leave(worker, cycle, &text, false) };
-        }
         let now = Instant::now();
-        let left = deadline.saturating_duration_since(now);
-        if left.is_zero() {
-            let alive = worker.runners.alive();
-            let text =
-                format!("python did not stop within {timeout:?}, {alive} threads left, leaving");
-            // SAFETY: as above.
-            unsafe { leave(worker, cycle, &text, true) };
+        let outcome = ending.look(worker, now);
+        let text = match outcome {
+            Outcome::Waits => {
+                let due = [next, ending.due()].into_iter().flatten().min().unwrap_or(now);
+                worker.wakeup.wait(due.saturating_duration_since(now));
+                continue;
+            }
+            Outcome::Ended => {
+                skip_exit_handlers();
+                return;
+            }
+            Outcome::Lost => {
+                format!("python has {} lost threads, leaving", worker.runners.alive())
+            }
+            Outcome::Importing(name) => {
+                format!("the import of \"{name}\" did not end within {timeout:?}, leaving")
+            }
+            Outcome::TimedOut(threads) => {
+                format!("python did not stop within {timeout:?}, {threads} threads left, leaving")
+            }
+        };
+        // SAFETY: as above. The stacks of lost threads have been logged.
+        unsafe { leave(worker, cycle, &text, outcome != Outcome::Lost) };
+    }
+}
+
+/// How far a leaving worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Waits,
+    /// All threads have ended, and the exit functions have been run.
+    Ended,
+    /// The same but for threads that are not expected back.
+    Lost,
+    /// The exit functions have been run, and Python's main thread is still at an import.
+    Importing(&'static str),
+    /// The deadline has passed; so many threads have not stopped.
+    TimedOut(usize),
+}
+
+/// The end of a worker, step by step: the runners leave, then the exit functions run on Python's
+/// main thread. If that is at an import they run on the watchdog when half of the time is over.
+struct Ending {
+    deadline: Instant,
+    /// The main thread has been told to run the exit functions, and has so long to begin.
+    patience: Option<Instant>,
+    /// That time is over.
+    is_late: bool,
+}
+
+impl Ending {
+    fn new(timeout: Duration) -> Self {
+        Self { deadline: Instant::now() + timeout, patience: None, is_late: false }
+    }
+
+    fn half(&self, now: Instant) -> Instant {
+        now + self.deadline.saturating_duration_since(now) / 2
+    }
+
+    /// When to look again at the latest.
+    fn due(&self) -> Option<Instant> {
+        Some(self.patience.filter(|_| !self.is_late).unwrap_or(self.deadline))
+    }
+
+    fn look(&mut self, worker: &Worker, now: Instant) -> Outcome {
+        let (alive, lost) = (worker.runners.alive(), worker.runners.all_lost());
+        let (main, exit) = (worker.imports.main(), worker.imports.main().exit_functions());
+        if worker.watch.is_unreachable() {
+            return Outcome::Lost;
         }
-        let next = next.map_or(left, |next| next.saturating_duration_since(now));
-        worker.wakeup.wait(left.min(next));
+        if alive <= lost {
+            match self.patience {
+                None => {
+                    let patience = self.half(now);
+                    main.exit(patience);
+                    self.patience = Some(patience);
+                }
+                Some(patience) if now >= patience && !self.is_late => {
+                    self.is_late = true;
+                    if !exit.is_begun() {
+                        worker.watch.exit(worker, self.half(now));
+                    }
+                }
+                Some(_) => (),
+            }
+            if exit.is_done() {
+                return match worker.imports.current().filter(|_| exit.was_elsewhere()) {
+                    Some(name) => Outcome::Importing(name),
+                    None if alive == 0 => Outcome::Ended,
+                    None => Outcome::Lost,
+                };
+            }
+        }
+        if now >= self.deadline {
+            return Outcome::TimedOut(alive + usize::from(!exit.is_done()));
+        }
+        Outcome::Waits
     }
 }
 

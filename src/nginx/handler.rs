@@ -19,8 +19,9 @@ use super::conf::{self, LocConf};
 use super::context::{Context, Waiting};
 use super::dispatch::{self, Worker};
 use super::guard::protect;
-use super::{headers, log, response, unbuffered, vars};
-use crate::wsgi::application::Admission;
+use super::retry::{self, Answer};
+use super::{headers, log, response, retire, unbuffered, vars};
+use crate::wsgi::application::Import;
 use crate::wsgi::exchange::{Exchange, Progress, time_left};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::passing::Accel;
@@ -107,25 +108,22 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         let conf = conf::of_request(r);
         let (Some(worker), Some(endpoint)) = (dispatch::worker(), conf.endpoint) else {
             log::write_request(r, Level::Error, format_args!("python is not running"));
-            return Err(INTERNAL_ERROR);
+            retry::ask_for_python();
+            return Err(not_loaded(r));
         };
-        let (Some(app), Some(queue)) = (worker.app(endpoint), worker.queue(endpoint)) else {
+        let (Some(app), Some(queue)) = (worker.app(endpoint.app), worker.queue(endpoint)) else {
             return Err(INTERNAL_ERROR);
         };
         let now = Instant::now();
-        match app.admit(now) {
-            Admission::Queue => (),
-            Admission::LoadFirst => {
-                worker.push(endpoint.pool, Job::Load(app), usize::MAX);
-            }
-            // A thread shows why.
-            Admission::Refuse(_) if conf.debug() => (),
-            Admission::Refuse(left) => {
-                let name = app.name();
-                let text = format_args!("\"{name}\" is not loaded, next try in {left:.1?}");
-                log::write_request(r, Level::Error, text);
-                return Err(INTERNAL_ERROR);
-            }
+        if app.import() == Import::Failed
+            && let Answer::Refuse(left) = retry::ask(worker, endpoint.app)
+            // With wsgi_debug a thread shows why.
+            && !conf.debug()
+        {
+            let name = app.name();
+            let text = format_args!("\"{name}\" is not loaded, next try in {left:.1?}");
+            log::write_request(r, Level::Error, text);
+            return Err(not_loaded(r));
         }
         if worker.runners.lost(endpoint.pool) >= queue.threads() {
             log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
@@ -188,9 +186,19 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         worker.remember(id, context);
         let wait = conf.read_timeout();
         context.arm(conf.queue().timeout.map_or(wait, |timeout| timeout.min(wait)));
-        worker.retirement.count(worker);
+        retire::count();
         Ok(())
     }
+}
+
+/// 500 for an application that is not there. A worker that is to be replaced for it keeps no
+/// connection.
+unsafe fn not_loaded(r: *mut ngx_http_request_t) -> ngx_int_t {
+    if retire::is_draining() {
+        // SAFETY: the caller's request.
+        unsafe { (*r).set_keepalive(0) };
+    }
+    INTERNAL_ERROR
 }
 
 /// The vars of the request. `body`: its length, as far as it is known; `left`: to be written over.

@@ -123,7 +123,8 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> 
         let mut before: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+        let spawned =
+            thread::Builder::new().name(name.to_owned()).stack_size(stack_size()).spawn(run);
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
         spawned.map(drop)
     }

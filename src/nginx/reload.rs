@@ -266,7 +266,7 @@ impl Reload {
     }
 
     /// What has changed has been compiled, or could not be.
-    pub fn compiled(&self, worker: &Worker, good: bool) {
+    pub fn compiled(&self, good: bool) {
         self.is_compiling.set(false);
         if !good || self.timer.is_set() {
             return;
@@ -277,7 +277,7 @@ impl Reload {
             1 => format!("\"{}\" has changed", first.display()),
             len => format!("\"{}\" has changed, and {} more", first.display(), len - 1),
         };
-        retire::reload(worker, &reason);
+        retire::reload(&reason);
     }
 }
 

@@ -1,4 +1,5 @@
-//! A worker that asks to be replaced: lost threads, `wsgi_max_requests`, `wsgi_max_rss`.
+//! A worker that asks to be replaced: lost threads, `wsgi_max_requests`, `wsgi_max_rss`, an import
+//! that is to be tried again.
 //!
 //! It leaves as on a quit from the master, which starts another in its place, since nobody told it
 //! to leave. One worker at a time: who leaves holds a token in shared memory until its successor
@@ -6,28 +7,25 @@
 //! a dead holder is known as such, and its successor can take the token over. Before it closes
 //! anything a leaving worker serves on for a moment with `Connection: close`, so that clients end
 //! their connections themselves: a request sent on one that is just being closed would be lost.
-//! Nobody leaves while the master is busy with a check of the applications ([`Hold`]).
-//! Runs on: event loop; [`add_zone`], its callback and [`Hold`] in the master.
+//! Nobody leaves while the master is busy with a check of the applications ([`super::zone::Hold`]).
+//! Runs on: event loop.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::c_void;
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
-    NGX_ERROR, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_conf_t,
-    ngx_current_msec, ngx_cycle_t, ngx_event_t, ngx_exiting, ngx_int_t, ngx_list_part_t, ngx_log_t,
-    ngx_msec_t, ngx_parent, ngx_pid, ngx_process, ngx_quit, ngx_shared_memory_add, ngx_shm_zone_t,
-    ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t, ngx_terminate, ngx_uint_t,
+    NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_PROCESS_WORKER, ngx_connection_t, ngx_current_msec,
+    ngx_event_t, ngx_exiting, ngx_log_t, ngx_msec_t, ngx_parent, ngx_pid, ngx_process, ngx_quit,
+    ngx_terminate, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
-use super::conf::{self, MainConf};
-use super::dispatch::{self, Worker};
+use super::conf::MainConf;
 use super::guard::protect;
-use super::process;
 use super::timer::Timer;
+use super::zone::{self, Shared};
 
 /// How long a worker that is to leave serves on with `Connection: close`.
 const FAREWELL: ngx_msec_t = 1000;
@@ -37,6 +35,8 @@ const BRIEF_FAREWELL: ngx_msec_t = 100;
 const SILENCE: ngx_msec_t = 300;
 /// How often it asks for the token, and how often the resident set is looked at.
 const SECOND: ngx_msec_t = 1000;
+/// How often the only worker looks whether anything is under way in it.
+const GLANCE: ngx_msec_t = 50;
 /// A successor is there long before.
 const NEVER_CAME: Duration = Duration::from_secs(5);
 
@@ -57,19 +57,12 @@ enum State {
     Leaving,
     /// Its code is out of date.
     Outdated,
-    /// Out of date, and nginx has been told.
+    /// It is the only one, and waits until nothing is under way in it.
+    Alone,
+    /// Nothing is to hold it up any more, and nginx has been told.
     Gone,
     /// Cannot be replaced, and has said so.
     Refused,
-}
-
-/// What workers and master share. Each cycle has its own: after a reload the workers of the one
-/// before leave anyway, as late as they like.
-struct Shared {
-    /// 0 while nobody is being replaced.
-    token: AtomicU64,
-    /// The pid of the master while it starts no workers, else 0.
-    busy: AtomicI32,
 }
 
 /// What one worker knows of its own replacement.
@@ -89,16 +82,47 @@ pub struct Retirement {
     timer: Timer,
 }
 
+thread_local! {
+    // Without a destructor, which would keep the image mapped in a master that unloads it.
+    static RETIREMENT: Cell<Option<&'static Retirement>> = const { Cell::new(None) };
+}
+
+/// What this worker knows of its own replacement, once [`start`] has been called in it.
+fn retirement() -> Option<&'static Retirement> {
+    RETIREMENT.get()
+}
+
+/// The worker has started: if it follows one that has left, the token is its own until
+/// [`settled`].
+pub fn start(main: &MainConf, log: *mut ngx_log_t) {
+    let retirement = Box::leak(Box::new(Retirement::new(main, log)));
+    retirement.take_over();
+    RETIREMENT.set(Some(retirement));
+}
+
+/// All imports of this worker have ended, or Python could not be started.
+pub fn settled() {
+    if let Some(retirement) = retirement() {
+        retirement.settled();
+    }
+}
+
+/// A request goes to the application.
+pub fn count() {
+    if let Some(retirement) = retirement() {
+        retirement.count();
+    }
+}
+
 impl Retirement {
-    pub fn new(main: &MainConf, log: *mut ngx_log_t) -> Self {
+    fn new(main: &MainConf, log: *mut ngx_log_t) -> Self {
         let served = main.max_requests.map_or(u64::MAX, |(number, jitter)| {
             // SAFETY: nginx has seeded it in each worker: with glibc it is random().
             let random = u64::from(unsafe { libc::rand() }.unsigned_abs());
             number.saturating_add(random.checked_rem(jitter.saturating_add(1)).unwrap_or(0))
         });
         Self {
-            // SAFETY: nginx maps the zone for the life of this process and has initialised it.
-            shared: unsafe { main.token_zone.as_ref().and_then(|zone| shared(zone).as_ref()) },
+            shared: zone::of(main),
             state: Cell::new(State::Serving),
             reason: RefCell::default(),
             is_settling: Cell::new(false),
@@ -111,9 +135,7 @@ impl Retirement {
         }
     }
 
-    /// The worker has started: if it follows one that has left, the token is its own until
-    /// [`Self::settled`].
-    pub fn started(&self) {
+    fn take_over(&self) {
         let Some(Shared { token, .. }) = self.shared else { return };
         let holder = token.load(Ordering::Acquire);
         if holder != 0 && !is_alive(holder) {
@@ -123,30 +145,27 @@ impl Retirement {
         }
     }
 
-    /// An import has ended, perhaps the last.
-    pub fn settled(&self, all: impl FnOnce() -> bool) {
-        if self.is_settling.get() && all() {
-            self.is_settling.set(false);
-            if let Some(Shared { token, .. }) = self.shared {
-                token.store(0, Ordering::Release);
-            }
+    fn settled(&self) {
+        if self.is_settling.take()
+            && let Some(Shared { token, .. }) = self.shared
+        {
+            token.store(0, Ordering::Release);
         }
     }
 
-    /// A request goes to the application.
-    pub fn count(&self, worker: &Worker) {
+    fn count(&self) {
         let left = self.left.get().wrapping_sub(1);
         self.left.set(left);
         if left == 0 {
-            retire(worker, &format!("{} requests served", self.served));
+            retire(&format!("{} requests served", self.served));
         }
         if let Some(max) = self.max_rss {
-            self.look_at_rss(worker, max);
+            self.look_at_rss(max);
         }
     }
 
     /// At most once a second.
-    fn look_at_rss(&self, worker: &Worker, max: usize) {
+    fn look_at_rss(&self, max: usize) {
         // SAFETY: nginx's clock, a plain variable.
         let now = unsafe { ngx_current_msec };
         if now.wrapping_sub(self.looked.get()) < SECOND {
@@ -155,7 +174,7 @@ impl Retirement {
         self.looked.set(now);
         match resident_set() {
             Some(rss) if rss > max => {
-                retire(worker, &format!("{} MiB resident, wsgi_max_rss is {}", rss >> 20, max));
+                retire(&format!("{} MiB resident, wsgi_max_rss is {}", rss >> 20, max));
             }
             _ => (),
         }
@@ -224,9 +243,10 @@ impl Retirement {
 
 /// This worker is to be replaced by a fresh one, for `reason`, as soon as no other is. It serves
 /// all its requests first. Calling it again changes nothing.
-pub fn retire(worker: &Worker, reason: &str) {
-    let retirement = &worker.retirement;
-    if retirement.state.get() == State::Serving && retirement.can_leave(reason) {
+pub fn retire(reason: &str) {
+    let Some(retirement) = retirement() else { return };
+    let is_here = matches!(retirement.state.get(), State::Serving | State::Alone);
+    if is_here && retirement.can_leave(reason) {
         retirement.reason.replace(reason.to_owned());
         retirement.try_to_leave();
     }
@@ -234,15 +254,52 @@ pub fn retire(worker: &Worker, reason: &str) {
 
 /// The code of this worker is out of date: it is replaced at once, whatever other workers do.
 /// Theirs is too, and nobody wants to see the old code and the new one in turn.
-pub fn reload(worker: &Worker, reason: &str) {
-    let retirement = &worker.retirement;
-    if matches!(retirement.state.get(), State::Serving | State::Waiting | State::Leaving)
-        && retirement.can_leave(reason)
+pub fn reload(reason: &str) {
+    let Some(retirement) = retirement() else { return };
+    if matches!(
+        retirement.state.get(),
+        State::Serving | State::Waiting | State::Leaving | State::Alone
+    ) && retirement.can_leave(reason)
     {
         retirement.state.set(State::Outdated);
         DRAINING.store(true, Ordering::Relaxed);
         say(NGX_LOG_NOTICE, &format!("is to be replaced: {reason}"));
         retirement.timer.set(BRIEF_FAREWELL);
+    }
+}
+
+/// This worker is the only one, and is to be replaced for `reason` as soon as nothing is under way
+/// in it: nobody serves until its successor is there.
+pub fn retire_alone(reason: &str) {
+    let Some(retirement) = retirement() else { return };
+    if retirement.state.get() == State::Serving && retirement.can_leave(reason) {
+        retirement.state.set(State::Alone);
+        retirement.reason.replace(reason.to_owned());
+        DRAINING.store(true, Ordering::Relaxed);
+        retirement.timer.set(GLANCE);
+    }
+}
+
+/// Whether another worker would follow if this one left.
+pub fn is_replaceable() -> bool {
+    // SAFETY: a plain variable of nginx.
+    unsafe { ngx_process == NGX_PROCESS_WORKER as ngx_uint_t && has_master() }
+}
+
+/// Whether a client of this worker waits for something.
+fn is_busy() -> bool {
+    // SAFETY: the current cycle is live, and its connections are an array. Those of clients name
+    // the listening socket they came by, as does the one of that socket itself; nginx calls those
+    // reusable that wait for a request.
+    unsafe {
+        let cycle = ngx::ffi::ngx_cycle;
+        (0..(*cycle).connection_n).any(|n| {
+            let c: *const ngx_connection_t = (*cycle).connections.add(n);
+            (*c).fd != -1
+                && !(*c).listening.is_null()
+                && (*(*c).read).accept() == 0
+                && (*c).reusable() == 0
+        })
     }
 }
 
@@ -293,16 +350,22 @@ fn leaves() -> bool {
 /// The timer: once more for the token, or the end of the farewell.
 unsafe extern "C" fn ngx_http_wsgi_retire(_ev: *mut ngx_event_t) {
     protect((), || {
-        let Some(Worker { retirement, .. }) = dispatch::worker() else { return };
+        let Some(retirement) = retirement() else { return };
+        let held = retirement.is_held();
         match retirement.state.get() {
             State::Gone => close_silent(),
             _ if leaves() => (),
             State::Waiting => retirement.try_to_leave(),
-            State::Leaving if retirement.is_held() => retirement.timer.set(FAREWELL),
-            State::Outdated if retirement.is_held() => retirement.timer.set(BRIEF_FAREWELL),
+            State::Leaving if held => retirement.timer.set(FAREWELL),
+            State::Outdated if held => retirement.timer.set(BRIEF_FAREWELL),
+            State::Alone if held || is_busy() => retirement.timer.set(GLANCE),
             // SAFETY: what nginx's signal handler does on SIGQUIT; the loop looks at it next.
             State::Leaving => unsafe { ngx_quit = 1 },
-            State::Outdated => {
+            state @ (State::Outdated | State::Alone) => {
+                if state == State::Alone {
+                    let reason = retirement.reason.borrow();
+                    say(NGX_LOG_NOTICE, &format!("is to be replaced: {reason}"));
+                }
                 retirement.state.set(State::Gone);
                 // SAFETY: as above.
                 unsafe { ngx_quit = 1 };
@@ -351,81 +414,4 @@ fn resident_set() -> Option<usize> {
     // SAFETY: a constant of the system.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     pages.checked_mul(usize::try_from(size).ok()?)
-}
-
-/// While it lives the workers of a cycle do not leave on their own accord.
-pub struct Hold(*const Shared);
-
-impl Hold {
-    /// # Safety
-    ///
-    /// `cycle` is live for as long as this, in its master.
-    pub unsafe fn new(cycle: *mut ngx_cycle_t) -> Option<Self> {
-        // SAFETY: the cycle's list of zones, all mapped. A zone with our tag is one of
-        // `add_zone`'s, made by this image.
-        unsafe {
-            let mut part: *mut ngx_list_part_t = &raw mut (*cycle).shared_memory.part;
-            while !part.is_null() {
-                let zones: *mut ngx_shm_zone_t = (*part).elts.cast();
-                for n in 0..(*part).nelts {
-                    let zone = &*zones.add(n);
-                    if zone.tag == conf::tag()
-                        && let Some(data) = shared(zone).as_ref()
-                    {
-                        data.busy.store(process::id(), Ordering::Release);
-                        return Some(Self(data));
-                    }
-                }
-                part = (*part).next;
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // SAFETY: the cycle lives, and with it its zones.
-        unsafe { (*self.0).busy.store(0, Ordering::Release) };
-    }
-}
-
-/// Asks nginx for the shared memory of a cycle; null without memory.
-///
-/// # Safety
-///
-/// `cf` is the configuration being read.
-pub unsafe fn add_zone(cf: *mut ngx_conf_t) -> *mut ngx_shm_zone_t {
-    let name = c"wsgi_token";
-    let mut name = ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
-    // SAFETY: nginx keeps the name, which is static, and adds the zone to the cycle being built.
-    unsafe {
-        // The least that a slab pool works in, with any size of page.
-        let size = 8 * ngx::ffi::ngx_pagesize;
-        let zone = ngx_shared_memory_add(cf, &mut name, size, conf::tag());
-        if !zone.is_null() {
-            (*zone).init = Some(ngx_http_wsgi_init_zone);
-            (*zone).noreuse = 1;
-        }
-        zone
-    }
-}
-
-/// What is in the zone, for as long as the zone is mapped.
-fn shared(zone: &ngx_shm_zone_t) -> *const Shared {
-    zone.data.cast_const().cast()
-}
-
-/// The zone is mapped, and new: it is not reused.
-unsafe extern "C" fn ngx_http_wsgi_init_zone(
-    zone: *mut ngx_shm_zone_t,
-    _data: *mut c_void,
-) -> ngx_int_t {
-    // SAFETY: nginx has made a slab pool at the zone's address. What it gives is zeroed and at
-    // least as aligned as its size.
-    unsafe {
-        let pool: *mut ngx_slab_pool_t = (*zone).shm.addr.cast();
-        (*zone).data = ngx_slab_calloc(pool, size_of::<Shared>());
-        if (*zone).data.is_null() { NGX_ERROR as ngx_int_t } else { NGX_OK as ngx_int_t }
-    }
 }

@@ -47,6 +47,14 @@ impl Timer {
         }
     }
 
+    /// The handler is not called any more.
+    pub fn clear(&self) {
+        if self.is_set() {
+            // SAFETY: as above; the event is in nginx's tree.
+            unsafe { ngx_del_timer(self.0.get()) };
+        }
+    }
+
     pub fn is_set(&self) -> bool {
         // SAFETY: as above.
         unsafe { (*self.0.get()).timer_set() != 0 }

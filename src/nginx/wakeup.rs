@@ -14,6 +14,8 @@ use ngx::ffi::{
     ngx_handle_read_event, ngx_int_t,
 };
 
+use crate::wsgi::fork;
+
 /// An eventfd in nginx's event loop. Lives as long as its process: a late thread may still write.
 pub struct Wakeup {
     fd: OwnedFd,
@@ -40,9 +42,20 @@ impl Wakeup {
         let fd = self.fd();
         move || {
             let one = 1u64.to_ne_bytes();
-            // SAFETY: writes 8 bytes from a live array. The descriptor is open for the life of
-            // the process. EAGAIN means the counter is full, that is, a wake-up is pending.
-            unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
+            // SAFETY: writes 8 bytes from a live array; a descriptor that is not open is an error.
+            let written = unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
+            // EAGAIN means the counter is full, that is, a wake-up is pending.
+            if written == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EBADF) {
+                robbed();
+            }
+        }
+    }
+
+    /// Ends the process if the descriptor has been closed.
+    pub fn ensure_open(&self) {
+        // SAFETY: only asks; a descriptor that is not open is an error.
+        if unsafe { libc::fcntl(self.fd(), libc::F_GETFD) } == -1 {
+            robbed();
         }
     }
 
@@ -69,6 +82,22 @@ impl Wakeup {
             libc::poll(&mut poll, 1, timeout);
             libc::read(self.fd(), count.as_mut_ptr().cast(), count.len());
         }
+    }
+}
+
+/// The application has closed descriptors that are not its own, nginx's among them: the worker
+/// serves nobody any more, and its event loop spins. It ends as by a crash, so that another one
+/// follows. Descriptor 2 is what such code leaves. Runs on: any thread.
+fn robbed() {
+    if fork::is_child() {
+        // Its descriptors were closed on purpose.
+        return;
+    }
+    let text = b"nginx: [alert] wsgi worker ends: an application has closed its descriptors\n";
+    // SAFETY: pointer and length of one array; ends the process.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        libc::_exit(70)
     }
 }
 

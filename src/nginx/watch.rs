@@ -23,6 +23,7 @@ use super::timer::Timer;
 use super::{handler, log, process, retire};
 use crate::wsgi::exchange::{Exchange, Progress, Taken};
 use crate::wsgi::mailbox::{Level, LogRecord};
+use crate::wsgi::main_thread::Exit;
 use crate::wsgi::runner::Runners;
 
 /// How long a thread may take to come back after the exception.
@@ -31,8 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What the watchdog is to do, and where it says that it was done.
 enum Order {
     Interrupt(Arc<Exchange>, String, Arc<AtomicBool>),
-    /// Runs the application's exit functions: no runner is left to do it.
-    Exit(Arc<AtomicBool>),
+    /// Logs where Python's main thread is.
+    Locate(String, Arc<AtomicBool>),
+    /// Runs the application's exit functions: the main thread does not come to it.
+    Exit(Arc<Exit>, Instant),
 }
 
 enum Stage {
@@ -59,8 +62,6 @@ pub struct Watch {
     timer: Timer,
     entries: RefCell<Vec<Entry>>,
     orders: OnceCell<mpsc::Sender<Order>>,
-    /// The exit functions have been ordered; done when true.
-    exit: OnceCell<Arc<AtomicBool>>,
     /// The stacks have been dumped since the watchdog last got hold of Python.
     dumped: Cell<bool>,
     /// The names of the pools.
@@ -73,7 +74,6 @@ impl Watch {
             timer: Timer::new(Some(ngx_http_wsgi_watch), log),
             entries: RefCell::default(),
             orders: OnceCell::new(),
-            exit: OnceCell::new(),
             dumped: Cell::new(false),
             pools,
         }
@@ -146,16 +146,16 @@ impl Watch {
             Stage::Interrupted(acted) => {
                 self.lose(worker, &entry);
                 if acted.load(Ordering::Acquire) {
-                    self.dumped.set(false);
+                    self.reached();
                     return None;
                 }
                 self.dump(worker);
-                retire::retire(worker, "python does not respond");
+                retire::retire("python does not respond");
                 Stage::Unreachable(acted)
             }
             Stage::Unreachable(acted) => {
                 if acted.load(Ordering::Acquire) {
-                    self.dumped.set(false);
+                    self.reached();
                     return None;
                 }
                 // SAFETY: a plain variable of nginx. The worker's end is due, and no thread of
@@ -186,7 +186,7 @@ impl Watch {
             log::write(log, Level::Error, format_args!("{text}"));
         }
         if lost * 2 >= threads {
-            retire::retire(worker, &text);
+            retire::retire(&text);
         }
         if lost >= threads {
             handler::refuse_waiting(worker, pool);
@@ -194,7 +194,7 @@ impl Watch {
     }
 
     /// Logs all stacks without Python's help, from a thread of its own: it forks.
-    fn dump(&self, worker: &Worker) {
+    pub fn dump(&self, worker: &Worker) {
         let Some((signal, file)) = &worker.stack_dump else { return };
         let (signal, mailbox) = (*signal, Arc::clone(&worker.mailbox));
         let Ok(file) = file.try_clone() else { return };
@@ -223,29 +223,30 @@ impl Watch {
         let _ = orders.send(order);
     }
 
-    /// The worker leaves: whether all its threads but lost ones have ended, and the exit functions
-    /// have been run. Nothing more is to be expected then.
-    pub fn has_only_lost(&self, worker: &Worker) -> bool {
-        let (alive, lost) = (worker.runners.alive(), worker.runners.all_lost());
-        if lost == 0 {
-            return false;
-        }
-        let is_unreachable = |entry: &Entry| match &entry.stage {
+    /// Python has been got hold of: if it does not respond again, that is new.
+    pub fn reached(&self) {
+        self.dumped.set(false);
+    }
+
+    /// Has the watchdog log where Python's main thread is; true when it has.
+    pub fn locate_main(&self, worker: &Worker, title: String) -> Arc<AtomicBool> {
+        let acted = Arc::new(AtomicBool::new(false));
+        self.order(worker, Order::Locate(title, Arc::clone(&acted)));
+        acted
+    }
+
+    /// Has the watchdog run the exit functions.
+    pub fn exit(&self, worker: &Worker, patience: Instant) {
+        let exit = Arc::clone(worker.imports.main().exit_functions());
+        self.order(worker, Order::Exit(exit, patience));
+    }
+
+    /// Whether a thread is lost and the watchdog does not get hold of Python.
+    pub fn is_unreachable(&self) -> bool {
+        self.entries.borrow().iter().any(|entry| match &entry.stage {
             Stage::Unreachable(acted) => !acted.load(Ordering::Acquire),
             _ => false,
-        };
-        if self.entries.borrow().iter().any(is_unreachable) {
-            return true;
-        }
-        if alive > lost {
-            return false;
-        }
-        let exit = self.exit.get_or_init(|| {
-            let done = Arc::new(AtomicBool::new(false));
-            self.order(worker, Order::Exit(Arc::clone(&done)));
-            done
-        });
-        exit.load(Ordering::Acquire)
+        })
     }
 
     fn arm(&self, next: Option<Instant>) {
@@ -287,13 +288,15 @@ fn watchdog(runners: &Runners, orders: &mpsc::Receiver<Order>, wake: impl Fn()) 
     for order in orders {
         let outcome = catch_unwind(AssertUnwindSafe(|| match &order {
             Order::Interrupt(exchange, title, _) => runners.host().interrupt(exchange, title),
-            Order::Exit(_) => runners.host().attach(&mut || runners.exit()),
+            Order::Locate(title, _) => runners.host().locate_main(title),
+            Order::Exit(exit, patience) => exit.run_elsewhere(runners.host(), *patience),
         }));
         if outcome.is_err() {
             runners.alert("the watchdog panicked");
         }
-        let (Order::Interrupt(_, _, done) | Order::Exit(done)) = order;
-        done.store(true, Ordering::Release);
+        if let Order::Interrupt(_, _, done) | Order::Locate(_, done) = order {
+            done.store(true, Ordering::Release);
+        }
         wake();
     }
 }

@@ -1,20 +1,25 @@
 """What is clearer in Python than in Rust. Loaded once by interpreter.rs, after the start.
 
-Runs on: the thread that starts Python (paths, wrap_exit, dump_stacks_on), pool threads (the rest).
+Runs on: the main thread, which starts Python, imports and leaves; pool threads and the watchdog.
 """
 
 import atexit
 import faulthandler
+import functools
 import importlib.util
 import linecache
 import os
 import posix
+import signal
 import site
 import sys
 import threading
+import time
 import traceback
 
 _loading = threading.RLock()
+# What the application does to the module time later changes nothing here.
+monotonic = time.monotonic
 
 # For conflict.py: what the configuration says. The environment is that of wsgi_env here.
 configured = []
@@ -45,6 +50,30 @@ def wrap_exit():
         leave(status)
 
     os._exit = posix._exit = _exit
+
+
+def wrap_signal(log):
+    """Signals of a worker are nginx's: signal.signal() installs nothing. Forked children may."""
+    worker, getpid, install = os.getpid(), os.getpid, signal.signal
+
+    @functools.wraps(install)
+    def ignored(signalnum, handler):
+        if getpid() != worker:
+            return install(signalnum, handler)
+        # Raises what the real one does.
+        before = signal.getsignal(signalnum)
+        if not callable(handler) and handler not in (signal.SIG_DFL, signal.SIG_IGN):
+            raise TypeError(
+                "signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object"
+            )
+        caller = sys._getframe(1)
+        log(
+            f"signal.signal({signalnum!s}) has no effect in a worker, whose signals are nginx's, "
+            f"in {caller.f_code.co_filename}:{caller.f_lineno}"
+        )
+        return before
+
+    signal.signal = ignored
 
 
 def dump_stacks_on(signum, fd):
@@ -84,6 +113,11 @@ def stack(ident):
     return found[::-1]
 
 
+def main_stack():
+    """The same of the main thread."""
+    return stack(threading.main_thread().ident)
+
+
 def format_stack(found):
     """The same as text; reads the sources, during which the thread may go on."""
     lines = []
@@ -102,18 +136,37 @@ _OURS = {
 }
 
 
-def _join_threads():
-    """threading._shutdown, on a thread that is not the main one, which never ends here."""
-    lock = getattr(threading.main_thread(), "_tstate_lock", None)
-    # Up to Python 3.12 it would wait for this lock for ever.
-    getattr(threading, "_shutdown_locks", set()).discard(lock)
-    getattr(threading, "_shutdown", int)()
+def _end_threads(until):
+    """threading._shutdown(), whose wait for threads that are no daemons would have no end."""
+    try:
+        # It has nothing to wait for: up to Python 3.12 by this set, since then by this function.
+        if hasattr(threading, "_shutdown_locks"):
+            with threading._shutdown_locks_lock:
+                threading._shutdown_locks.clear()
+        elif hasattr(threading, "_thread_shutdown"):
+            threading._thread_shutdown = int
+        threading._shutdown()
+    finally:
+        own = (threading.main_thread(), threading.current_thread())
+        for thread in threading.enumerate():
+            if thread.daemon or thread in own:
+                continue
+            thread.join(max(0, until - monotonic()))
+            if thread.is_alive():
+                yield f"thread {thread.name!r} of the application has not ended in time"
 
 
-def leave():
-    """What the end of an interpreter does for the application; yields what went wrong."""
-    flush = (lambda: sys.stdout.flush(), lambda: sys.stderr.flush())
-    for step in (_join_threads, atexit._run_exitfuncs, *flush):
+def leave(seconds):
+    """What the end of an interpreter does for the application; yields what went wrong.
+
+    Other threads are waited for during so many seconds.
+    """
+    until = monotonic() + seconds
+    try:
+        yield from _end_threads(until)
+    except BaseException as exc:
+        yield exc
+    for step in (atexit._run_exitfuncs, lambda: sys.stdout.flush(), lambda: sys.stderr.flush()):
         try:
             step()
         except BaseException as exc:

@@ -1,27 +1,30 @@
 //! Starts CPython in a worker, and is the [`Host`] that runners attach to.
 //!
-//! `start` is called by `src/module.rs` in a worker's init_process. Python is configured as an
+//! `start` is called in a worker by the thread that is to be Python's main thread. Python is configured as an
 //! isolated one: neither environment nor working directory nor the arguments of the server change
 //! what it does. It is never finalized: threads of the application may still run (and CPython
 //! would end them in ways that Rust does not survive).
-//! Runs on: event loop (start, once), pool thread (the rest).
+//! Runs on: main thread (start, once, and exit), watchdog (interrupt, locate_main), pool thread.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi as cpython;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+use pyo3::wrap_pyfunction;
 
 use crate::wsgi::application::Application;
 use crate::wsgi::error::LoadError;
 use crate::wsgi::exchange::Exchange;
 use crate::wsgi::host::{Host, Settings};
-use crate::wsgi::mailbox::Mailbox;
+use crate::wsgi::mailbox::{Level, Mailbox};
 use crate::wsgi::target::Target;
 
 use super::app::PythonApplication;
@@ -159,6 +162,7 @@ fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     development::prepare(py, settings)?;
     module.call_method1("paths", (chdir, path))?;
     module.call_method0("wrap_exit")?;
+    module.call_method1("wrap_signal", (wrap_pyfunction!(signal_ignored, py)?,))?;
     if let Some((signum, fd)) = settings.stack_dump {
         module.call_method1("dump_stacks_on", (signum, fd))?;
     }
@@ -189,13 +193,17 @@ impl Host for Interpreter {
         call::returned();
     }
 
-    fn exit(&self) {
+    fn exit(&self, patience: Instant) {
         lent::take_back();
         Python::attach(|py| {
-            if let Err(err) = leave(py) {
+            if let Err(err) = leave(py, patience) {
                 exception::log(py, None, "at exit:", &err);
             }
         });
+    }
+
+    fn locate_main(&self, title: &str) {
+        Python::attach(|py| watchdog::locate_main(py, title));
     }
 
     fn interrupt(&self, exchange: &Exchange, title: &str) {
@@ -215,9 +223,20 @@ impl Host for Interpreter {
     }
 }
 
-fn leave(py: Python<'_>) -> PyResult<()> {
-    for failed in bootstrap(py)?.call_method0("leave")?.try_iter()? {
-        exception::log(py, None, "at exit:", &PyErr::from_value(failed?));
+fn leave(py: Python<'_>, patience: Instant) -> PyResult<()> {
+    let seconds = patience.saturating_duration_since(Instant::now()).as_secs_f64();
+    for said in bootstrap(py)?.call_method1("leave", (seconds,))?.try_iter()? {
+        let said = said?;
+        match said.cast::<PyString>() {
+            Ok(line) => log::text(py, None, Level::Error, &line.to_string_lossy()),
+            Err(_) => exception::log(py, None, "at exit:", &PyErr::from_value(said)),
+        }
     }
     Ok(())
+}
+
+/// The application wants a signal handler in the worker, whose signals are nginx's.
+#[pyfunction]
+fn signal_ignored(py: Python<'_>, line: &str) {
+    log::text(py, None, Level::Warn, line);
 }

@@ -3,7 +3,7 @@
 //! Called by `interpreter` on the watchdog's thread, which attaches only for this. The exception is
 //! raised in the application's thread at its next step in Python; a call into C goes on until it
 //! returns.
-//! Runs on: watchdog thread (interrupt), pool thread (`is_timeout`).
+//! Runs on: watchdog thread (interrupt, locate_main), pool thread (`is_timeout`).
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
@@ -33,6 +33,17 @@ pub fn interrupt(py: Python<'_>, exchange: &Exchange, title: &str) {
         return;
     }
     log::text(py, None, Level::Error, title);
+    log_stack(py, stack);
+}
+
+/// Logs where Python's main thread is, below `title`.
+pub fn locate_main(py: Python<'_>, title: &str) {
+    let stack = interpreter::bootstrap(py).and_then(|module| module.call_method0("main_stack"));
+    log::text(py, None, Level::Error, title);
+    log_stack(py, stack);
+}
+
+fn log_stack(py: Python<'_>, stack: PyResult<Bound<'_, PyAny>>) {
     let text = stack.and_then(|stack| {
         let text = interpreter::bootstrap(py)?.call_method1("format_stack", (stack,))?;
         Ok(exception::readable(text.cast()?)?.into_owned())

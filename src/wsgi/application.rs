@@ -1,21 +1,16 @@
 //! An application as the event loop and the runners see it, and the state of its import.
 //!
-//! `src/python/app.rs` implements [`Application`]; [`Hosted`] adds when it may be called. The
-//! import runs on a pool thread; a failed one is tried again by a later request, with back-off.
-//! Runs on: pool thread (load, call), event loop (admit).
+//! `src/python/app.rs` implements [`Application`]; [`Hosted`] adds when it may be called. When a
+//! failed import is tried again is said by `tries.rs`.
+//! Runs on: main thread (load), pool thread (call), event loop (the rest).
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::error::Failure;
 use super::exchange::ResponseSender;
 use super::request::Request;
 
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(30);
-
-/// A WSGI application. Both functions are called by runners only, attached to the interpreter.
+/// A WSGI application. All functions are called attached to the interpreter.
 pub trait Application: Send + Sync {
     /// Imports the code and finds the callable; false when that failed and has been logged.
     fn load(&self) -> bool;
@@ -29,39 +24,29 @@ pub trait Application: Send + Sync {
     }
 }
 
-/// What to do with a request for an application.
+/// How far the import of an application is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// Queue it; if the import is still running, it waits there.
-    Queue,
-    /// Queue an import, then the request.
-    LoadFirst,
-    /// The import has failed; the next try is due after this time.
-    Refuse(Duration),
-}
-
-enum Import {
-    Running { backoff: Duration },
+#[repr(u8)]
+pub enum Import {
+    /// It runs, or will: requests wait in the queue.
+    Awaited,
     Done,
-    Failed { retry_at: Instant, backoff: Duration },
+    /// It has failed, or is not to be tried now.
+    Failed,
 }
 
 /// An application and the state of its import.
 pub struct Hosted {
     name: String,
     app: Box<dyn Application>,
-    import: Mutex<Import>,
-    settled: AtomicBool,
-    /// The import is done, for good.
-    loaded: AtomicBool,
+    /// An [`Import`].
+    import: AtomicU8,
 }
 
 impl Hosted {
-    /// `name`: the argument of `wsgi_app`, for messages. Whoever makes it queues the first import.
+    /// `name`: the argument of `wsgi_app`, for messages. Whoever makes it orders the first import.
     pub fn new(name: String, app: Box<dyn Application>) -> Self {
-        let import = Mutex::new(Import::Running { backoff: FIRST_RETRY });
-        let [settled, loaded] = [const { AtomicBool::new(false) }; 2];
-        Self { name, app, import, settled, loaded }
+        Self { name, app, import: AtomicU8::new(Import::Awaited as u8) }
     }
 
     /// The same for the life of the process.
@@ -73,60 +58,51 @@ impl Hosted {
         &self.name
     }
 
-    fn lock(&self) -> MutexGuard<'_, Import> {
-        self.import.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn import(&self) -> Import {
+        match self.import.load(Ordering::Acquire) {
+            import if import == Import::Done as u8 => Import::Done,
+            import if import == Import::Failed as u8 => Import::Failed,
+            _ => Import::Awaited,
+        }
     }
 
-    /// False while an import runs: requests wait in the queue.
+    fn set(&self, import: Import) {
+        self.import.store(import as u8, Ordering::Release);
+    }
+
+    /// False while an import is awaited: requests wait in the queue.
     pub fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
+        self.import() != Import::Awaited
     }
 
-    /// Event loop, for each request. After [`Admission::LoadFirst`] the caller must queue the
-    /// import.
-    pub fn admit(&self, now: Instant) -> Admission {
-        if self.loaded.load(Ordering::Acquire) {
-            return Admission::Queue;
-        }
-        let mut import = self.lock();
-        let Import::Failed { retry_at, backoff } = *import else {
-            return Admission::Queue;
-        };
-        if now < retry_at {
-            return Admission::Refuse(retry_at - now);
-        }
-        *import = Import::Running { backoff: (backoff * 2).min(LAST_RETRY) };
-        self.settled.store(false, Ordering::Release);
-        Admission::LoadFirst
+    /// Event loop: the import is not made now.
+    pub fn put_off(&self) {
+        self.set(Import::Failed);
     }
 
-    /// Pool thread: one try of the import.
+    /// Event loop: another try of the import is about to be ordered.
+    pub fn await_again(&self) {
+        self.set(Import::Awaited);
+    }
+
+    /// Main thread: one try of the import.
     pub fn load(&self) {
         /// Settles the state also when the import panics.
-        struct Settle<'a>(&'a Hosted, bool);
+        struct Settle<'a>(&'a Hosted, Import);
         impl Drop for Settle<'_> {
             fn drop(&mut self) {
-                let mut import = self.0.lock();
-                let backoff = match *import {
-                    Import::Running { backoff } => backoff,
-                    _ => FIRST_RETRY,
-                };
-                *import = if self.1 {
-                    Import::Done
-                } else {
-                    Import::Failed { retry_at: Instant::now() + backoff, backoff }
-                };
-                self.0.loaded.store(self.1, Ordering::Release);
-                self.0.settled.store(true, Ordering::Release);
+                self.0.set(self.1);
             }
         }
-        let mut settle = Settle(self, false);
-        settle.1 = self.app.load();
+        let mut settle = Settle(self, Import::Failed);
+        if self.app.load() {
+            settle.1 = Import::Done;
+        }
     }
 
     /// Pool thread: serves one request, or ends it when the import has failed.
     pub fn call(&self, request: Request, response: ResponseSender) {
-        if self.loaded.load(Ordering::Acquire) {
+        if self.import() == Import::Done {
             self.app.call(request, response);
         } else {
             self.app.refuse(request, response);
@@ -137,12 +113,14 @@ impl Hosted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicBool;
 
     struct Flaky(AtomicBool);
 
     impl Application for Flaky {
         fn load(&self) -> bool {
-            self.0.load(Ordering::SeqCst)
+            assert!(self.0.swap(true, Ordering::SeqCst), "the first try panics");
+            true
         }
         fn call(&self, _: Request, mut response: ResponseSender) {
             response.finish(Ok(()));
@@ -150,23 +128,15 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_import_is_retried_later_and_later_and_heals() {
+    fn an_import_is_settled_however_it_ends() {
         let app = Hosted::new("x".to_owned(), Box::new(Flaky(AtomicBool::new(false))));
-        assert!(!app.is_settled());
-        assert_eq!(app.admit(Instant::now()), Admission::Queue);
+        assert_eq!((app.import(), app.is_settled()), (Import::Awaited, false));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| app.load()));
+        assert!(panicked.is_err());
+        assert_eq!((app.import(), app.is_settled()), (Import::Failed, true));
+        app.await_again();
+        assert_eq!((app.import(), app.is_settled()), (Import::Awaited, false));
         app.load();
-        assert!(app.is_settled());
-        let mut wait = FIRST_RETRY;
-        for _ in 0..8 {
-            let now = Instant::now();
-            let Admission::Refuse(left) = app.admit(now) else { panic!("not refused") };
-            assert!(left <= wait && left > wait / 2, "{left:?} of {wait:?}");
-            assert_eq!(app.admit(now + wait), Admission::LoadFirst);
-            assert!(!app.is_settled());
-            assert_eq!(app.admit(now + wait), Admission::Queue);
-            app.load();
-            wait = (wait * 2).min(LAST_RETRY);
-        }
-        assert_eq!(wait, LAST_RETRY);
+        assert_eq!((app.import(), app.is_settled()), (Import::Done, true));
     }
 }

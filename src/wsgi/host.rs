@@ -6,7 +6,7 @@
 use std::os::unix::io::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::application::Application;
 use super::error::LoadError;
@@ -52,16 +52,21 @@ pub trait Host: Send + Sync {
     /// Called attached after each job: drops what was lent and has come back.
     fn tidy(&self);
 
-    /// Called attached, once, by the last runner that leaves: joins the application's threads and
-    /// runs its atexit functions.
-    fn exit(&self);
+    /// Called attached, once, when no runner is left but lost ones: does what the end of an
+    /// interpreter does for the application. Python's main thread is marked as ended, threads that
+    /// are no daemons are waited for until `patience` is over, then the atexit functions run.
+    fn exit(&self, patience: Instant);
+
+    /// Logs below `title` where Python's main thread is. Blocks until the interpreter can be
+    /// attached to: for a thread of its own.
+    fn locate_main(&self, title: &str);
 
     /// Raises an exception in the thread that is in the application for `exchange`, and logs its
     /// stack below `title`; nothing if no thread is there any more. Blocks until the interpreter
     /// can be attached to: for a thread of its own.
     fn interrupt(&self, exchange: &Exchange, title: &str);
 
-    /// Called attached: imports what `target` names as [`Application::load`] does; what is wrong
+    /// Called attached on Python's main thread: imports what `target` names as [`Application::load`] does; what is wrong
     /// is not logged but told.
     fn check(&self, target: &Target) -> Result<(), LoadError>;
 

@@ -47,8 +47,10 @@ pub enum Mail {
     Tidy,
     /// The changed sources have been looked at; whether they can be compiled.
     Compiled(bool),
-    /// A runner has left for good.
-    RunnerLeft,
+    /// An import has ended, well or not.
+    Imported,
+    /// A runner has left for good, or the exit functions have been run.
+    Left,
 }
 
 /// Bytes of log that may wait for the event loop before a writer has to wait too.
@@ -196,7 +198,7 @@ mod tests {
         assert_eq!(wakes.load(Ordering::SeqCst), 1);
         let batch = mailbox.collect(Vec::new());
         assert_eq!(batch, [Mail::Response(1), Mail::Response(2), Mail::Log(line("x"))]);
-        mailbox.post(Mail::RunnerLeft);
+        mailbox.post(Mail::Left);
         assert_eq!(wakes.load(Ordering::SeqCst), 2);
     }
 

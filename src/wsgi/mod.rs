@@ -20,6 +20,7 @@ pub mod head;
 pub mod host;
 pub mod interrupt;
 pub mod mailbox;
+pub mod main_thread;
 pub mod numbers;
 pub mod passing;
 pub mod posts;
@@ -30,6 +31,7 @@ pub mod sources;
 pub mod spool;
 pub mod stock;
 pub mod target;
+pub mod tries;
 pub mod vars;
 
 #[cfg(test)]

@@ -103,8 +103,7 @@ struct State {
     posted: usize,
     /// Runners asleep in `wait`.
     idle: usize,
-    /// When those requests were taken that runners are at. An import is not among them: it does not
-    /// make requests wait for a thread, but for itself.
+    /// When those requests were taken that runners are at.
     begun: Vec<Instant>,
     /// One runner is on its way from `wait` to `pop`.
     standby: bool,
@@ -224,7 +223,7 @@ impl RequestQueue {
     pub fn push(&self, job: Job, limit: usize) -> Result<Summons, Full> {
         let mut state = self.lock();
         let most = limit.saturating_add(self.threads.saturating_sub(state.begun.len()));
-        // Imports are few, so the length says enough most of the time.
+        // Few jobs are no requests, so the length says enough most of the time.
         if state.stopping || (state.jobs.len() >= most && state.waiting() >= most) {
             return Err(Full);
         }

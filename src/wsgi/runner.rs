@@ -7,7 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -32,19 +32,14 @@ pub struct Runners {
     /// What the runners of each queue are at.
     posts: Vec<Posts>,
     mailbox: Arc<Mailbox>,
-    /// Posted or begun, and still taking requests; without the lost ones.
-    serving: AtomicUsize,
     /// Posted or begun, and not left.
     alive: AtomicUsize,
-    /// The exit functions have been begun.
-    exiting: AtomicBool,
 }
 
 impl Runners {
     pub fn new(host: Arc<dyn Host>, queues: Vec<Arc<RequestQueue>>, mailbox: Arc<Mailbox>) -> Self {
         let posts = queues.iter().map(|_| Posts::default()).collect();
-        let [serving, alive] = [const { AtomicUsize::new(0) }; 2];
-        Self { host, queues, posts, mailbox, serving, alive, exiting: AtomicBool::new(false) }
+        Self { host, queues, posts, mailbox, alive: AtomicUsize::new(0) }
     }
 
     pub fn queues(&self) -> &[Arc<RequestQueue>] {
@@ -62,11 +57,7 @@ impl Runners {
 
     /// Event loop: the runner that is at this exchange is not expected back. False if none is.
     pub fn lose(&self, pool: usize, id: ExchangeId) -> bool {
-        let lost = self.posts.get(pool).is_some_and(|posts| posts.lose(id));
-        if lost {
-            self.serving.fetch_sub(1, Ordering::AcqRel);
-        }
-        lost
+        self.posts.get(pool).is_some_and(|posts| posts.lose(id))
     }
 
     /// Runners of this pool that are lost at present.
@@ -79,26 +70,17 @@ impl Runners {
         self.posts.iter().map(Posts::lost).sum()
     }
 
-    /// Runs the application's exit functions, attached, unless somebody has.
-    pub fn exit(&self) {
-        if !self.exiting.swap(true, Ordering::AcqRel) {
-            self.host.exit();
-        }
-    }
-
     /// Event loop: one more runner is about to be posted.
     pub fn posted(&self) {
-        self.serving.fetch_add(1, Ordering::AcqRel);
         self.alive.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Event loop: it could not be posted after all.
     pub fn not_posted(&self) {
-        self.serving.fetch_sub(1, Ordering::AcqRel);
         self.alive.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Runners that have not left yet. [`Mail::RunnerLeft`] tells of each change.
+    /// Runners that have not left yet. [`Mail::Left`] tells of each change.
     pub fn alive(&self) -> usize {
         self.alive.load(Ordering::Acquire)
     }
@@ -117,7 +99,7 @@ impl Runners {
             self.alert("a runner panicked outside of a request");
         }
         self.alive.fetch_sub(1, Ordering::AcqRel);
-        self.mailbox.post(Mail::RunnerLeft);
+        self.mailbox.post(Mail::Left);
     }
 
     fn serve(&self, index: usize) {
@@ -176,9 +158,6 @@ impl Runners {
             if begun.is_some() {
                 queue.leave();
             }
-            if self.serving.fetch_sub(1, Ordering::AcqRel) == 1 {
-                self.exit();
-            }
         });
     }
 
@@ -194,19 +173,11 @@ impl Runners {
                 }
             }
             Job::Tidy => (),
-            Job::Load(app) => {
-                app.load();
-                // Its requests wait in the queues of other pools too.
-                for pool in 0..self.queues.len() {
-                    self.mailbox.post(Mail::Check(pool));
-                }
-            }
         }));
         if outcome.is_err() {
             self.alert("a runner panicked");
         }
         if post.leave() {
-            self.serving.fetch_add(1, Ordering::AcqRel);
             posts.found();
             let line = String::from("a lost thread is back");
             self.mailbox.log(LogRecord { exchange: None, level: Level::Info, line });
@@ -222,7 +193,7 @@ impl Runners {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::wsgi::application::{Application, Hosted};
     use crate::wsgi::error::{Failure, LoadError};
@@ -235,12 +206,19 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::{Barrier, Mutex, mpsc};
     use std::thread;
+    use std::time::Instant;
 
     /// An interpreter with a lock where Python has its GIL.
     #[derive(Default)]
-    struct FakeHost {
+    pub struct FakeHost {
         exits: AtomicUsize,
         sleeps: Arc<AtomicUsize>,
+    }
+
+    impl FakeHost {
+        pub fn exits(&self) -> usize {
+            self.exits.load(Ordering::SeqCst)
+        }
     }
 
     impl Host for FakeHost {
@@ -254,10 +232,11 @@ mod tests {
             self.sleeps.load(Ordering::SeqCst) as u64
         }
         fn tidy(&self) {}
-        fn exit(&self) {
+        fn exit(&self, _: Instant) {
             self.exits.fetch_add(1, Ordering::SeqCst);
         }
         fn interrupt(&self, _: &Exchange, _: &str) {}
+        fn locate_main(&self, _: &str) {}
         fn check(&self, _: &Target) -> Result<(), LoadError> {
             unreachable!("not used")
         }
@@ -349,24 +328,24 @@ mod tests {
             seen
         }
 
-        fn stop(self) -> usize {
+        fn stop(self) {
             self.runners.stop();
             for thread in self.threads {
                 thread.join().unwrap();
             }
             assert_eq!(self.runners.alive(), 0);
-            self.host.exits.load(Ordering::SeqCst)
+            assert_eq!(self.host.exits(), 0, "they are the main thread's");
         }
     }
 
     #[test]
-    fn many_requests_are_served_and_the_last_runner_runs_the_exit_functions() {
+    fn many_requests_are_served_and_all_runners_leave() {
         let mut worker = Worker::new(4);
         let app = loaded(|response| response.finish(Ok(())));
         let all: Vec<_> = (0..500).map(|_| worker.request(app)).collect();
         worker.responses(500);
         assert!(all.iter().all(|exchange| exchange.take().end == Some(Ok(()))));
-        assert_eq!(worker.stop(), 1);
+        worker.stop();
     }
 
     #[test]
@@ -436,7 +415,7 @@ mod tests {
         }
         worker.responses(8);
         assert_eq!(worker.threads.len(), 4);
-        assert_eq!(worker.stop(), 1);
+        worker.stop();
     }
 
     #[test]
@@ -477,10 +456,10 @@ mod tests {
     }
 
     #[test]
-    fn a_runner_that_begins_after_the_stop_still_runs_the_exit_functions() {
+    fn a_runner_that_begins_after_the_stop_leaves() {
         let mut worker = Worker::new(1);
         worker.runners.stop();
         worker.post();
-        assert_eq!(worker.stop(), 1);
+        worker.stop();
     }
 }

@@ -1,6 +1,7 @@
 //! Loading applications, and what the interpreter is like.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::super::layout::Layout;
 use super::super::printable;
@@ -205,7 +206,8 @@ def last(): print('the end', end='')
 @atexit.register
 def bad(): raise SystemExit('bad function')
 def application(e, s): pass");
-    worker().attached(|| worker().host.exit());
+    let patience = Instant::now() + Duration::from_secs(20);
+    worker().attached(|| worker().host.exit(patience));
     let log = worker().log(None);
     let at = |part: &str| log.iter().position(|(_, line)| line.contains(part));
     let [joined, bad, last] = ["thread joined", "bad function", "the end"].map(at);

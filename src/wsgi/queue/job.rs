@@ -7,7 +7,6 @@ use crate::wsgi::request::Request;
 
 /// Something for a runner to do.
 pub enum Job {
-    Load(&'static Hosted),
     /// [`crate::wsgi::host::Host::tidy`], which a runner calls after each job.
     Tidy,
     Call {
@@ -21,14 +20,14 @@ pub enum Job {
 impl Job {
     pub fn is_runnable(&self) -> bool {
         match self {
-            Self::Load(_) | Self::Tidy => true,
+            Self::Tidy => true,
             Self::Call { app, .. } => app.is_settled(),
         }
     }
 
     pub fn id(&self) -> Option<ExchangeId> {
         match self {
-            Self::Load(_) | Self::Tidy => None,
+            Self::Tidy => None,
             Self::Call { response, .. } => Some(response.id()),
         }
     }

@@ -250,14 +250,10 @@ fn the_limit_counts_those_that_wait_and_not_those_that_a_thread_can_take() {
 }
 
 #[test]
-fn an_import_takes_no_place_in_the_queue() {
+fn what_is_no_request_takes_no_place_in_the_queue() {
     let mut f = Fixture::new(1);
-    let import = Job::Load(f.app);
-    assert_eq!(f.queue.push(import, usize::MAX), Ok(Summons::PostRunner));
-    let import = Job::Load(f.app);
-    f.queue.push(import, usize::MAX).unwrap();
+    assert_eq!(f.queue.push(Job::Tidy, usize::MAX), Ok(Summons::PostRunner));
     f.queue.begin();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Work { job: Job::Load(_), .. }));
     assert_ne!(f.push(0), Err(Full));
     assert_eq!(f.push(0), Err(Full));
 }
