@@ -17,6 +17,9 @@ VARIABLES = {
     "secs": "$request_time", "tmsecs": "$msec", "tmicros": "$msec",
 }
 OTHER_UNIT = {"msecs": "milliseconds", "micros": "microseconds"}
+# The unit that a format writes behind such a time: nginx's are in seconds.
+TIME = re.compile(r"(%\((?:msecs|micros)\)\s?)"
+                  r"(?:milliseconds?|msecs?|ms|microseconds?|micros|usecs?|us|µs|μs)\b")
 FILES = ("logto", "logto2", "daemonize", "daemonize2")
 
 
@@ -41,14 +44,14 @@ def translated(option, settings):
     if any("$" in part for part in parts[::2]):
         settings.look(option, "nginx would take its $ for a variable")
         return None
-    text = re.sub(r"%\(([^()]*)\)", variable, option.value)
+    text = re.sub(r"%\(([^()]*)\)", variable, TIME.sub(r"\1s", option.value))
     text = re.sub(r"\$\{(\w+)\}(?!\w)", r"$\1", text)
     if lost:
         settings.look(option, "nginx has no " + ", ".join(f"%({shown(name)})" for name in lost)
                       + ": a dash stands there")
     if units:
         settings.look(option, "nginx writes times in seconds, as 0.123: "
-                      + ", ".join(f"%({name})" for name in units))
+                      + ", ".join(f"%({name})" for name in dict.fromkeys(units)))
     return text
 
 

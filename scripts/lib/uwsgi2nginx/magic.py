@@ -8,6 +8,7 @@ import contextlib
 import grp
 import os
 import pwd
+import re
 import socket
 import time
 
@@ -164,6 +165,12 @@ def _calculate(left, operator, right):
         sign = -1 if (left < 0) != (right < 0) else 1
         return sign * (abs(left) // abs(right)) if right else 0
     return {"+": left + right, "-": left - right, "*": left * right}[operator]
+
+
+def leading_real(text):
+    """The number a text begins with, its fraction included, 0 if there is none."""
+    found = re.match(r"[ \t\n\v\f\r]*([+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)", text, re.I | re.A)
+    return float(found[1]) if found else 0.0
 
 
 def leading_number(text):

@@ -45,11 +45,12 @@ QUIET = {
         " min-worker-lifetime",
 }
 
+COMMAND = ("run it from the unit that starts nginx (ExecStartPre=, ExecStopPost=), or do it in the"
+           " application's module")
 LOOK = {
     "nginx keeps the same number of workers": "cheap cheaper* idle die-on-idle",
     "wsgi_request_timeout raises an exception in the thread; it has no second stage, and does not"
     " look at the queue": "harakiri-graceful* harakiri-queue-threshold",
-    "is about processes that nginx does not have": "http-harakiri mule-harakiri spooler-harakiri",
     "nginx has no such limit for the age of a worker": "max-worker-lifetime*",
     "there is wsgi_max_rss for resident memory, nothing for other measures": "reload-on-as"
         " reload-on-uss reload-on-pss evil-reload-on-as",
@@ -60,10 +61,19 @@ LOOK = {
         " brutal-reload-on-fd",
     "`nginx -s reopen` opens the logs afresh, see logrotate": "touch-logrotate touch-logreopen"
         " log-maxsize",
-    "run it from systemd or cron": "cron* legion-cron unique-cron unique-legion-cron touch-exec"
-        " touch-signal timer rbtimer signal* exec-* hook-* call-* attach-daemon*"
-        " smart-attach-daemon* legion-attach-daemon* fs-signal mount-* umount-* post-app*"
-        " unbit-*",
+    "run it from systemd or cron": "cron* legion-cron unique-cron unique-legion-cron",
+    "run it as a systemd service": "attach-daemon* attach-control-daemon smart-attach-daemon*"
+        " legion-attach-daemon*",
+    "a path unit of systemd runs a command when a file changes": "touch-exec",
+    "nginx has no signals of uWSGI; what their handlers in the application do takes a program of"
+    " its own, which systemd or cron runs": "touch-signal timer rbtimer signal* fs-signal",
+    COMMAND: "exec-*",
+    "write the call into the application's module": "call-*",
+    "a mount unit of systemd, or /etc/fstab, does this": "mount-* umount-*",
+    "is about processes that nginx does not have": "http-harakiri mule-harakiri spooler-harakiri"
+        " hook-emperor* hook-as-vassal* hook-as-emperor* hook-as-on-* hook-as-mule hook-as-gateway"
+        " exec-as-vassal exec-as-emperor call-as-vassal* call-as-emperor* mount-as-vassal"
+        " mount-as-emperor umount-as-vassal umount-as-emperor",
     "needs a program of its own (Celery, RQ, a systemd service): nginx has no such processes":
         "spooler* mule* farm* rpc* queue* sharedarea* py-sharedarea",
     "write the import into the application's module": "import pyimport py-import python-import"
@@ -114,7 +124,21 @@ LOOK = {
         " end-whitelist fallback-config extract inject-before inject-after resolve"
         " dlopen pyshell* pyrun python py test get force-cwd chdir2 binsh cgi-mode"
         " protocol http-backend-http logger-list static-cache-paths*"
-        " http-use-code-string http-subscription-server spawn-asap reload-on-fd",
+        " http-use-code-string http-subscription-server spawn-asap reload-on-fd hook-* post-app*"
+        " unbit-*",
+}
+
+# What a hook does is the first word of its value.
+HOOKS = {
+    "wsgi_chdir is the working directory of the application": "cd chdir",
+    "write it as wsgi_env NAME VALUE": "putenv",
+    COMMAND: "exec safeexec mkdir chmod chown chown2 sticky create creat write writen append"
+        " appendn unlink hostname mount umount",
+    "systemd starts nginx when it is there: After=, RequiresMountsFor=, ExecStartPre=":
+        "wait_for_fs wait_for_file wait_for_dir wait_for_socket",
+    "is about uWSGI's own process": "unix_signal exit call callret callint callintret alarm rpc"
+        " retryrpc spinningfifo writefifo",
+    "print it in the application's module: it goes to the error log": "print log",
 }
 
 
@@ -133,13 +157,19 @@ def _table():
 
 
 EXACT, BEGINNINGS, ENDS = _table()
+ACTIONS = {name: why for why, names in HOOKS.items() for name in names.split()}
 
 
-def reason(key):
+def reason(key, value=""):
     """("quiet" or "look", why), or None for an option that is not known here."""
     if key in EXACT:
         return EXACT[key]
     fitting = [name for name in BEGINNINGS if key.startswith(name)]
     if fitting:
-        return BEGINNINGS[max(fitting, key=len)]
+        longest = max(fitting, key=len)
+        if longest == "hook-":
+            action = (value.partition(" ")[2] if key == "hook-touch" else value).partition(":")[0]
+            if action in ACTIONS:
+                return "look", ACTIONS[action]
+        return BEGINNINGS[longest]
     return next((found for end, found in ENDS.items() if key.endswith(end)), None)

@@ -78,16 +78,23 @@ class Settings:
         option = self.last(*names)
         if not option:
             return None
+        value = self.read(option, most)
+        if value is None:
+            return None
+        if value == 0:
+            self.quiet(option, "0 is as if it were not there")
+            return None
+        return option, value
+
+    def read(self, option, most=MOST_INT):
+        """A whole number as uWSGI reads it: what stands behind it does not count."""
         value = magic.leading_number(option.value)
         if value < 0 or value > most:
             self.look(option, f"is no number from 0 to {most}")
             return None
         if str(value) != option.value.strip():
             self.look(option, f"uWSGI reads it as {value}")
-        if value == 0:
-            self.quiet(option, "0 is as if it were not there")
-            return None
-        return option, value
+        return value
 
     # -- paths
 

@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 
-from uwsgi2nginx import logs, reasons
+from uwsgi2nginx import logs, magic, reasons
 from uwsgi2nginx.apps import Applications, Statics
 from uwsgi2nginx.block import Block, Raw, comment
 from uwsgi2nginx.ini import shown
@@ -74,9 +74,12 @@ class Site:
             return
         user = self.account(uid, pwd.getpwnam, pwd.getpwuid)
         if user is None:
-            settings.look(uid, "would be user, but there is no such user here")
+            settings.look(uid, "would be user, but there is no such user here: a comment stands"
+                          " there")
             if gid:
                 settings.look(gid, "would be user's second argument")
+            self.main.note(" ".join(["user", *(shown(each.value) for each in (uid, gid) if each)])
+                           + ";")
             return
         group = self.account(gid, grp.getgrnam, grp.getgrgid) if gid else None
         if gid and group is None:
@@ -97,6 +100,9 @@ class Site:
 
     def workers(self):
         found = self.settings.number("workers", "processes")
+        cheaper = self.settings.number("cheaper")
+        if cheaper:
+            self.settings.look(cheaper[0], reasons.reason("cheaper")[1])
         self.processes = 1
         if found:
             option, number = found
@@ -106,12 +112,16 @@ class Site:
                 self.main.add("worker_processes", "auto")
                 return
             self.processes = number
+            if cheaper and cheaper[1] < number:
+                self.settings.look(option, f"cheaper kept {cheaper[1]} of them and started the"
+                                   " others under load; nginx starts all of them, and each has the"
+                                   " application in memory: fewer may be meant")
         self.main.add("worker_processes", str(self.processes))
 
     def threads(self):
         settings = self.settings
         found = settings.number("threads")
-        loops = [option for option in settings.take(*LOOPS) if settings.on(option)]
+        loops = [option for option in settings.take(*LOOPS) if self.runs(option)]
         number = found[1] if found else 1
         if number > MOST_PROCESSES:
             settings.look(found[0], f"{MOST_PROCESSES} are written")
@@ -122,6 +132,11 @@ class Site:
         if loops and not found:
             number = THREADS_FOR_LOOP
         self.main.add("thread_pool", "wsgi", Raw(f"threads={number}"))
+
+    def runs(self, loop):
+        """Whether a loop is switched on: but for ugreen, the value is a number of requests."""
+        settings = self.settings
+        return settings.on(loop) if loop.key == "ugreen" else bool(settings.read(loop))
 
     # -- http
 
@@ -209,21 +224,24 @@ class Site:
             size = self.megabytes(memory)
             if size:
                 http.add("wsgi_max_rss", size)
-        watch = settings.take("py-autoreload", "py-auto-reload", "python-autoreload",
-                              "python-auto-reload")
-        if watch and watch[-1].value not in ("", "0"):
+        if settings.number("py-autoreload", "py-auto-reload", "python-autoreload",
+                           "python-auto-reload"):
             http.note("For development: py-autoreload.")
             http.add("wsgi_reload", "on")
 
     def megabytes(self, option):
-        try:
-            number = float(option.value)
-        except ValueError:
-            number = 0
-        if not 0 < number < 1 << 20:
-            self.settings.look(option, "is no number of megabytes")
-            return None
-        return f"{int(number)}m" if number == int(number) else f"{max(1, int(number * 1024))}k"
+        if "." in option.value:
+            number = magic.leading_real(option.value)
+            if not 0 < number < 1 << 20:
+                self.settings.look(option, "is no number of megabytes")
+                return None
+            if number != int(number):
+                return f"{max(1, int(number * 1024))}k"
+        else:
+            number = self.settings.read(option, most=(1 << 20) - 1)
+            if number == 0:
+                self.settings.quiet(option, "0 is as if it were not there")
+        return f"{int(number)}m" if number else None
 
     # -- server
 
@@ -308,7 +326,7 @@ class Site:
             else:
                 settings.quiet(option, "the module is the plugin")
         for option in settings.left():
-            kind, why = reasons.reason(option.key) or ("", "")
+            kind, why = reasons.reason(option.key, option.value) or ("", "")
             if kind == "look" and option.value != "" and not settings.on(option):
                 settings.quiet(option, "is switched off")
             elif kind == "look":
@@ -335,10 +353,11 @@ class Site:
         lines = comment(f"nginx.conf for what {shown(self.name)} configures, written by"
                         " scripts/uwsgi2nginx. Check it with nginx -t.")
         reader, settings = self.reader, self.settings
-        notes = [self.said(option, why) for option, why in reader.notes + settings.look_at]
+        # What is said of an if is said of the lines behind it: not with that of another.
+        notes = [self.said([each])[0] for each in reader.notes]
+        notes += self.said(settings.look_at)
         if notes:
-            lines += ["#", "# To look at:"]
-            lines += list(dict.fromkeys(notes))
+            lines += ["#", "# To look at:", *dict.fromkeys(notes)]
         if reader.guesses:
             lines += ["#", "# Taken from this machine, this directory and this environment:"]
             lines += [self.point(f"{name}: {what}, {shown(value)}")
@@ -350,12 +369,17 @@ class Site:
         lines += ["", *self.main.lines()]
         if settings.quiet_about:
             lines += ["", "# Nothing has to be done for:"]
-            lines += list(dict.fromkeys(self.said(*each) for each in settings.quiet_about))
+            lines += self.said(settings.quiet_about)
         return "\n".join(lines) + "\n"
 
-    def said(self, option, why):
-        value = f" = {shown(option.value)}" if option.value else ""
-        return self.point(f"{option.where}: {shown(option.key)}{value}: {why}")
+    def said(self, remarks):
+        """A point for each reason, with all options that it is said of."""
+        points = {}
+        for option, why in remarks:
+            value = f" = {shown(option.value)}" if option.value else ""
+            points.setdefault(why, {})[f"{option.where}: {shown(option.key)}{value}"] = True
+        return [self.point((": " if len(options) == 1 else ":\n  ").join(
+            ["\n  ".join(options), why])) for why, options in points.items()]
 
     @staticmethod
     def point(text):
