@@ -8,7 +8,7 @@ use std::mem;
 use std::ptr;
 
 use ngx::ffi::{
-    NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12,
+    NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12,
     NGX_CONF_TAKE23, NGX_CONF_TAKE1234, NGX_CORE_MODULE, NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
     NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
@@ -48,6 +48,13 @@ const fn main(name: &'static CStr, args: u32, set: Handler) -> ngx_command_t {
     command(name, NGX_HTTP_MAIN_CONF | args, set, NGX_HTTP_MAIN_CONF_OFFSET)
 }
 
+/// The same directive where it has no place: nginx takes the first that fits the context.
+const fn misplaced(name: &'static CStr) -> ngx_command_t {
+    let contexts = NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_HTTP_LMT_CONF;
+    let set = directives::cmd_wsgi_misplaced;
+    command(name, contexts | NGX_CONF_ANY, set, NGX_HTTP_MAIN_CONF_OFFSET)
+}
+
 /// A directive of the application.
 const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> ngx_command_t {
     command(name, contexts | args, set, NGX_HTTP_LOC_CONF_OFFSET)
@@ -55,11 +62,15 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 33] = [
+static mut COMMANDS: [ngx_command_t; 37] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
     main(c"wsgi_env", NGX_CONF_TAKE2, directives::cmd_wsgi_env),
+    misplaced(c"wsgi_python_home"),
+    misplaced(c"wsgi_python_path"),
+    misplaced(c"wsgi_chdir"),
+    misplaced(c"wsgi_env"),
     main(c"wsgi_switch_interval", NGX_CONF_TAKE1, directives::cmd_wsgi_switch_interval),
     main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
     main(c"wsgi_max_requests", NGX_CONF_TAKE12, directives::cmd_wsgi_max_requests),

@@ -201,6 +201,17 @@ def test_a_directive_in_a_wrong_place_is_refused(make_nginx, directive, place):
     refused(make_nginx, directive, text, **{place: f"{directive} {ALL[directive]};"})
 
 
+@pytest.mark.parametrize("directive", ["wsgi_python_home", "wsgi_python_path", "wsgi_chdir",
+                                       "wsgi_env"])
+@pytest.mark.parametrize("place", ["server", "location", "when", "limit"])
+@pytest.mark.parametrize("arguments", ["/srv/site", "", "A b c"])
+def test_what_a_site_would_have_for_itself_is_refused_with_the_way(make_nginx, directive, place,
+                                                                   arguments):
+    text = re.escape(f'"{directive}" directive is not allowed here: all servers share one'
+                     " interpreter (docs/several-sites.md) in ")
+    refused(make_nginx, directive, text, **{place: f"{directive} {arguments};"})
+
+
 @pytest.mark.parametrize("directive", sorted(ALL))
 def test_a_directive_without_arguments_is_refused(make_nginx, directive):
     place = "http" if directive in HTTP_ONLY else "location"

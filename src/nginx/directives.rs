@@ -238,6 +238,10 @@ handler!(cmd_wsgi_env, MainConf, |args, conf| {
     Ok(())
 });
 
+handler!(cmd_wsgi_misplaced, MainConf, |_, _| {
+    Err(Is(c"is not allowed here: all servers share one interpreter (docs/several-sites.md)"))
+});
+
 handler!(cmd_wsgi_switch_interval, MainConf, |args, conf| {
     set_once(&mut conf.switch_interval, || match args.time(0)? {
         Duration::ZERO => Err(args.invalid(0)),
