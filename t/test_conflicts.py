@@ -135,6 +135,61 @@ def test_two_settings_of_one_project_are_no_different(make_nginx):
     assert 'admin.py:3 sets DJANGO_SETTINGS_MODULE to "shop.admin_settings"' in line
 
 
+@pytest.mark.parametrize("text", [
+    "from {name}.wsgi import application\n",
+    "from {name}.wsgi import application as found\napplication = found\n",
+    "import {name}.wsgi\napplication = {name}.wsgi.application\n",
+    "import {name}.wsgi as site\napplication = site.application\n",
+    "from {name} import wsgi\napplication = wsgi.application\n",
+    "from {name}.wsgi import *\n",
+    "from {name}.again import application\n",
+    "from {name}.made import make\napplication = make()\n",
+    "from {name}.wsgi import application\n"
+    "def wrapped(app):\n    return lambda *args: app(*args)\napplication = wrapped(application)\n",
+])
+def test_a_file_that_only_imports_its_application_is_no_different(make_nginx, text):
+    site = make(make_nginx, ["@DIR@/www/shop.py", "@DIR@/www/blog.py"])
+    for folder, package in (("a", "shop"), ("b", "blog")):
+        django(site, folder, package)
+        site.write(f"{folder}/{package}/again.py", "from .wsgi import application\n")
+        site.write(f"{folder}/{package}/made.py",
+                   "def make():\n    from .wsgi import application\n    return application\n")
+        site.write(f"www/{package}.py", text.format(name=package))
+    # Why it has to be said: nothing else shows it.
+    assert [answer.body for answer in started(site, 2)] == [b"this is shop"] * 2
+    (line,) = told(site)
+    assert f'wsgi_app "{site.dir}/www/blog.py:application" does not get its settings' in line
+    assert f'{site.dir}/b/blog/wsgi.py:3 sets DJANGO_SETTINGS_MODULE to "blog.settings"' in line
+    assert f'Django runs with "shop.settings" of wsgi_app "{site.dir}/www/shop.py' in line
+    code, said = site.test_config()
+    assert code == 1 and "does not get its settings" in said
+
+
+def test_one_that_chooses_and_one_that_only_imports_are_no_different(make_nginx):
+    site = make(make_nginx, ["shop.wsgi", "blog_wsgi"])
+    django(site, "a", "shop")
+    django(site, "b", "blog")
+    site.write("b/blog_wsgi.py", "from blog.wsgi import application\n")
+    assert [answer.body for answer in started(site, 2)] == [b"this is shop"] * 2
+    assert 'wsgi_app "blog_wsgi:application" does not get its settings' in told(site)[0]
+
+
+def test_two_settings_are_wished_for_and_neither_is_used(make_nginx):
+    # Whoever has chosen the third, each project would run with settings that are not its own.
+    site = make(make_nginx, ["shop.wsgi", "blog.wsgi"],
+                "wsgi_python_path @DIR@/a @DIR@/b @DIR@/c;")
+    django(site, "c", "third")
+    for folder, name in (("a", "shop"), ("b", "blog")):
+        django(site, folder, name)
+        text = "import early\n" + DJANGO_WSGI.format(settings=f"{name}.settings")
+        site.write(f"{folder}/{name}/wsgi.py", text)
+    site.write("c/early.py", "import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'third.settings'\n")
+    assert [answer.body for answer in started(site, 2)] == [b"this is third"] * 2
+    lines = told(site)
+    assert len(lines) == 2 and all('Django runs with "third.settings"' in line for line in lines)
+    assert not any("of wsgi_app" in line for line in lines)
+
+
 def test_two_django_projects_with_one_name_of_settings_are_named(make_nginx):
     site = make(make_nginx, ["@DIR@/a/config/wsgi.py", "@DIR@/b/config/wsgi.py"])
     django(site, "a", "config", "the shop")
@@ -222,6 +277,33 @@ def test_a_django_project_served_by_two_locations_is_fine(make_nginx):
     django(site, "a", "shop")
     shutil.copy(f"{site.dir}/a/shop/wsgi.py", f"{site.dir}/a/shop/again.py")
     is_quiet(site, 4)
+
+
+@pytest.mark.parametrize("text", [
+    "from shop.wsgi import application\n", "from shop.again import application\n",
+    "import shop.wsgi\napplication = shop.wsgi.application\n",
+])
+def test_two_files_that_import_one_django_project_are_fine(make_nginx, text):
+    site = make(make_nginx, ["@DIR@/www/one.py", "@DIR@/www/two.py", "shop.wsgi"])
+    django(site, "a", "shop")
+    site.write("a/shop/again.py", "from .wsgi import application\n")
+    for name in ("one", "two"):
+        site.write(f"www/{name}.py", text)
+    is_quiet(site, 3)
+
+
+def test_a_tool_that_imports_code_which_could_choose_settings_is_fine(make_nginx):
+    # Nobody calls the function, and the class is no application's.
+    site = make(make_nginx, ["shop.wsgi", "tool"])
+    django(site, "a", "shop")
+    choice = "import os\n{indent}os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'x.settings')\n"
+    site.write("b/library.py", "class Application:\n"
+               "    def __call__(self, environ, start_response):\n"
+               "        start_response('200 OK', [])\n        return [b'tool']\n"
+               "    def django(self):\n        " + choice.format(indent=" " * 8)
+               + "def by_hand():\n    " + choice.format(indent=" " * 4))
+    site.write("b/tool.py", "from library import Application\napplication = Application()\n")
+    is_quiet(site)
 
 
 def test_a_directory_given_twice_or_by_a_link_is_fine(make_nginx):

@@ -7,11 +7,13 @@ Runs on: pool threads.
 """
 
 import os
+import re
 import sys
 
 _SETTINGS = "DJANGO_SETTINGS_MODULE"
 _NEVER_RUN = {"__name__", "TYPE_CHECKING"}
 _PACKAGES = {"site-packages", "dist-packages"}
+_NO_PROJECTS = {"django", *sys.stdlib_module_names}
 
 
 def conflicts(apps, entries, settings_given):
@@ -21,7 +23,7 @@ def conflicts(apps, entries, settings_given):
     wsgi_chdir and wsgi_python_path; settings_given: the configuration sets Django's variable.
     """
     entries = {os.path.realpath(entry) for entry in entries}
-    apps = [_App(target, sys.modules.get(name), entries) for target, name in apps]
+    apps = [_App(target, name, entries) for target, name in apps]
     apps = [app for app in apps if app.file]
     lines = [] if settings_given else list(_settings(apps))
     for line in lines + list(_modules(apps, entries)):
@@ -30,8 +32,10 @@ def conflicts(apps, entries, settings_given):
 
 
 class _App:
-    def __init__(self, target, module, entries):
+    def __init__(self, target, name, entries):
+        module = sys.modules.get(name)
         self.target = target
+        self.name = name
         self.file = _file(module)
         # A file outside of all entries has its own directory: what lies there is its own.
         self.home = self.file and (_home(self.file, entries) or os.path.dirname(self.file))
@@ -45,12 +49,32 @@ class _App:
             and (file := _file(module))
         )
 
+    def sources(self):
+        """Where it may choose its settings: lists of (file, names), the first that does counts.
+
+        Its own file, those its callable is imported from, nearest first, those beside its own. Of
+        the functions of a file only those of the names count, or all of them for None.
+        """
+        yield [(self.file, None)]
+        left = {self.name: {re.match(r"\w*", self.target.rpartition(":")[2]).group()}}
+        seen = set()
+        while left:
+            fresh = {}
+            for module, names in left.items():
+                for found in sorted(set(_imports(module, names)) - seen):
+                    seen.add(found)
+                    fresh.setdefault(found[0], set()).add(found[1])
+            left = fresh
+            yield [(file, names) for module, names in left.items()
+                   if (file := _file(sys.modules.get(module)))]
+        yield [(file, None) for file in self.beside()]
+
     def wishes(self):
         """The settings it asks Django for: {name: (file, line)}, empty if it cannot be told."""
-        for files in ([self.file], self.beside()):
+        for files in self.sources():
             found = {}
-            for file in files:
-                for name, line in _wishes(_read(file)):
+            for file, names in files:
+                for name, line in _wishes(_read(file), names):
                     if name is None:
                         return {}
                     found.setdefault(name, (file, line))
@@ -67,14 +91,18 @@ def _settings(apps):
     used = os.environ.get(_SETTINGS)
     if getattr(settings, "configured", False):
         used = getattr(settings, "SETTINGS_MODULE", None)
-    wishes = [(app, app.wishes()) for app in apps]
+    wishes = [(app, wish) for app in apps if (wish := app.wishes())]
     owner = next((app for app, wish in wishes if used in wish), None)
+    if used is None or not wishes or not owner and set.intersection(*(set(w) for _, w in wishes)):
+        return
+    # Of wishes that have nothing in common one does not come true, whoever has chosen.
+    of = f' of wsgi_app "{owner.target}"' if owner else ""
     for app, wish in wishes:
-        if owner and wish and used not in wish:
+        if used not in wish:
             name, (file, line) = next(iter(wish.items()))
             yield (
                 f'wsgi_app "{app.target}" does not get its settings: {file}:{line} sets {_SETTINGS}'
-                f' to "{name}", Django runs with "{used}" of wsgi_app "{owner.target}"'
+                f' to "{name}", Django runs with "{used}"{of}'
             )
 
 
@@ -139,6 +167,8 @@ def _own(home, name):
 
 
 def _read(file):
+    if file is None:
+        return b""
     try:
         with open(file, "rb") as source:
             return source.read()
@@ -146,9 +176,14 @@ def _read(file):
         return b""
 
 
-def _nodes(source):
-    """The parts of a source that may run when it is imported or later."""
+def _nodes(source, names=None):
+    """The parts of a source that may run when it is imported or later.
+
+    With names only what an import runs, and the functions of these names.
+    """
     import ast
+
+    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
     try:
         left = [ast.parse(source)]
@@ -160,11 +195,59 @@ def _nodes(source):
             names = (getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(node.test))
             if not _NEVER_RUN.isdisjoint(names):
                 continue
+        if names is not None and isinstance(node, inner):
+            if getattr(node, "name", None) not in names or isinstance(node, ast.ClassDef):
+                continue
         yield node
         left.extend(reversed(list(ast.iter_child_nodes(node))))
 
 
-def _wishes(source):
+def _imports(module, names):
+    """Yield (other module, name) for what the values of these names of a module are made of."""
+    import ast
+
+    module = sys.modules.get(module)
+    package = str(_own_attribute(module, "__package__")).split(".")
+    made, imported = {}, {}
+
+    def consists(name, node):
+        parts = (getattr(part, "id", getattr(part, "attr", None)) for part in ast.walk(node))
+        made.setdefault(name, set()).update(filter(None, parts))
+
+    for node in _nodes(_read(_file(module)), names):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    consists(target.id, node.value)
+        elif isinstance(node, ast.FunctionDef):
+            consists(node.name, node)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                imported.setdefault(name, []).append((alias.name, None))
+        elif isinstance(node, ast.ImportFrom):
+            above = package[:len(package) - node.level + 1] if node.level else []
+            start = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                imported.setdefault(alias.asname or alias.name, []).append((start, alias.name))
+    needed, fresh = set(names), set(names)
+    while fresh := set().union(*(made.get(name, ()) for name in fresh)) - needed:
+        needed |= fresh
+    for name in needed:
+        for start, original in imported.get(name, ()) or imported.get("*", ()):
+            if start.partition(".")[0] in _NO_PROJECTS:
+                continue
+            whole = start if original is None else f"{start}.{original}"
+            if original is None or whole in sys.modules:
+                # Which of its names is meant is an attribute somewhere.
+                other = sys.modules.get(whole)
+                yield from ((whole, each) for each in needed
+                            if _own_attribute(other, each) is not None)
+            else:
+                yield start, name if original == "*" else original
+
+
+def _wishes(source, names=None):
     """Yield (settings module, line) where a source sets Django's variable; None: not constant."""
     if _SETTINGS.encode() not in source:
         return
@@ -173,7 +256,7 @@ def _wishes(source):
     def is_it(node):
         return isinstance(node, ast.Constant) and node.value == _SETTINGS
 
-    for node in _nodes(source):
+    for node in _nodes(source, names):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setdefault":
             if len(node.args) != 2 or not is_it(node.args[0]):
                 continue
