@@ -1,11 +1,11 @@
 """reload, reopen, upgrade, and the modes in which nginx runs."""
 
 import os
-import re
+import shutil
 import subprocess
 
 from lib import http, procs
-from lib.config import BINARY
+from lib.config import BINARY, MODULE, ROOT
 from lib.load import Load
 from lib.poll import until, until_stable
 
@@ -166,21 +166,38 @@ def test_the_module_can_be_removed_and_added_again_by_reload(nginx):
     assert site.get("/plain").body == b"plain"
 
 
-def other_modules():
-    """Dynamic modules installed beside nginx: Debian's libnginx-mod-* packages bring them."""
-    said = subprocess.run([BINARY, "-V"], capture_output=True, timeout=10).stderr.decode()
-    found = re.search(r"--modules-path=(\S+)", said)
-    folder = found.group(1) if found else ""
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    # One that depends on no other module and needs no directive.
-    return [f"{folder}/{n}" for n in names if re.search("echo|stream_module|geoip2?_module", n)]
+def other_module(binary=BINARY):
+    """A dynamic module beside nginx, the one that scripts/requirements is content with."""
+    done = subprocess.run([f"{ROOT}/scripts/requirements", "--other-module"], text=True, timeout=60,
+                          capture_output=True, env=os.environ | {"NGINX": str(binary)})
+    return done.stdout.strip()
+
+
+def test_any_other_module_that_nginx_loads_will_do(tmp_path):
+    real = other_module()
+    assert real, "needs a second module: apt-get install libnginx-mod-http-echo"
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    binary = tmp_path / "nginx"
+    binary.write_text(f"""#!/bin/sh
+        [ "$1" != -V ] || {{ echo "--modules-path={folder} --x" >&2; exit; }}
+        exec {BINARY} "$@"
+    """)
+    binary.chmod(0o755)
+    assert other_module(binary) == ""
+    # Neither this one nor one that does not load.
+    shutil.copy(MODULE, folder)
+    (folder / "ngx_http_echo_module.so").write_text("")
+    assert other_module(binary) == ""
+    shutil.copy(real, folder / "ngx_http_image_filter_module.so")
+    assert other_module(binary) == f"{folder}/ngx_http_image_filter_module.so"
 
 
 def test_the_module_comes_back_after_another_one_took_its_place(nginx):
     """The other module gets the index that this one had; a kept image would share it."""
-    assert other_modules(), "needs a second module: apt-get install libnginx-mod-http-echo"
+    assert other_module(), "needs a second module: apt-get install libnginx-mod-http-echo"
     site = nginx(apps=["plain"])
-    other = f"load_module {other_modules()[0]};"
+    other = f"load_module {other_module()};"
     for _ in range(2):
         apps, site.apps, site.wsgi = site.apps, (), False
         site.reload(gone=True)
