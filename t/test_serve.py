@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pwd
 import re
 import signal
 import socket
@@ -12,7 +13,8 @@ import sys
 import pytest
 from lib import config, http, procs
 from lib.poll import until
-from lib.serve import APP, AS_ROOT, FACTORY, ODD, Site, checkout, django, environment, target
+from lib.serve import (APP, AS_ROOT, FACTORY, ODD, ROOT, Site, checkout, django, environment,
+                       target)
 
 
 @pytest.fixture
@@ -58,6 +60,77 @@ def test_the_settings_of_the_environment_go_before_those_of_manage_py(site):
     site.start(folder, *AS_ROOT, env={"DJANGO_SETTINGS_MODULE": "miniproject.other"})
     assert "application django.core.wsgi:get_wsgi_application()" in site.said()
     assert site.get().status == 200
+
+
+def computed(site):
+    """A project whose manage.py computes its settings, as that of Mezzanine does."""
+    folder = django(site)
+    for name in ("manage.py", "miniproject/wsgi.py"):
+        with open(f"{folder}/{name}") as file:
+            text = file.read()
+        assert "'miniproject.settings'" in text.replace('"', "'")
+        text = re.sub("[\"']miniproject.settings[\"']", "'%s.settings' % 'PROJECT'.lower()", text)
+        with open(f"{folder}/{name}", "w") as file:
+            file.write(text.replace("PROJECT", "MINIPROJECT"))
+    return folder
+
+
+def test_settings_that_manage_py_computes_are_asked_for(site):
+    site.start(computed(site), *AS_ROOT)
+    assert "whose manage.py computes its settings: asking it\nserve: settings miniproject.settings" \
+        in site.said()
+    assert site.get("/miniProj/segment/querySegment").status == 200
+    assert site.get("/static/admin/css/base.css").status == 200
+
+
+def test_a_manage_py_that_cannot_compute_its_settings_is_refused_with_the_reason(site):
+    folder = computed(site)
+    with open(f"{folder}/manage.py") as file:
+        text = file.read()
+    with open(f"{folder}/manage.py", "w") as file:
+        file.write(text.replace("'MINIPROJECT'", "undefined"))
+    said = site.refused(folder, *AS_ROOT)
+    assert "cannot load the settings of the project: NameError: name 'undefined'" in said
+
+
+def test_the_virtualenv_can_be_chosen(site):
+    folder = django(site)
+    os.unlink(f"{folder}/.venv")
+    os.symlink(sys.prefix, f"{site.dir}/elsewhere")
+    assert "has no Django" in site.refused(folder, *AS_ROOT)
+    site.start(folder, "--venv", f"{site.dir}/elsewhere", *AS_ROOT)
+    assert f"virtualenv {site.dir}/elsewhere" in site.said()
+    assert site.get().status == 200
+    assert site.run(folder, "--venv", f"{site.dir}/nowhere").returncode == 2
+
+
+def test_why_a_manage_py_is_not_taken_for_that_of_django_is_said(site):
+    site.write("manage.py", "print('something else')\n")
+    site.write("wsgi.py")
+    site.start(site.dir)
+    assert "not taken for Django: manage.py: does not say what DJANGO_SETTINGS_MODULE is" \
+        in site.said()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can change to another user")
+@pytest.mark.parametrize("closed", ["", "database", "folder"])
+def test_a_database_that_the_workers_cannot_write_is_named(site, closed):
+    path = site.write("data/db", "")
+    folder = django(site, settings=f"DATABASES['default']['NAME'] = '{path}'\n")
+    www = pwd.getpwnam("www-data")
+    for each, name in ((path, "database"), (f"{site.dir}/data", "folder")):
+        os.chown(each, 0 if closed == name else www.pw_uid, -1)
+    done = site.run(folder, "--print-config", "--user", "www-data")
+    if "cannot read" in done.stderr:
+        pytest.skip("the tests' virtualenv lies where www-data cannot read it")
+    assert done.returncode == 0, done.stderr
+    expected = {
+        "database": f"www-data cannot write to the database {path}:",
+        "folder": f"www-data cannot write in {site.dir}/data, where SQLite needs files beside the"
+                  f" database {path}:",
+    }
+    assert ("warning" in done.stderr) == bool(closed)
+    assert expected.get(closed, "") in done.stderr
 
 
 def test_a_flask_file_is_served_with_the_active_virtualenv(site):

@@ -23,15 +23,18 @@ class Application:
     """directory is the working directory and the first entry of sys.path.
 
     path is the file it was found in, if there is one; without a module it is loaded as a file.
-    settings is the settings module of a Django project, whose module and callable are known only
-    when its Python has been asked.
+    django: it is a Django project, whose module and callable are known only when its Python has
+    been asked; settings is its settings module, empty if manage.py computes it. not_django: why a
+    manage.py was passed over.
     """
 
     directory: Path
     path: Path = None
     module: str = ""
     callable: str = "application"
+    django: bool = False
     settings: str = ""
+    not_django: str = ""
 
     @property
     def target(self):
@@ -148,6 +151,7 @@ class Search:
     def __init__(self, directory):
         self.directory = directory
         self.looked = []
+        self.not_django = ""
 
     def file(self, path):
         shown = path.relative_to(self.directory)
@@ -174,10 +178,11 @@ class Search:
             self.looked.append("manage.py: not there")
             return None
         settings = os.environ.get(SETTINGS) or settings_named_by(manage)
-        if not settings:
-            self.looked.append(f"manage.py: does not say what {SETTINGS} is; the environment may")
+        if not settings and SETTINGS.encode() not in manage.read_bytes():
+            self.not_django = f"manage.py: does not say what {SETTINGS} is; the environment may"
+            self.looked.append(self.not_django)
             return None
-        return Application(self.directory, manage, settings=settings)
+        return Application(self.directory, manage, django=True, settings=settings)
 
     def packages(self):
         """The application of the one package that has one."""
@@ -201,6 +206,7 @@ class Search:
             files = ("__init__.py", *FILES)
         found = self.django() or self.first(self.directory, files) or self.packages()
         if found:
+            found.not_django = self.not_django
             return found
         lines = "".join(f"\n    {line}" for line in self.looked)
         raise Problem(f"no WSGI application in {self.directory}; looked for{lines}\n"

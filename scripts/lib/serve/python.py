@@ -23,6 +23,10 @@ print("\\n%s" + json.dumps({
     "url": settings.STATIC_URL,
     "root": os.path.abspath(root) if root else None,
     "admin": admin if "django.contrib.admin" in settings.INSTALLED_APPS else None,
+    "settings": settings.SETTINGS_MODULE,
+    "sqlite": [os.path.abspath(str(each["NAME"])) for each in settings.DATABASES.values()
+               if each.get("ENGINE", "").endswith(("sqlite3", "spatialite"))
+               and each.get("NAME") and not str(each["NAME"]).startswith((":", "file:"))],
 }))
 """ % MARK
 
@@ -31,8 +35,10 @@ class Unasked(Exception):
     """The Python could not be asked, which need not keep the module from running the project."""
 
 
-def virtualenv(directories):
-    """The virtualenv in one of the directories, else that of $VIRTUAL_ENV, else None."""
+def virtualenv(given, directories):
+    """The one given, else that in one of the directories, else that of $VIRTUAL_ENV, else None."""
+    if given:
+        return given
     for directory in directories:
         for name in NAMES:
             if (directory / name / "pyvenv.cfg").is_file():
@@ -77,12 +83,16 @@ def executable(venv):
     return shutil.which(layout.PYTHON) or layout.PYTHON
 
 
-def ask_django(python, directory, environ, user):
-    """What the settings say, asked as the workers' user: it is the project's code that runs."""
+def ask_django(python, found, environ, user):
+    """What the settings say, asked as the workers' user: it is the project's code that runs.
+
+    Settings that manage.py computes only manage.py knows.
+    """
+    way = [] if found.settings else [os.fspath(found.path), "shell"]
     try:
         done = subprocess.run(
-            [python, "-c", QUESTION], cwd=directory, stdin=subprocess.DEVNULL, timeout=60,
-            capture_output=True, env={**environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            [python, *way, "-c", QUESTION], cwd=found.directory, stdin=subprocess.DEVNULL,
+            timeout=60, capture_output=True, env={**environ, "PYTHONDONTWRITEBYTECODE": "1"},
             **users.identity(user),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -90,9 +100,11 @@ def ask_django(python, directory, environ, user):
     answer = done.stdout.decode(errors="surrogateescape").rpartition(MARK)[2]
     if done.returncode == 0:
         return json.loads(answer)
-    lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
-    if "No module named 'django'" in lines[-1]:
+    text = done.stderr.decode(errors="replace").strip()
+    lines = text.splitlines() or ["no output"]
+    if "No module named 'django'" in text:
         raise Problem(f"{python} has no Django: install what the project needs in a virtualenv"
-                      f" there, for instance with python3 -m venv {directory / NAMES[0]}")
+                      f" there, for instance with python3 -m venv {found.directory / NAMES[0]}, or"
+                      " name the one that has it with --venv")
     raise Problem(f"{python} cannot load the settings of the project: {lines[-1]}\n"
                   f"more is said by {python} manage.py check")

@@ -59,6 +59,18 @@ def first_closed(paths):
     return None
 
 
+def first_readonly(paths):
+    """(database, what closes it): the first SQLite database this process may not write.
+
+    SQLite makes files of its own beside it.
+    """
+    for path in paths:
+        for each in (path, os.path.dirname(path)):
+            if os.path.exists(each) and not os.access(each, os.W_OK):
+                return path, each
+    return None
+
+
 def asked_as(user, question, *args):
     """question(*args), two paths or None, as the user would answer it: in a child process."""
     read, write = os.pipe()
@@ -85,6 +97,11 @@ def reach(user, paths):
     """The first of the paths that the user may not read, with what closes it, or None."""
     paths = [os.fspath(path) for path in paths]
     return asked_as(user, first_closed, paths) if user else first_closed(paths)
+
+
+def writable(user, paths):
+    """The first of the databases that the user may not write, with what closes it, or None."""
+    return asked_as(user, first_readonly, paths) if user else first_readonly(paths)
 
 
 def require(user, paths):
