@@ -34,6 +34,12 @@ def test_the_output_of_a_child_is_read(site):
     assert ask(site, "output") == "hello"
 
 
+def test_descriptor_2_of_a_child_is_the_error_log(site):
+    ask(site, "descriptors")
+    site.log.wait_for("^to its standard error$")
+    site.log.wait_for("^to its standard output, sent there$")
+
+
 def test_terminate_ends_a_child(site):
     assert ask(site, "terminate") == str(-signal.SIGTERM)
 

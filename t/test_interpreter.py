@@ -3,11 +3,12 @@
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 
 import pytest
-from lib import procs
+from lib import config, procs
 
 HELLO = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
 
@@ -81,6 +82,19 @@ def test_wsgi_python_path_comes_first_and_its_pth_files_count(make_nginx):
     standard = path.index(os.path.dirname(os.__file__))
     assert order == sorted(order) and order[-1] < standard
     assert f"{site.dir}/three" in path
+
+
+def test_extension_modules_can_be_made_to_prefer_their_own_libraries(make_nginx):
+    """The line that README.md gives for libraries that another nginx module has brought."""
+    with open(f"{config.ROOT}/README.md") as file:
+        line = re.search(r"^ +(import os, sys; sys\.setdlopenflags\(.*)$", file.read(), re.M)[1]
+    site = make_nginx(http="wsgi_python_path @DIR@/early;",
+                      server="location = /flags { wsgi_app @DIR@/flags.py; }")
+    site.write("early/deepbind.pth", line + "\n")
+    site.write("flags.py", "import sys\nFLAGS = sys.getdlopenflags()\n"
+               "def application(environ, start_response):\n    start_response('200 OK', [])\n"
+               "    return [str(FLAGS).encode()]\n")
+    assert site.start().get("/flags").text == str(os.RTLD_NOW | os.RTLD_DEEPBIND)
 
 
 def test_argv_and_executable_are_set(nginx):

@@ -21,6 +21,12 @@ def output(environ):
     return subprocess.check_output(["sh", "-c", "echo hello; echo oops >&2"]).decode().strip()
 
 
+def descriptors(environ):
+    subprocess.run(["sh", "-c", "echo to its standard error >&2; echo to its standard output"])
+    subprocess.run(["echo", "to its standard output, sent there"], stdout=2)
+    return ""
+
+
 def terminate(environ):
     child = subprocess.Popen(["sleep", "60"])
     child.terminate()
