@@ -162,6 +162,50 @@ REASONS = {
 }
 
 
+# Writes into every pipe that the trial has, as any imported code may.
+FORGE = """
+import os, stat
+for fd in map(int, os.listdir('/proc/self/fd')):
+    try:
+        if fd > 2 and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.write(fd, FORGED)
+    except OSError:
+        pass
+os._exit(3)
+"""
+FORGED = {
+    "escapes": (b"!\x1b]0;owned\x07\xc2\x9b31m\n-\x1b[2J\n", r"\\x1b\]0;owned\\x07\\x9b31m$"),
+    "index": (b"+99999999999999999999\n!\x1b[1mx\n", r"wsgi_check: \\x1b\[1mx$"),
+    "conflict": (b"~\x1b[1mx\n", r"\\x1b\[1mx, in "),
+    "flood": (b"!x\n" + b"-\x1b\n" * 15_000, "cannot be imported: x$"),
+    "long": (b"!" + b"\x1b" * 60_000 + b"\n", r"cannot be imported: (\\x1b){256}$"),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_what_an_import_writes_into_the_answer_is_escaped_and_bounded(shop, what):
+    text, reason = FORGED[what]
+    forged = f"FORGED = {text!r}\n{FORGE}"
+    site = shop(forged)
+    site.write_config()
+    _, said = site.test_config(write=False)
+    assert re.search(rf"(?m)\[(warn|emerg)\].*{reason}", said)
+    assert not re.search(r"[^\n\t -~]", said)
+    assert said.count("\n") < 1100 and len(said) < 200_000
+    site.write("site/shop.py", HELLO)
+    site.start()
+    lines = refuse(site, forged, reason)
+    assert not any(re.search(r"[^\t -~]", line) for line in lines)
+    assert len(lines) < 1100
+
+
+def test_a_forged_end_of_the_answer_is_the_end_of_the_trial(shop):
+    """What cannot be prevented: an import that wants to pass does."""
+    site = shop(f"FORGED = {b'=' + bytes([10])!r}\n{FORGE}")
+    site.write_config()
+    assert "[warn]" not in warned(site)
+
+
 @pytest.mark.parametrize("what", [what for what in REASONS if REASONS[what][1]])
 def test_whatever_an_application_does_is_a_clear_refusal(shop, what):
     code, reason = REASONS[what]

@@ -18,10 +18,11 @@ use ngx::ffi::{
     ngx_test_config, ngx_time_update, ngx_uint_t,
 };
 
-use super::check_child::{self, DONE};
+use super::check_child;
 use super::conf::{MainConf, core_of_cycle};
 use super::dispatch::StartHost;
 use super::{process, zone};
+use crate::wsgi::trial::{self, Answer};
 
 /// What `module.rs` supplies of Python.
 pub struct Python {
@@ -157,66 +158,46 @@ unsafe fn try_applications(
         child.ask_for_stacks();
     }
     child.kill();
-    let answer = Answer::read(&child.answer.bytes);
+    let answer = Answer::read(&child.answer.bytes, python.printable);
     let is_conflict = answer.is_conflict;
-    let Some(mut lines) = answer.failure(main, &end, timeout) else {
-        return Ok(());
-    };
     let output = (python.printable)(&child.output.bytes);
-    lines.extend(output.into_iter().map(|line| format!("wsgi_check output: {line}")));
-    Err(Failure { lines, is_conflict })
+    let output = &output[output.len().saturating_sub(trial::MOST_LINES)..];
+    match failure(answer, main, &end, timeout, output) {
+        Some(lines) => Err(Failure { lines, is_conflict }),
+        None => Ok(()),
+    }
 }
 
-/// What the child has told, a line each.
-#[derive(Default)]
-struct Answer {
-    /// Index of the application that was imported last.
-    app: Option<usize>,
-    cause: Option<String>,
-    traceback: Vec<String>,
-    is_conflict: bool,
-}
-
-impl Answer {
-    fn read(bytes: &[u8]) -> Self {
-        let mut answer = Self::default();
-        for line in String::from_utf8_lossy(bytes).lines() {
-            match line.split_at_checked(1) {
-                Some((check_child::BEGIN, index)) => answer.app = index.parse().ok(),
-                Some((check_child::CAUSE, text)) => answer.cause = Some(text.to_owned()),
-                Some((check_child::CONFLICT, text)) => {
-                    answer.cause = Some(text.to_owned());
-                    answer.is_conflict = true;
-                }
-                Some((check_child::TRACEBACK, text)) => answer.traceback.push(text.to_owned()),
-                _ => (),
-            }
+/// What is wrong according to the child's answer and its end, for the log; `None`: nothing.
+fn failure(
+    answer: Answer,
+    main: &MainConf,
+    end: &End,
+    timeout: Duration,
+    output: &[String],
+) -> Option<Vec<String>> {
+    let cause = match (answer.cause, end) {
+        (Some(cause), _) => cause,
+        (None, End::Answered) => return None,
+        (None, End::TimedOut) => format!("it takes longer than {timeout:?}"),
+        (None, End::Exited(code)) => format!("it ended the process with code {code}"),
+        (None, End::Killed(signal)) => format!("it ended the process by signal {signal}"),
+        (None, End::Closed) => String::from("it closed descriptors that are not its own"),
+        (None, End::Lost) => String::from("it ended the process"),
+    };
+    let what = match answer.app.and_then(|index| main.apps.get(index)) {
+        Some((_, _, place)) if answer.is_conflict => {
+            format!("{cause}, in {}:{}", place.file, place.line)
         }
-        answer
-    }
-
-    fn failure(self, main: &MainConf, end: &End, timeout: Duration) -> Option<Vec<String>> {
-        let cause = match (self.cause, end) {
-            (Some(cause), _) => cause,
-            (None, End::Answered) => return None,
-            (None, End::TimedOut) => format!("it takes longer than {timeout:?}"),
-            (None, End::Exited(code)) => format!("it ended the process with code {code}"),
-            (None, End::Killed(signal)) => format!("it ended the process by signal {signal}"),
-            (None, End::Closed) => String::from("it closed descriptors that are not its own"),
-            (None, End::Lost) => String::from("it ended the process"),
-        };
-        let what = match self.app.and_then(|index| main.apps.get(index)) {
-            Some((_, _, place)) if self.is_conflict => {
-                format!("{cause}, in {}:{}", place.file, place.line)
-            }
-            Some((target, _, place)) => format!(
-                "wsgi_app \"{target}\" in {}:{}: cannot be imported: {cause}",
-                place.file, place.line
-            ),
-            None => format!("wsgi_check: {cause}"),
-        };
-        Some([vec![what], self.traceback].concat())
-    }
+        Some((target, _, place)) => format!(
+            "wsgi_app \"{target}\" in {}:{}: cannot be imported: {cause}",
+            place.file, place.line
+        ),
+        None => format!("wsgi_check: {cause}"),
+    };
+    let mut lines = [vec![what], answer.traceback].concat();
+    lines.extend(output.iter().map(|line| format!("wsgi_check output: {line}")));
+    Some(lines)
 }
 
 /// How the child came to its end, as far as it matters.
@@ -323,7 +304,7 @@ impl Child {
             // Before the pipes are read: what a child has told before its end counts.
             let end = self.end();
             self.read();
-            if is_done(&self.answer.bytes) {
+            if trial::is_done(&self.answer.bytes) {
                 return End::Answered;
             }
             if let Some(end) = end {
@@ -388,8 +369,4 @@ impl Child {
             }
         }
     }
-}
-
-fn is_done(answer: &[u8]) -> bool {
-    answer.strip_suffix(DONE).is_some_and(|rest| rest.is_empty() || rest.ends_with(b"\n"))
 }

@@ -17,14 +17,7 @@ use super::dispatch::{self, StartHost};
 use super::process;
 use crate::wsgi::error::LoadError;
 use crate::wsgi::mailbox::{Mail, Mailbox};
-
-/// Lines of the answer: an application is imported now (its index follows), it failed or is in
-/// conflict with another (the cause, then the traceback follow), all is said.
-pub const BEGIN: &str = "+";
-pub const CAUSE: &str = "!";
-pub const CONFLICT: &str = "~";
-pub const TRACEBACK: &str = "-";
-pub const DONE: &[u8] = b"=\n";
+use crate::wsgi::trial::{BEGIN, CAUSE, CONFLICT, DONE, TRACEBACK};
 
 /// Bytes of a traceback that are told at most.
 const TRACEBACK_LIMIT: usize = 256 * 1024;

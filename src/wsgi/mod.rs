@@ -31,6 +31,7 @@ pub mod sources;
 pub mod spool;
 pub mod stock;
 pub mod target;
+pub mod trial;
 pub mod tries;
 pub mod vars;
 
