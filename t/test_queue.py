@@ -2,7 +2,7 @@
 
 import pytest
 from lib import h2client, http
-from lib.poll import until
+from lib.poll import elapse, until
 
 MAIN = "thread_pool one threads=1; thread_pool two threads=2; thread_pool four threads=4;"
 SERVER = """
@@ -146,8 +146,65 @@ def test_a_late_answer_goes_to_nobody(start):
             assert response.text == f"mine{number}"
 
 
+@pytest.mark.parametrize("queue", ["", "wsgi_queue 10;"])
+def test_without_a_timeout_of_its_own_a_wait_ends_with_the_read_timeout(start, queue):
+    site = start(http=IMPATIENT + queue)
+    gate = site.gate("a")
+    first = ask(site, "/before/a")
+    site.wait_event("waiting")
+    # The only thread is lost to the first one, whose client has its 504 soon.
+    second, third = ask(site, "/held/free?second"), ask(site, "/chatty")
+    assert first.read_response().status == 504
+    for client in (second, third):
+        response = client.read_response()
+        assert (response.status, response.header("Retry-After")) == (503, "1")
+    assert len(site.log.matching("request waited 400ms in the wsgi queue")) == 2
+    gate.open()
+    assert site.get("/held/free?fourth").text == "fourth"
+    assert site.events("called") == ["called free fourth"]
+
+
+def test_a_wait_for_an_import_that_hangs_has_an_end(make_nginx):
+    site = make_nginx(apps=["gated_import"], http=IMPATIENT)
+    gate = site.gate("import")
+    site.start()
+    for _ in range(2):
+        response = site.get("/gated_import/", timeout=5)
+        assert (response.status, response.header("Retry-After")) == (503, "1")
+    gate.open()
+    until(lambda: site.get("/gated_import/").status == 200, what="the import")
+
+
+def test_a_wait_for_an_interpreter_that_nobody_gets_has_an_end(nginx):
+    site = nginx(http=IMPATIENT + "wsgi_shutdown_timeout 200ms;", apps=["stuck", "plain"])
+    site.allow_alert("python did not stop")
+    stuck = ask(site, "/stuck/stuck_with_gil")
+    site.wait_event("stuck")
+    assert site.get("/plain/", timeout=5).status == 503
+    assert stuck.read_response().status == 504
+
+
+def test_a_timeout_of_its_own_may_be_longer_than_the_read_timeout(start):
+    site = start(http=IMPATIENT + "wsgi_queue 10 timeout=3s;")
+    gate = site.gate("a")
+    first = ask(site, "/before/a")
+    site.wait_event("waiting")
+    second, third = ask(site, "/held/b?second"), ask(site, "/held/a?third")
+    assert first.read_response().status == 504
+    third.close()
+    elapse(0.6)
+    gate.open()
+    assert second.read_response().text == "second"
+    gate = site.gate("a")
+    first = ask(site, "/before/a")
+    site.wait_event("waiting", count=2)
+    assert site.get("/held/b?fourth", timeout=10).status == 503
+    assert site.log.matching("request waited 3s in the wsgi queue")
+    gate.open()
+
+
 def test_waiting_in_the_queue_does_not_count_as_silence(start):
-    site = start(http=IMPATIENT)
+    site = start(http=IMPATIENT + "wsgi_queue 10 timeout=60s;")
     first = ask(site, "/chatty")
     first.read_head()
     second = ask(site, "/held/free?second")

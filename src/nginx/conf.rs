@@ -34,6 +34,7 @@ use crate::wsgi::target::Target;
 #[derive(Debug, Clone, Copy)]
 pub struct Queue {
     pub limit: usize,
+    /// `None`: as long as `wsgi_read_timeout`.
     pub timeout: Option<Duration>,
 }
 
@@ -169,6 +170,11 @@ pub struct LocConf {
 impl LocConf {
     pub fn queue(&self) -> Queue {
         self.queue.unwrap_or(Queue { limit: 1024, timeout: None })
+    }
+
+    /// How long a request may wait for a thread.
+    pub fn queue_timeout(&self) -> Duration {
+        self.queue().timeout.unwrap_or_else(|| self.read_timeout())
     }
 
     pub fn buffering(&self) -> Buffering {

@@ -189,9 +189,9 @@ impl Context {
         Some(self.conf().endpoint?.pool)
     }
 
-    /// When it is given up unless a thread has taken it, and after how long that is.
-    pub fn queue_deadline(&self) -> Option<(Instant, Duration)> {
-        self.conf().queue().timeout.map(|timeout| (self.account.queued + timeout, timeout))
+    /// When it is given up unless a thread has taken it.
+    pub fn queue_deadline(&self) -> Instant {
+        self.account.queued + self.conf().queue_timeout()
     }
 
     /// Arms the timer. It is not to be later than the request's own time may be over.

@@ -243,12 +243,11 @@ impl Worker {
                 events.wake_soon();
                 self.check_later(events);
             }
-            // nginx has logged why it could not; the next request tries again.
-            Summons::PostRunner => {
-                if self.post_runner(pool, *tp) {
-                    self.check_later(events);
-                }
-            }
+            // nginx has logged why it could not.
+            Summons::PostRunner => match self.post_runner(pool, *tp) {
+                true => self.check_later(events),
+                false => events.retry(),
+            },
             Summons::CheckLater => self.check_later(events),
         }
     }

@@ -184,8 +184,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             return Err(rc);
         }
         worker.remember(id, context);
-        let wait = conf.read_timeout();
-        context.arm(conf.queue().timeout.map_or(wait, |timeout| timeout.min(wait)));
+        context.arm(conf.queue_timeout().min(conf.read_timeout()));
         retire::count();
         Ok(())
     }
@@ -295,19 +294,15 @@ unsafe fn timed_out(context: *mut Context) {
         let progress = pipe.map_or(progress, |pipe| pipe.progress(progress));
         let read_timeout = (*context).conf().read_timeout();
         if progress == Progress::Queued {
-            match (*context).queue_deadline() {
-                Some((deadline, waited)) if now >= deadline => {
-                    let text = format_args!("request waited {waited:?} in the wsgi queue");
-                    log::write_request(r, Level::Error, text);
-                    let rc = unavailable(r, waited.as_secs().max(1));
-                    return response::finish(context, rc);
-                }
-                Some((deadline, _)) => {
-                    let left = deadline.saturating_duration_since(now);
-                    return (*context).arm(left.min(read_timeout));
-                }
-                None => return (*context).arm(read_timeout),
+            let left = (*context).queue_deadline().saturating_duration_since(now);
+            if !left.is_zero() {
+                return (*context).arm(left.min(read_timeout));
             }
+            let waited = (*context).conf().queue_timeout();
+            let text = format_args!("request waited {waited:?} in the wsgi queue");
+            log::write_request(r, Level::Error, text);
+            let rc = unavailable(r, waited.as_secs().max(1));
+            return response::finish(context, rc);
         }
         let request_left = (*context).request_time_left(progress, now);
         if request_left.is_some_and(|left| left.is_zero()) {

@@ -3,15 +3,16 @@
 //! A sleeping runner is woken when all events of this turn of the loop have been handled, so that
 //! it finds all their requests at once; at each of them it would be up and asleep again before the
 //! next. A timer looks whether waiting requests need another thread: `dispatch` arms it when the
-//! queue expects a runner to come back soon (`wsgi::queue::Summons::CheckLater`), and there is none
-//! while nothing waits. It does not hold up a leaving worker: the requests' own timers do.
+//! queue expects a runner to come back soon (`wsgi::queue::Summons::CheckLater`) or nginx has refused
+//! to take one, and there is none while nothing waits. It does not hold up a leaving worker: the requests' own timers do.
 //! Runs on: event loop.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 
 use ngx::ffi::{
-    ngx_add_timer, ngx_event_handler_pt, ngx_event_t, ngx_log_t, ngx_post_event, ngx_posted_events,
+    ngx_add_timer, ngx_current_msec, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_log_t,
+    ngx_post_event, ngx_posted_events,
 };
 
 use super::dispatch;
@@ -19,6 +20,9 @@ use super::guard::protect;
 
 /// nginx counts in milliseconds: no timer is shorter.
 const MOMENT: usize = 1;
+
+/// How long until nginx is asked once more for a thread that it has refused; it logs each refusal.
+const RETRY: usize = 1000;
 
 /// The two events of one pool. Lives as long as the process: nginx keeps pointers to it.
 pub struct PoolEvents {
@@ -50,12 +54,28 @@ impl PoolEvents {
 
     /// Looks in a moment. Calling it again before that changes nothing.
     pub fn check_later(&self) {
+        self.check_in(MOMENT);
+    }
+
+    /// Looks after a while though no request may come that would.
+    pub fn retry(&self) {
+        self.check_in(RETRY);
+    }
+
+    fn check_in(&self, time: usize) {
         // SAFETY: only the event loop's thread comes here; the event is never freed.
         unsafe {
             let event = self.check.get();
-            if (*event).timer_set() == 0 {
-                ngx_add_timer(event, MOMENT);
+            if (*event).timer_set() != 0 {
+                // nginx's times wrap around.
+                let sooner = (*event).timer.key.wrapping_sub(ngx_current_msec.wrapping_add(time));
+                if sooner as isize <= 0 {
+                    return;
+                }
+                // nginx leaves a timer as it is that is to be set a little sooner.
+                ngx_del_timer(event);
             }
+            ngx_add_timer(event, time);
         }
     }
 
