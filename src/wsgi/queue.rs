@@ -13,13 +13,14 @@
 
 mod alone;
 mod job;
+mod lanes;
 
-use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::alone::Alone;
 pub use self::job::Job;
+use self::lanes::Lanes;
 use super::mailbox::ExchangeId;
 
 /// What a runner was at before it pops.
@@ -96,7 +97,7 @@ struct Attaching {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: Lanes,
     /// Runners that have begun and not left.
     runners: usize,
     /// Runners posted that have not begun.
@@ -134,10 +135,6 @@ struct State {
 }
 
 impl State {
-    fn next(&self) -> Option<usize> {
-        self.jobs.iter().position(Job::is_runnable)
-    }
-
     /// Makes a sleeping runner the stand-by, if there is one: it is then to be woken.
     fn call(&mut self) -> bool {
         let sleeps = self.idle > 0;
@@ -160,10 +157,6 @@ impl State {
         // From now on it can be called.
         self.idle += 1;
         Next::Spare
-    }
-
-    fn waiting(&self) -> usize {
-        self.jobs.iter().filter(|job| job.id().is_some()).count()
     }
 }
 
@@ -219,18 +212,17 @@ impl RequestQueue {
     }
 
     /// Queues a job. `limit`: how many requests may wait beside those that a free thread can take
-    /// at once.
+    /// at once. The numbers of requests are those of an event loop, which grow.
     pub fn push(&self, job: Job, limit: usize) -> Result<Summons, Full> {
         let mut state = self.lock();
         let most = limit.saturating_add(self.threads.saturating_sub(state.begun.len()));
-        // Few jobs are no requests, so the length says enough most of the time.
-        if state.stopping || (state.jobs.len() >= most && state.waiting() >= most) {
+        if state.stopping || state.jobs.requests() >= most {
             return Err(Full);
         }
-        if matches!(job, Job::Tidy) && state.jobs.iter().any(|job| matches!(job, Job::Tidy)) {
+        if matches!(job, Job::Tidy) && state.jobs.has_tidy() {
             return Ok(Summons::Done);
         }
-        state.jobs.push_back(job);
+        state.jobs.push(job);
         let awake = state.runners > state.idle;
         let now = self.now();
         if awake && (is_within(now, state.popped, self.patience) || self.is_crowded(&state, now)) {
@@ -243,7 +235,7 @@ impl RequestQueue {
     /// nobody has come for what waits, or it is time for a trial, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
-        if state.next().is_some() && self.is_crowded(&state, self.now()) {
+        if state.jobs.has_next() && self.is_crowded(&state, self.now()) {
             return Summons::CheckLater;
         }
         self.summon(&mut state)
@@ -258,7 +250,7 @@ impl RequestQueue {
 
     /// Sees to it that somebody takes the next runnable job.
     fn summon(&self, state: &mut State) -> Summons {
-        if state.stopping || state.next().is_none() {
+        if state.stopping || !state.jobs.has_next() {
             return Summons::Done;
         }
         if state.standby || state.posted > 0 {
@@ -286,11 +278,8 @@ impl RequestQueue {
 
     /// Takes a request out that no runner has taken yet; true if it was there.
     pub fn remove(&self, id: ExchangeId) -> bool {
-        let job = {
-            let mut state = self.lock();
-            let at = state.jobs.iter().position(|job| job.id() == Some(id));
-            at.and_then(|at| state.jobs.remove(at))
-        };
+        // Dropped without the lock.
+        let job = self.lock().jobs.remove(id);
         job.is_some()
     }
 
@@ -347,7 +336,7 @@ impl RequestQueue {
         if state.stopping {
             return Next::Nothing;
         }
-        let Some(job) = state.next().and_then(|at| state.jobs.remove(at)) else {
+        let Some(job) = state.jobs.pop() else {
             return Next::Nothing;
         };
         let mut watch = false;
@@ -364,7 +353,7 @@ impl RequestQueue {
             return Next::Work { job, at, watch, lacks_runner: false };
         }
         let chain =
-            (unlooked || !state.alone.is_enough(at)) && !state.standby && state.next().is_some();
+            (unlooked || !state.alone.is_enough(at)) && !state.standby && state.jobs.has_next();
         let wake = chain && state.call();
         state.unlooked |= wake && unlooked;
         let lacks_runner = chain && !wake && state.runners < self.threads && state.posted == 0;
@@ -407,7 +396,7 @@ impl RequestQueue {
     /// it leaves what waits to them; if not, it looks from time to time whether that has changed.
     fn give_way(&self, state: &mut State, at: Instant) -> Option<Next> {
         let called = state.standby || state.posted > 0;
-        if !self.is_patient() || called || self.short(state, at) == 0 || state.next().is_none() {
+        if !self.is_patient() || called || self.short(state, at) == 0 || !state.jobs.has_next() {
             return None;
         }
         if state.alone.is_enough(at) {
@@ -445,7 +434,7 @@ impl RequestQueue {
     pub fn wait(&self, spare: bool) -> bool {
         let mut state = self.lock();
         // A job may have come between the last `pop` and now, when nobody was idle.
-        if !spare && !state.stopping && !state.standby && state.next().is_some() {
+        if !spare && !state.stopping && !state.standby && state.jobs.has_next() {
             state.standby = true;
             state.unlooked = true;
             return true;

@@ -18,13 +18,6 @@ pub enum Job {
 }
 
 impl Job {
-    pub fn is_runnable(&self) -> bool {
-        match self {
-            Self::Tidy => true,
-            Self::Call { app, .. } => app.is_settled(),
-        }
-    }
-
     pub fn id(&self) -> Option<ExchangeId> {
         match self {
             Self::Tidy => None,

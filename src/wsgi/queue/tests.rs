@@ -1,5 +1,6 @@
 //! Who is called for what waits, step by step.
 
+mod removal;
 mod sleepers;
 mod spare;
 

@@ -183,7 +183,7 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
         }
     }
     assert!(queue.pop(From::Waiting).is_some());
-    assert!(queue.lock().jobs.is_empty());
+    assert_eq!(queue.lock().jobs.len(), 0);
     end(&queue, sleepers);
 }
 
