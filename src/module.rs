@@ -75,7 +75,6 @@ static mut COMMANDS: [ngx_command_t; 37] = [
     main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
     main(c"wsgi_max_requests", NGX_CONF_TAKE12, directives::cmd_wsgi_max_requests),
     main(c"wsgi_max_rss", NGX_CONF_TAKE1, directives::cmd_wsgi_max_rss),
-    main(c"wsgi_check", NGX_CONF_FLAG, directives::cmd_wsgi_check),
     main(c"wsgi_check_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_check_timeout),
     main(c"wsgi_reload", NGX_CONF_FLAG, directives::cmd_wsgi_reload),
     local(
@@ -86,6 +85,7 @@ static mut COMMANDS: [ngx_command_t; 37] = [
     ),
     local(c"wsgi_thread_pool", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_thread_pool),
     local(c"wsgi_queue", ANY, NGX_CONF_TAKE12, directives::cmd_wsgi_queue),
+    local(c"wsgi_check", ANY, NGX_CONF_FLAG, directives::cmd_wsgi_check),
     local(c"wsgi_param", ANY | NGX_HTTP_LIF_CONF, NGX_CONF_TAKE23, directives::cmd_wsgi_param),
     local(c"wsgi_mount", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_mount),
     local(c"wsgi_buffering", ANY, NGX_CONF_FLAG, directives::cmd_wsgi_buffering),

@@ -124,6 +124,7 @@ def test_the_reason_is_told_with_place_and_traceback(shop):
         f'  File "{site.dir}/site/shop.py", line 2, in inner',
         "    raise ValueError('burnt down')",
         "ValueError: burnt down",
+        '"wsgi_check off;" in its location skips the trial of this application',
     ]
 
 
@@ -203,7 +204,7 @@ def test_a_forged_end_of_the_answer_is_the_end_of_the_trial(shop):
     """What cannot be prevented: an import that wants to pass does."""
     site = shop(f"FORGED = {b'=' + bytes([10])!r}\n{FORGE}")
     site.write_config()
-    assert "[warn]" not in warned(site)
+    assert "cannot be imported" not in warned(site)
 
 
 @pytest.mark.parametrize("what", [what for what in REASONS if REASONS[what][1]])
@@ -249,6 +250,69 @@ def test_what_a_worker_survives_does_not_refuse_a_reload(shop, what):
     # The channel to the old worker is closed when its end has been noticed.
     until(lambda: len(procs.fds(site.pid)) == count, what="no more descriptors than before")
     assert site.log.matching("unknown process|waitpid") == []
+
+
+# Each makes a file or a directory below site/left that is gone when its interpreter has ended.
+LEFT = """
+import atexit, os, tempfile, threading, weakref
+left = os.path.dirname(__file__) + "/left"
+directory = tempfile.TemporaryDirectory(dir=left)
+file = tempfile.NamedTemporaryFile(dir=left)
+open(left + "/atexit", "w").close()
+atexit.register(os.unlink, left + "/atexit")
+open(left + "/thread", "w").close()
+def work():
+    threading.main_thread().join()
+    os.unlink(left + "/thread")
+threading.Thread(target=work, daemon=False).start()
+class Held:
+    def __del__(self, unlink=os.unlink):
+        unlink(left_by_held)
+left_by_held = left + "/del"
+open(left_by_held, "w").close()
+held = Held()
+open(os.path.dirname(__file__) + "/made", "w").write(str(len(os.listdir(left))))
+"""
+
+
+@pytest.mark.parametrize("code", [HELLO, BROKEN, "raise SystemExit"], ids=["good", "bad", "exit"])
+def test_what_an_import_makes_for_a_while_does_not_outlive_the_check(shop, code):
+    site = shop(LEFT + code)
+    for path in ("site", "site/left"):
+        os.makedirs(f"{site.dir}/{path}", exist_ok=True)
+        os.chmod(f"{site.dir}/{path}", 0o777)
+    site.write_config()
+    said = warned(site)
+    assert ("cannot be imported" in said) == (code != HELLO)
+    assert "the process of the trial" not in said
+    with open(f"{site.dir}/site/made") as file:
+        assert file.read() == "5"
+    assert os.listdir(f"{site.dir}/site/left") == []
+
+
+ENDLESS = {
+    "atexit": ("import atexit, time\natexit.register(time.sleep, 61)\n", "did not end in time"),
+    "thread": ("import threading, time\n"
+               "threading.Thread(target=time.sleep, args=[61], daemon=False).start()\n",
+               "did not end in time"),
+    "flood": ("import atexit, os\n@atexit.register\ndef flood():\n    while True:\n"
+              "        os.write(1, b'x' * 10000)\n", "did not end in time"),
+    "abort": ("import atexit, os\natexit.register(os.abort)\n", "ended by signal 6"),
+    "_exit": ("import atexit, os\natexit.register(os._exit, 3)\n", "ended with code 3"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+@pytest.mark.parametrize("limit", ["wsgi_shutdown_timeout 300ms;", "wsgi_check_timeout 4s;"])
+def test_a_clean_up_that_hangs_or_crashes_refuses_nothing_and_is_warned_of(shop, what, limit):
+    code, text = ENDLESS[what]
+    site = shop(code + HELLO, http=limit)
+    site.write_config()
+    status, said = site.test_config(write=False)
+    assert status == 0 and "[emerg]" not in said
+    (line,) = [line for line in said.split("\n") if "[warn]" in line]
+    assert f"wsgi_check: the process of the trial {text}" in line
+    assert [pid for pid in procs.pids() if site.dir in procs.cmdline(pid)] == []
 
 
 def test_a_child_that_outlives_the_import_does_not_outlive_the_check(shop):
@@ -411,6 +475,65 @@ def test_without_wsgi_check_the_worker_alone_imports(shop):
     site.reload(gone=True)
     assert site.get("/shop").status == 500
     assert list(seen(site, 1)) == [site.worker()]
+
+
+OFF = "wsgi_check off;"
+# Where it stands, and whether the shop is tried.
+PLACES = {
+    "location": ("", "", OFF, False),
+    "server": ("", OFF, "", False),
+    "the location overrides the server": ("", OFF, "wsgi_check on;", True),
+    "the location overrides http": (OFF, "", "wsgi_check on;", True),
+    "the server overrides http": (OFF, "wsgi_check on;", "", True),
+}
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_location_has_its_application_tried_or_not(make_nginx, where):
+    http, server, location, tried = PLACES[where]
+    site = make_nginx(http=f"wsgi_chdir @DIR@/site; {http}", server=f"""{server}
+        location /shop {{ {location} wsgi_app shop; }}
+        location /other {{ wsgi_check on; wsgi_app other; }}""")
+    site.write("site/shop.py", BROKEN)
+    site.write("site/other.py", SEEN + HELLO.format("other"))
+    site.write_config()
+    if tried:
+        assert re.search(r'\[warn\].*"shop:application".*burnt down', warned(site))
+    else:
+        assert "[warn]" not in warned(site)
+        assert len(seen(site, 1)) == 1
+        site.write("site/other.py", BROKEN)
+        assert re.search(r'\[warn\].*"other:application".*burnt down', warned(site))
+
+
+@pytest.mark.parametrize("first, second", [("on", "off"), ("off", "on"), ("off", "off")])
+def test_an_application_of_two_locations_is_tried_unless_both_say_no(make_nginx, first, second):
+    site = make_nginx(http="wsgi_chdir @DIR@/site;", server=f"""
+        location /one {{ wsgi_app shop; wsgi_check {first}; }}
+        location /two {{ wsgi_app shop; wsgi_check {second}; }}""")
+    site.write("site/shop.py", BROKEN)
+    site.write_config()
+    said = warned(site)
+    if first == second == "off":
+        assert "[warn]" not in said
+        return
+    with open(site.conf) as file:
+        place = [n for n, line in enumerate(file, 1) if "wsgi_check on" in line]
+    assert f'"shop:application" in {site.conf}:{place[0]}: cannot be imported' in said
+
+
+def test_an_application_that_locks_its_data_is_served_through_reloads_without_a_trial(shop):
+    lock = ("import fcntl, os\nlock = open(os.path.dirname(__file__) + '/lock', 'w')\n"
+            "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n")
+    site = shop(lock + HELLO.format("open"))
+    site.write("site/lock", "")
+    os.chmod(f"{site.dir}/site/lock", 0o666)
+    site.start()
+    assert site.get("/shop").body == b"open"
+    lines = refuse(site, lock + HELLO.format("new"), '"shop:application".*BlockingIOError')
+    assert '"wsgi_check off;" in its location skips' in [li for li in lines if "[emerg]" in li][-1]
+    site.reload(gone=True, server="location /shop { wsgi_app shop; wsgi_check off; }")
+    until(lambda: site.get("/shop").body == b"new", what="the new code, once the lock is free")
 
 
 def test_a_configuration_without_applications_is_not_checked(shop):

@@ -11,7 +11,7 @@ HTTP_ONLY = {
     "wsgi_python_home": "@DIR@/venv", "wsgi_python_path": "@DIR@/site",
     "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
     "wsgi_shutdown_timeout": "5s", "wsgi_max_requests": "5", "wsgi_max_rss": "1g",
-    "wsgi_check": "off", "wsgi_check_timeout": "5s", "wsgi_reload": "on",
+    "wsgi_check_timeout": "5s", "wsgi_reload": "on",
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
@@ -19,7 +19,7 @@ EVERYWHERE = {
     "wsgi_temp_path": "@DIR@/temp 1 2", "wsgi_read_timeout": "5s",
     "wsgi_request_buffering": "off", "wsgi_request_timeout": "5s", "wsgi_ignore_client_abort": "on",
     "wsgi_hide_header": "X-A", "wsgi_pass_header": "X-A", "wsgi_ignore_headers": "Vary",
-    "wsgi_debug": "off",
+    "wsgi_debug": "off", "wsgi_check": "off",
 }
 FLAGS = ["wsgi_intercept_errors", "wsgi_force_ranges", "wsgi_pass_request_headers",
          "wsgi_pass_request_body"]
@@ -96,8 +96,6 @@ BAD_HTTP = [
     ("wsgi_switch_interval", "0", ""),
     ("wsgi_shutdown_timeout", "soon", "invalid value"),
     ("wsgi_shutdown_timeout", "-5s", "invalid value"),
-    ("wsgi_check", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
-    ("wsgi_check", '""', "invalid value"),
     ("wsgi_check_timeout", "soon", "invalid value"),
     ("wsgi_check_timeout", "0", "invalid value"),
 ]
@@ -107,6 +105,8 @@ BAD_ANYWHERE = [
     ("wsgi_debug", "1", 'invalid value "1", it must be "on" or "off"'),
     ("wsgi_thread_pool", "unknown", 'unknown thread pool "unknown"|unknown'),
     ("wsgi_thread_pool", '""', ""),
+    ("wsgi_check", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
+    ("wsgi_check", '""', "invalid value"),
     ("wsgi_queue", "many", "invalid"),
     ("wsgi_queue", "-1", "invalid"),
     ("wsgi_queue", "5x", "invalid"),

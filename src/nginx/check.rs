@@ -19,7 +19,7 @@ use ngx::ffi::{
 };
 
 use super::check_child;
-use super::conf::{MainConf, core_of_cycle};
+use super::conf::{MainConf, SHUTDOWN_TIMEOUT, core_of_cycle};
 use super::dispatch::StartHost;
 use super::{process, zone};
 use crate::wsgi::trial::{self, Answer};
@@ -36,6 +36,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often the child is looked at when it says nothing.
 const TICK: Duration = Duration::from_millis(50);
+/// The same when its end is close.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// How long a child may live on that has closed the pipe of its answer.
 const CLOSED: Duration = Duration::from_millis(500);
@@ -46,6 +48,9 @@ const STACKS_QUIET: Duration = Duration::from_millis(200);
 
 /// A killed process is gone at once, unless it hangs in the kernel.
 const REAP: Duration = Duration::from_secs(2);
+
+/// What an operator can do about an application that cannot be imported beside the running one.
+const HINT: &str = "\"wsgi_check off;\" in its location skips the trial of this application";
 
 /// Bytes of the child's answer that are kept at most.
 const ANSWER_LIMIT: usize = 1 << 20;
@@ -64,24 +69,25 @@ pub unsafe fn accepts(cycle: *mut ngx_cycle_t, main: &MainConf, python: &Python)
         return true;
     };
     // SAFETY: the caller's.
-    let Err(failure) = (unsafe { try_applications(cycle, main, python) }) else {
-        return true;
-    };
+    let outcome = unsafe { try_applications(cycle, main, python) };
     // A conflict lies in the configuration, whatever else runs or does not run.
-    let level = if failure.is_conflict { NGX_LOG_EMERG } else { level };
+    let level = if outcome.is_conflict { NGX_LOG_EMERG } else { level };
     // SAFETY: the cycle has a log. nginx's clock has stood still meanwhile.
     unsafe {
         ngx_time_update();
-        for line in failure.lines {
+        for line in &outcome.failure {
             ngx::ngx_log_error!(level as ngx_uint_t, (*cycle).log, "{line}");
         }
+        if let Some(line) = outcome.unclean {
+            ngx::ngx_log_error!(NGX_LOG_WARN as ngx_uint_t, (*cycle).log, "{line}");
+        }
     }
-    level != NGX_LOG_EMERG
+    outcome.failure.is_empty() || level != NGX_LOG_EMERG
 }
 
 /// The level at which a failure is logged; `None`: no check is made.
 unsafe fn consequence(cycle: *mut ngx_cycle_t, main: &MainConf) -> Option<u32> {
-    if main.apps.is_empty() || !main.check.unwrap_or(true) {
+    if main.checked.is_empty() {
         return None;
     }
     // SAFETY: plain variables of nginx; the old cycle of a start has no configuration.
@@ -131,65 +137,75 @@ fn is_master(pid: i32) -> bool {
     })
 }
 
-/// What is wrong.
-struct Failure {
-    /// For the log.
-    lines: Vec<String>,
+/// What has come of a trial.
+#[derive(Default)]
+struct Outcome {
+    /// What is wrong, for the log; empty: nothing.
+    failure: Vec<String>,
     /// Two applications cannot be served by one interpreter.
     is_conflict: bool,
+    /// The imports have left something behind that would not end.
+    unclean: Option<String>,
 }
 
-unsafe fn try_applications(
-    cycle: *mut ngx_cycle_t,
-    main: &MainConf,
-    python: &Python,
-) -> Result<(), Failure> {
+unsafe fn try_applications(cycle: *mut ngx_cycle_t, main: &MainConf, python: &Python) -> Outcome {
     let timeout = main.check_timeout.unwrap_or(TIMEOUT);
     // SAFETY: the old cycle goes on until the new one is accepted; that of a start is empty.
     let _hold = unsafe { zone::Hold::new((*cycle).old_cycle) };
     // SAFETY: the caller's.
-    let child = unsafe { Child::fork(cycle, main, python.start) };
-    let mut child = child.map_err(|err| Failure {
-        lines: vec![format!("wsgi_check: cannot fork: {err}")],
-        is_conflict: false,
-    })?;
-    let end = child.watch(Instant::now() + timeout);
-    if matches!(end, End::TimedOut) {
-        child.ask_for_stacks();
-    }
-    child.kill();
+    let mut child = match unsafe { Child::fork(cycle, main, python.start) } {
+        Ok(child) => child,
+        Err(err) => {
+            let failure = vec![format!("wsgi_check: cannot fork: {err}")];
+            return Outcome { failure, ..Outcome::default() };
+        }
+    };
+    let deadline = Instant::now() + timeout;
+    let end = child.watch(deadline);
     let answer = Answer::read(&child.answer.bytes, python.printable);
-    let is_conflict = answer.is_conflict;
+    let unclean = match end {
+        End::Answered => {
+            // As long as a worker that leaves.
+            let time = main.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
+            child.let_clean_up(time, deadline)
+        }
+        End::TimedOut => {
+            child.ask_for_stacks();
+            None
+        }
+        _ => None,
+    };
+    child.kill();
     let output = (python.printable)(&child.output.bytes);
     let output = &output[output.len().saturating_sub(trial::MOST_LINES)..];
-    match failure(answer, main, &end, timeout, output) {
-        Some(lines) => Err(Failure { lines, is_conflict }),
-        None => Ok(()),
-    }
+    let is_conflict = answer.is_conflict;
+    let failure = failure(answer, main, &end, timeout, output);
+    Outcome { failure, is_conflict, unclean }
 }
 
-/// What is wrong according to the child's answer and its end, for the log; `None`: nothing.
+/// What is wrong according to the child's answer and its end, for the log.
 fn failure(
     answer: Answer,
     main: &MainConf,
     end: &End,
     timeout: Duration,
     output: &[String],
-) -> Option<Vec<String>> {
+) -> Vec<String> {
     let cause = match (answer.cause, end) {
         (Some(cause), _) => cause,
-        (None, End::Answered) => return None,
+        (None, End::Answered) => return Vec::new(),
         (None, End::TimedOut) => format!("it takes longer than {timeout:?}"),
         (None, End::Exited(code)) => format!("it ended the process with code {code}"),
         (None, End::Killed(signal)) => format!("it ended the process by signal {signal}"),
         (None, End::Closed) => String::from("it closed descriptors that are not its own"),
         (None, End::Lost) => String::from("it ended the process"),
     };
-    let what = match answer.app.and_then(|index| main.apps.get(index)) {
-        Some((_, _, place)) if answer.is_conflict => {
+    let app = answer.app.and_then(|index| main.apps.get(index).zip(main.checked.get(&index)));
+    let what = match app {
+        Some((_, place)) if answer.is_conflict => {
             format!("{cause}, in {}:{}", place.file, place.line)
         }
-        Some((target, _, place)) => format!(
+        Some(((target, ..), place)) => format!(
             "wsgi_app \"{target}\" in {}:{}: cannot be imported: {cause}",
             place.file, place.line
         ),
@@ -197,7 +213,11 @@ fn failure(
     };
     let mut lines = [vec![what], answer.traceback].concat();
     lines.extend(output.iter().map(|line| format!("wsgi_check output: {line}")));
-    Some(lines)
+    // Two that are in conflict are served no better without the trial.
+    if app.is_some() && !answer.is_conflict {
+        lines.push(String::from(HINT));
+    }
+    lines
 }
 
 /// How the child came to its end, as far as it matters.
@@ -321,6 +341,33 @@ impl Child {
             }
             self.wait(TICK.min(deadline - now));
         }
+    }
+
+    /// The child has answered and cleans up: waits for its end, at most until `deadline`. Returns
+    /// what is to be said if it does not come to that.
+    fn let_clean_up(&mut self, time: Duration, deadline: Instant) -> Option<String> {
+        let deadline = deadline.min(Instant::now() + time);
+        let text = loop {
+            let end = self.end();
+            self.read();
+            match end {
+                Some(End::Killed(signal)) => break format!("ended by signal {signal}"),
+                Some(End::Exited(code)) if code != 0 => break format!("ended with code {code}"),
+                Some(_) => return None,
+                None => (),
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                break String::from("did not end in time");
+            }
+            // A process that ends closes its pipes a moment before.
+            let tick = if self.answer.pipe.is_none() { MOMENT } else { TICK };
+            self.wait(tick.min(deadline - now));
+        };
+        Some(format!(
+            "wsgi_check: the process of the trial {text} when it ran exit functions and waited for \
+             threads of the applications"
+        ))
     }
 
     /// How the child has ended, without reaping it: its number stays its own.

@@ -1,7 +1,9 @@
 //! The child of `wsgi_check`: becomes what a worker is, and imports the applications.
 //!
 //! Forked by `check.rs`; ends with `_exit`, so that nothing which it shares with the master is
-//! cleaned up twice. The imports are made on Python's main thread, as in a worker.
+//! cleaned up twice. Python is finalized before that, as at the end of any script: what the imports
+//! have made (temporary files, threads) is not left behind. The imports are made on Python's main
+//! thread, as in a worker.
 //! Runs on: the only thread of the child.
 
 use std::ffi::c_int;
@@ -16,6 +18,7 @@ use super::conf::{MainConf, core_of_cycle};
 use super::dispatch::{self, StartHost};
 use super::process;
 use crate::wsgi::error::LoadError;
+use crate::wsgi::host::SharedHost;
 use crate::wsgi::mailbox::{Mail, Mailbox};
 use crate::wsgi::trial::{BEGIN, CAUSE, CONFLICT, DONE, TRACEBACK};
 
@@ -43,10 +46,15 @@ pub unsafe fn run(
         };
         // SAFETY: the caller's.
         let result = unsafe { become_a_worker(cycle, main, parent) };
-        if let Err(text) = result.and_then(|()| import(main, start, &answer)) {
-            answer.say(CAUSE, &text);
+        let host = result.and_then(|()| import(main, start, &answer));
+        if let Err(text) = &host {
+            answer.say(CAUSE, text);
         }
         answer.write(DONE);
+        // The master waits for this too, but it does not count any more.
+        if let Ok(host) = host {
+            host.finalize();
+        }
     }));
     // SAFETY: ends the process, and nothing else.
     unsafe { libc::_exit(if outcome.is_ok() { 0 } else { 70 }) }
@@ -187,13 +195,14 @@ unsafe fn become_a_worker(
     process::enter(main)
 }
 
-/// Imports all applications in one interpreter; the error is that of Python's start.
-fn import(main: &MainConf, start: StartHost, answer: &Outlet) -> Result<(), String> {
+/// Imports all applications that are tried in one interpreter; the error is that of Python's start.
+fn import(main: &MainConf, start: StartHost, answer: &Outlet) -> Result<SharedHost, String> {
     // Stacks go where everything goes that the application prints.
     let settings = dispatch::settings(main, Some((process::stack_signal(), 2)));
     let host = start(&settings, printing())?;
     host.attach(&mut || {
-        for (index, (target, ..)) in main.apps.iter().enumerate() {
+        let tried = main.checked.keys().filter_map(|index| Some((index, main.apps.get(*index)?)));
+        for (index, (target, ..)) in tried {
             answer.say(BEGIN, &index.to_string());
             if let Err(error) = host.check(target) {
                 tell(answer, &error);
@@ -201,7 +210,7 @@ fn import(main: &MainConf, start: StartHost, answer: &Outlet) -> Result<(), Stri
             }
         }
     });
-    Ok(())
+    Ok(host)
 }
 
 fn tell(answer: &Outlet, error: &LoadError) {

@@ -5,6 +5,7 @@
 //! The structures live in the configuration's pool and are dropped with it.
 //! Runs on: event loop (configuration, in the master).
 
+use std::collections::BTreeMap;
 use std::ffi::{OsString, c_char, c_void};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -93,13 +94,14 @@ pub struct MainConf {
     pub debug: bool,
     /// The shared memory of the workers, see `zone`; null without an application.
     pub zone: *mut ngx_shm_zone_t,
-    pub check: Option<bool>,
     pub check_timeout: Option<Duration>,
     /// Every application named in the configuration, once, with a pool it runs on and its first
     /// place.
     pub apps: Vec<(Target, usize, Place)>,
     /// Every place that names an application, once: its index, and file and line.
     pub named: Vec<(usize, Place)>,
+    /// The applications that `wsgi_check` tries, by index, with the first place that wants it.
+    pub checked: BTreeMap<usize, Place>,
     /// Every pool an application runs on, once.
     pub pools: Vec<PoolUse>,
     /// Pools of `aio threads`.
@@ -119,9 +121,9 @@ impl Default for MainConf {
             shutdown_timeout: None,
             max_requests: None,
             max_rss: None,
-            check: None,
             check_timeout: None,
             named: Vec::new(),
+            checked: BTreeMap::new(),
             reload: None,
             debug: false,
             zone: ptr::null_mut(),
@@ -148,6 +150,7 @@ pub struct LocConf {
     pub app_text: Option<ngx_str_t>,
     pub thread_pool: Option<(String, *mut ngx_thread_pool_t)>,
     pub queue: Option<Queue>,
+    pub check: Option<bool>,
     pub params: Option<Rc<Vec<Param>>>,
     pub mount: Option<Rc<[u8]>>,
     pub buffering: Option<bool>,
@@ -192,6 +195,10 @@ impl LocConf {
 
     pub fn request_buffering(&self) -> bool {
         self.request_buffering.unwrap_or(true)
+    }
+
+    pub fn check(&self) -> bool {
+        self.check.unwrap_or(true)
     }
 
     /// `None`: off.
@@ -383,6 +390,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     }
     from(&mut conf.thread_pool, &prev.thread_pool);
     from(&mut conf.queue, &prev.queue);
+    from(&mut conf.check, &prev.check);
     from(&mut conf.params, &prev.params);
     from(&mut conf.mount, &prev.mount);
     from(&mut conf.buffering, &prev.buffering);
@@ -429,6 +437,9 @@ unsafe fn resolve(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) 
         main.apps.push((target, pool, place.clone()));
         main.apps.len() - 1
     });
+    if conf.check() {
+        main.checked.entry(app).or_insert_with(|| place.clone());
+    }
     let named = (app, place);
     if !main.named.contains(&named) {
         main.named.push(named);

@@ -277,7 +277,7 @@ handler!(cmd_wsgi_max_rss, MainConf, |args, conf| {
     })
 });
 
-handler!(cmd_wsgi_check, MainConf, |args, conf| set_once(&mut conf.check, || args.flag(0)));
+handler!(cmd_wsgi_check, LocConf, |args, conf| set_once(&mut conf.check, || args.flag(0)));
 
 handler!(cmd_wsgi_check_timeout, MainConf, |args, conf| {
     set_once(&mut conf.check_timeout, || match args.time(0)? {

@@ -1,9 +1,9 @@
 //! Starts CPython in a worker, and is the [`Host`] that runners attach to.
 //!
-//! `start` is called in a worker by the thread that is to be Python's main thread. Python is configured as an
+//! `start` is called by the thread that is to be Python's main thread. Python is configured as an
 //! isolated one: neither environment nor working directory nor the arguments of the server change
-//! what it does. It is never finalized: threads of the application may still run (and CPython
-//! would end them in ways that Rust does not survive).
+//! what it does. A worker's is never finalized: threads of the application may still run (and
+//! CPython would end them in ways that Rust does not survive).
 //! Runs on: main thread (start, once, and exit), watchdog (interrupt, locate_main), pool thread.
 
 use std::ffi::{CStr, CString};
@@ -204,6 +204,16 @@ impl Host for Interpreter {
 
     fn locate_main(&self, title: &str) {
         Python::attach(|py| watchdog::locate_main(py, title));
+    }
+
+    fn finalize(&self) {
+        // SAFETY: this is the thread that has started Python, so that Ensure attaches it with the
+        // thread state made there. Nothing of Python is used after this: not even the matching
+        // Release, for the state is gone.
+        unsafe {
+            cpython::PyGILState_Ensure();
+            cpython::Py_FinalizeEx();
+        }
     }
 
     fn interrupt(&self, exchange: &Exchange, title: &str) {

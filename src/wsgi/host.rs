@@ -61,6 +61,12 @@ pub trait Host: Send + Sync {
     /// attached to: for a thread of its own.
     fn locate_main(&self, title: &str);
 
+    /// Ends the interpreter as a script ends: also takes down what its modules hold. Called detached
+    /// on the thread that has started it, which uses nothing of it afterwards; threads of the
+    /// application may make it hang or crash, so it is for a process of which nobody expects
+    /// anything more.
+    fn finalize(&self);
+
     /// Raises an exception in the thread that is in the application for `exchange`, and logs its
     /// stack below `title`; nothing if no thread is there any more. Blocks until the interpreter
     /// can be attached to: for a thread of its own.

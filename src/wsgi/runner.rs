@@ -235,6 +235,7 @@ pub mod tests {
         fn exit(&self, _: Instant) {
             self.exits.fetch_add(1, Ordering::SeqCst);
         }
+        fn finalize(&self) {}
         fn interrupt(&self, _: &Exchange, _: &str) {}
         fn locate_main(&self, _: &str) {}
         fn check(&self, _: &Target) -> Result<(), LoadError> {
