@@ -261,8 +261,7 @@ pub fn refuse_waiting(worker: &Worker, pool: usize) {
         let Some(context) = worker.context(id) else { continue };
         // SAFETY: contexts in the table belong to live requests.
         unsafe {
-            let waits = (*context).exchange.progress() == Progress::Queued;
-            if (*context).pool() != Some(pool) || !waits {
+            if (*context).pool() != Some(pool) || !(*context).exchange.withdraw() {
                 continue;
             }
             Context::act(context, |context| {
@@ -297,6 +296,10 @@ unsafe fn timed_out(context: *mut Context) {
             let left = (*context).queue_deadline().saturating_duration_since(now);
             if !left.is_zero() {
                 return (*context).arm(left.min(read_timeout));
+            }
+            // Who gets a 503 sends the request again: it must not have run.
+            if !(*context).exchange.withdraw() {
+                return (*context).arm(read_timeout);
             }
             let waited = (*context).conf().queue_timeout();
             let text = format_args!("request waited {waited:?} in the wsgi queue");

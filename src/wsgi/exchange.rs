@@ -142,6 +142,17 @@ impl Exchange {
         state.taken
     }
 
+    /// Takes the request back: no thread takes it from now on. False if one has it already, and
+    /// nothing is done then. Event loop.
+    pub fn withdraw(&self) -> bool {
+        let state = self.lock();
+        let waits = state.progress == Progress::Queued;
+        if waits {
+            self.cancelled.store(true, Ordering::Release);
+        }
+        waits
+    }
+
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
@@ -236,10 +247,11 @@ impl ResponseSender {
 
     /// A thread has taken the request: the application's time starts.
     pub fn begin(&self, taken: Taken) -> Result<(), Cancelled> {
+        let mut state = self.exchange.lock();
+        // With the lock: either this fails, or whoever cancels is told that a thread has it.
         if self.is_cancelled() {
             return Err(Cancelled);
         }
-        let mut state = self.exchange.lock();
         state.progress = Progress::Silent(taken.at);
         state.taken = Some(taken);
         Ok(())

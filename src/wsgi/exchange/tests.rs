@@ -39,6 +39,34 @@ fn head_chunks_and_end_come_in_one_batch() {
     assert_eq!(exchange.progress(), Progress::Ended);
 }
 
+/// A thread has popped the request, and is about to take it.
+#[test]
+fn a_request_that_is_cancelled_at_the_last_moment_is_not_taken_unseen() {
+    let (_mailbox, exchange, sender) = exchange(100);
+    let state = exchange.lock();
+    thread::scope(|scope| {
+        let begins = scope.spawn(|| sender.begin(taken()));
+        // Time for it to look too early.
+        thread::sleep(Duration::from_millis(20));
+        exchange.cancelled.store(true, Ordering::Release);
+        assert_eq!(state.taken, None);
+        drop(state);
+        assert_eq!(begins.join().unwrap(), Err(Cancelled));
+    });
+    assert_eq!(exchange.cancel(), None);
+}
+
+#[test]
+fn a_request_is_withdrawn_or_taken_and_never_both() {
+    let (_mailbox, early, sender) = exchange(100);
+    assert!(early.withdraw());
+    assert_eq!(sender.begin(taken()), Err(Cancelled));
+    let (_mailbox, late, sender) = exchange(100);
+    sender.begin(taken()).unwrap();
+    assert!(!late.withdraw() && !late.is_cancelled());
+    assert!(late.cancel().is_some());
+}
+
 #[test]
 fn a_lost_sender_ends_the_exchange() {
     let (_mailbox, exchange, sender) = exchange(100);
