@@ -1,0 +1,270 @@
+//! Runners on threads of their own, with an event loop that is played.
+
+use super::*;
+use crate::wsgi::application::{Application, Hosted};
+use crate::wsgi::error::{Failure, LoadError};
+use crate::wsgi::exchange::{Exchange, ResponseSender};
+use crate::wsgi::host::SWITCH_INTERVAL;
+use crate::wsgi::queue::Summons;
+use crate::wsgi::request::Request;
+use crate::wsgi::spool::Buffering;
+use crate::wsgi::target::Target;
+use std::path::PathBuf;
+use std::sync::{Barrier, Mutex, mpsc};
+use std::thread;
+
+/// An interpreter with a lock where Python has its GIL.
+#[derive(Default)]
+pub struct FakeHost {
+    exits: AtomicUsize,
+    sleeps: Arc<AtomicUsize>,
+}
+
+impl FakeHost {
+    pub fn exits(&self) -> usize {
+        self.exits.load(Ordering::SeqCst)
+    }
+}
+
+impl Host for FakeHost {
+    fn attach(&self, run: &mut dyn FnMut()) {
+        run();
+    }
+    fn detach(&self, wait: &mut (dyn FnMut() + Send)) {
+        wait();
+    }
+    fn sleeps(&self) -> u64 {
+        self.sleeps.load(Ordering::SeqCst) as u64
+    }
+    fn tidy(&self) {}
+    fn exit(&self, _: Instant) {
+        self.exits.fetch_add(1, Ordering::SeqCst);
+    }
+    fn finalize(&self) {}
+    fn interrupt(&self, _: &Exchange, _: &str) {}
+    fn locate_main(&self, _: &str) {}
+    fn check(&self, _: &Target) -> Result<(), LoadError> {
+        unreachable!("not used")
+    }
+    fn compiles(&self, _: &[PathBuf]) -> bool {
+        true
+    }
+    fn application(&self, _: &Target) -> Box<dyn Application> {
+        unreachable!("not used")
+    }
+}
+
+struct FakeApp<F>(F);
+
+impl<F: Fn(&mut ResponseSender) + Send + Sync> Application for FakeApp<F> {
+    fn load(&self) -> bool {
+        true
+    }
+    fn call(&self, _: Request, mut response: ResponseSender) {
+        (self.0)(&mut response);
+    }
+}
+
+fn loaded(call: impl Fn(&mut ResponseSender) + Send + Sync + 'static) -> &'static Hosted {
+    let app = Hosted::leak("x".to_owned(), Box::new(FakeApp(call)));
+    app.load();
+    app
+}
+
+struct Worker {
+    runners: Arc<Runners>,
+    host: Arc<FakeHost>,
+    mailbox: Arc<Mailbox>,
+    wakes: mpsc::Receiver<()>,
+    threads: Vec<thread::JoinHandle<()>>,
+    ids: u64,
+}
+
+impl Worker {
+    fn new(threads: usize) -> Self {
+        Self::of(RequestQueue::new(threads, true, SWITCH_INTERVAL))
+    }
+
+    fn of(queue: RequestQueue) -> Self {
+        let (wake, wakes) = mpsc::channel();
+        let wake = Mutex::new(wake);
+        let mailbox = Arc::new(Mailbox::new(move || {
+            let _ = wake.lock().unwrap().send(());
+        }));
+        let host = Arc::new(FakeHost::default());
+        let queue = vec![Arc::new(queue)];
+        let runners = Arc::new(Runners::new(host.clone(), queue, Arc::clone(&mailbox)));
+        Self { runners, host, mailbox, wakes, threads: Vec::new(), ids: 0 }
+    }
+
+    fn post(&mut self) {
+        self.runners.posted();
+        let runners = Arc::clone(&self.runners);
+        self.threads.push(thread::spawn(move || runners.run(0)));
+    }
+
+    fn follow(&mut self, summons: Summons) {
+        match summons {
+            Summons::PostRunner => self.post(),
+            Summons::Wake | Summons::WakeAndCheck => self.runners.queues()[0].wake(),
+            Summons::Done | Summons::CheckLater => (),
+        }
+    }
+
+    fn request(&mut self, app: &'static Hosted) -> Arc<Exchange> {
+        self.ids += 1;
+        let (exchange, response) =
+            Exchange::open(self.ids, Buffering::in_memory(1), Arc::clone(&self.mailbox));
+        let job = Job::Call { app, request: Request::default(), response };
+        let summons = self.runners.queues()[0].push(job, 1000).unwrap();
+        self.follow(summons);
+        exchange
+    }
+
+    /// Plays the event loop until `count` responses have come.
+    fn responses(&mut self, count: usize) -> Vec<Mail> {
+        let mut seen = Vec::new();
+        while seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() < count {
+            // As the event loop's timer does.
+            let _ = self.wakes.recv_timeout(Duration::from_millis(1));
+            let summons = self.runners.queues()[0].check();
+            self.follow(summons);
+            seen.extend(self.mailbox.collect(Vec::new()));
+        }
+        seen
+    }
+
+    fn stop(self) {
+        self.runners.stop();
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(self.runners.alive(), 0);
+        assert_eq!(self.host.exits(), 0, "they are the main thread's");
+    }
+}
+
+#[test]
+fn many_requests_are_served_and_all_runners_leave() {
+    let mut worker = Worker::new(4);
+    let app = loaded(|response| response.finish(Ok(())));
+    let all: Vec<_> = (0..500).map(|_| worker.request(app)).collect();
+    worker.responses(500);
+    assert!(all.iter().all(|exchange| exchange.take().end == Some(Ok(()))));
+    worker.stop();
+}
+
+#[test]
+fn the_queue_is_told_whether_a_request_has_slept() {
+    for slept in [false, true] {
+        // With two, the second might be on its way when the first comes back.
+        let mut worker = Worker::new(1);
+        let sleeps = Arc::clone(&worker.host.sleeps);
+        let app = loaded(move |response| {
+            // Longer than the queue goes without watching one.
+            thread::sleep(Duration::from_millis(1));
+            sleeps.fetch_add(usize::from(slept), Ordering::SeqCst);
+            response.finish(Ok(()));
+        });
+        for _ in 0..8 {
+            worker.request(app);
+            worker.responses(1);
+        }
+        assert_eq!(worker.runners.queues()[0].one_is_enough(), !slept);
+        worker.stop();
+    }
+}
+
+#[test]
+fn a_runner_that_lets_others_have_the_gil_asks_for_a_look() {
+    // Where time stands still nobody is late for the GIL, so that no runner is spare: a look is
+    // asked for to have the second one posted, and after that only by those that yield.
+    let queue = RequestQueue::timeless(2, true);
+    let mut worker = Worker::of(queue);
+    let sleeps = Arc::clone(&worker.host.sleeps);
+    let app = loaded(move |response| {
+        thread::sleep(Duration::from_millis(1));
+        sleeps.fetch_add(1, Ordering::SeqCst);
+        response.finish(Ok(()));
+    });
+    let mut answers = 0;
+    let mut checks = 0;
+    for turn in 0..200 {
+        while worker.ids < answers + 8 {
+            worker.request(app);
+        }
+        let both = worker.threads.len() == 2;
+        let seen = worker.responses(1);
+        answers += seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() as u64;
+        if both {
+            checks += seen.iter().filter(|m| matches!(m, Mail::Check(0))).count();
+        }
+        if turn % 20 == 0 {
+            worker.runners.queues()[0].pass(Duration::from_secs(1));
+        }
+    }
+    assert!(checks > 0);
+    worker.stop();
+}
+
+#[test]
+fn blocking_requests_spread_over_all_threads() {
+    let mut worker = Worker::new(4);
+    let barrier = Arc::new(Barrier::new(4));
+    let app = loaded(move |response| {
+        // Nobody passes unless four threads are here at once.
+        barrier.wait();
+        response.finish(Ok(()));
+    });
+    for _ in 0..8 {
+        worker.request(app);
+    }
+    worker.responses(8);
+    assert_eq!(worker.threads.len(), 4);
+    worker.stop();
+}
+
+#[test]
+fn a_panic_ends_the_request_and_not_the_runner() {
+    let mut worker = Worker::new(1);
+    let app = loaded(|response| {
+        assert!(response.id() != 1, "first");
+        response.finish(Ok(()));
+    });
+    let first = worker.request(app);
+    let second = worker.request(app);
+    let seen = worker.responses(2);
+    assert_eq!(first.take().end, Some(Err(Failure::Lost)));
+    assert_eq!(second.take().end, Some(Ok(())));
+    assert!(seen.iter().any(|m| matches!(m, Mail::Log(r) if r.level == Level::Alert)));
+    worker.stop();
+}
+
+#[test]
+fn a_cancelled_request_never_reaches_the_application() {
+    let mut worker = Worker::new(1);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let app = loaded(move |response| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        response.finish(Ok(()));
+    });
+    let (exchange, response) =
+        Exchange::open(99, Buffering::in_memory(1), Arc::clone(&worker.mailbox));
+    exchange.cancel();
+    let job = Job::Call { app, request: Request::default(), response };
+    assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::PostRunner));
+    worker.post();
+    worker.request(app);
+    worker.responses(1);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    worker.stop();
+}
+
+#[test]
+fn a_runner_that_begins_after_the_stop_leaves() {
+    let mut worker = Worker::new(1);
+    worker.runners.stop();
+    worker.post();
+    worker.stop();
+}
