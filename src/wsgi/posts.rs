@@ -54,6 +54,11 @@ impl Posts {
         post
     }
 
+    /// A runner leaves.
+    pub fn remove(&self, post: &Arc<Post>) {
+        self.lock().retain(|known| !Arc::ptr_eq(known, post));
+    }
+
     /// Whether a runner is at this exchange.
     pub fn is_at(&self, id: ExchangeId) -> bool {
         self.lock().iter().any(|post| post.is_at(id))
@@ -104,5 +109,8 @@ mod tests {
         assert!(!posts.is_at(5) && !posts.is_at(6));
         one.enter(8);
         assert!(!one.leave());
+        posts.remove(&one);
+        one.enter(9);
+        assert!(!posts.is_at(9));
     }
 }

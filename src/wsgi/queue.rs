@@ -12,6 +12,7 @@
 //! Runs on: event loop (push, check, remove), pool thread (the rest).
 
 mod alone;
+mod at;
 mod job;
 mod lanes;
 
@@ -19,6 +20,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::alone::Alone;
+pub use self::at::At;
 pub use self::job::Job;
 use self::lanes::Lanes;
 use super::mailbox::ExchangeId;
@@ -100,6 +102,8 @@ struct State {
     jobs: Lanes,
     /// Runners that have begun and not left.
     runners: usize,
+    /// How many have begun: each has a number of its own.
+    numbers: usize,
     /// Runners posted that have not begun.
     posted: usize,
     /// Runners asleep in `wait`.
@@ -207,6 +211,13 @@ impl RequestQueue {
         self.lock().alone.is_enough(self.now())
     }
 
+    /// Whether nothing is counted on any runner.
+    #[cfg(test)]
+    pub fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.runners == 0 && state.idle == 0 && state.begun.is_empty()
+    }
+
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -290,17 +301,12 @@ impl RequestQueue {
         if state.stopping {
             return None;
         }
-        // None leaves before the stop, so the numbers are used once.
         state.runners += 1;
+        state.numbers += 1;
         // Until its first `pop` it is the one on the way.
         state.standby = true;
         state.attaching = Some(Attaching { since: self.now(), yields: false });
-        Some(state.runners)
-    }
-
-    /// A runner leaves.
-    pub fn leave(&self) {
-        self.lock().runners -= 1;
+        Some(state.numbers)
     }
 
     /// The next job, for an attached runner, and what it comes from.

@@ -15,7 +15,7 @@ use super::exchange::Taken;
 use super::host::Host;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use super::posts::{Post, Posts};
-use super::queue::{From, Job, Next, RequestQueue};
+use super::queue::{At, From, Job, Next, RequestQueue};
 
 /// While requests come one after the other, the event loop is woken for several responses at once,
 /// but not later than this. One long request does not hold up the responses before it: they are
@@ -24,6 +24,28 @@ const LATE: Duration = Duration::from_millis(1);
 
 /// For so long a runner that may be spare leaves the GIL to those that wait for it.
 const YIELD: Duration = Duration::from_micros(100);
+
+/// How long the thread of a runner that has panicked rests, lest one that always panics fills the
+/// log.
+const REST: Duration = Duration::from_millis(100);
+
+/// What is counted on a runner of one pool: given back however it leaves.
+struct Place<'a> {
+    queue: &'a RequestQueue,
+    posts: &'a Posts,
+    post: Arc<Post>,
+    /// `None`: the queue does not count it.
+    at: Option<At>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.posts.remove(&self.post);
+        if let Some(at) = self.at {
+            self.queue.leave(at);
+        }
+    }
+}
 
 /// All runners of a worker.
 pub struct Runners {
@@ -94,20 +116,30 @@ impl Runners {
 
     /// The life of one runner of the pool with this index.
     pub fn run(&self, index: usize) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(index)));
-        if outcome.is_err() {
-            self.alert("a runner panicked outside of a request");
+        if self.panics("a runner panicked outside of a request", || self.serve(index)) {
+            thread::sleep(REST);
+            // Another may be posted in its place.
+            self.mailbox.post(Mail::Check(index));
         }
         self.alive.fetch_sub(1, Ordering::AcqRel);
         self.mailbox.post(Mail::Left);
+    }
+
+    /// Whether `run` panics, which is logged.
+    fn panics(&self, what: &str, run: impl FnOnce()) -> bool {
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        if outcome.is_err() {
+            self.alert(what);
+        }
+        outcome.is_err()
     }
 
     fn serve(&self, index: usize) {
         let (Some(queue), Some(posts)) = (self.queues.get(index), self.posts.get(index)) else {
             return;
         };
-        let post = posts.add();
         let begun = queue.begin();
+        let mut place = Place { queue, posts, post: posts.add(), at: begun.map(|_| At::Way) };
         self.host.attach(&mut || {
             let mut arrived = begun.is_some();
             while arrived {
@@ -115,7 +147,9 @@ impl Runners {
                 // When the event loop may last have been woken for a response.
                 let mut since = None;
                 let spare = loop {
-                    let (job, at, watch, lacks_runner) = match queue.pop(from) {
+                    let next = queue.pop(from);
+                    place.at = Some(At::after(&next));
+                    let (job, at, watch, lacks_runner) = match next {
                         Next::Work { job, at, watch, lacks_runner } => {
                             (job, at, watch, lacks_runner)
                         }
@@ -143,7 +177,7 @@ impl Runners {
                     }
                     let taken = Taken { at, runner: begun.unwrap_or_default() };
                     let before = watch.then(|| self.host.sleeps());
-                    from = self.work(job, taken, &post, posts);
+                    from = self.work(job, taken, &place.post, posts);
                     if let From::Request { slept, .. } = &mut from {
                         *slept = before.map(|before| self.host.sleeps() != before);
                     }
@@ -154,9 +188,7 @@ impl Runners {
                 }
                 self.mailbox.wake_if_late();
                 self.host.detach(&mut || arrived = queue.wait(spare));
-            }
-            if begun.is_some() {
-                queue.leave();
+                place.at = Some(At::Way);
             }
         });
     }
@@ -165,7 +197,7 @@ impl Runners {
         let is_call = matches!(job, Job::Call { .. });
         let request = From::Request { since: taken.at, slept: None };
         let from = if is_call { request } else { From::Other };
-        let outcome = catch_unwind(AssertUnwindSafe(|| match job {
+        self.panics("a runner panicked", || match job {
             Job::Call { app, request, response } => {
                 if response.begin(taken).is_ok() {
                     post.enter(response.id());
@@ -173,10 +205,7 @@ impl Runners {
                 }
             }
             Job::Tidy => (),
-        }));
-        if outcome.is_err() {
-            self.alert("a runner panicked");
-        }
+        });
         if post.leave() {
             posts.found();
             let line = String::from("a lost thread is back");

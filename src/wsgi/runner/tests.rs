@@ -1,5 +1,7 @@
 //! Runners on threads of their own, with an event loop that is played.
 
+mod panics;
+
 use super::*;
 use crate::wsgi::application::{Application, Hosted};
 use crate::wsgi::error::{Failure, LoadError};
@@ -10,13 +12,16 @@ use crate::wsgi::request::Request;
 use crate::wsgi::spool::Buffering;
 use crate::wsgi::target::Target;
 use std::path::PathBuf;
-use std::sync::{Barrier, Mutex, mpsc};
+use std::sync::{Barrier, Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::Instant;
 
 /// An interpreter with a lock where Python has its GIL.
 #[derive(Default)]
 pub struct FakeHost {
     exits: AtomicUsize,
+    /// The function that panics, and after how many calls of it; once.
+    panics: Mutex<Option<(&'static str, usize)>>,
     sleeps: Arc<AtomicUsize>,
 }
 
@@ -24,19 +29,35 @@ impl FakeHost {
     pub fn exits(&self) -> usize {
         self.exits.load(Ordering::SeqCst)
     }
+
+    fn passes(&self, function: &'static str) {
+        let mut panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *panics {
+            Some((here, 0)) if *here == function => *panics = None,
+            Some((here, calls)) if *here == function => return *calls -= 1,
+            _ => return,
+        }
+        drop(panics);
+        panic!("in {function}");
+    }
 }
 
 impl Host for FakeHost {
     fn attach(&self, run: &mut dyn FnMut()) {
+        self.passes("attach");
         run();
     }
     fn detach(&self, wait: &mut (dyn FnMut() + Send)) {
+        self.passes("detach");
         wait();
     }
     fn sleeps(&self) -> u64 {
+        self.passes("sleeps");
         self.sleeps.load(Ordering::SeqCst) as u64
     }
-    fn tidy(&self) {}
+    fn tidy(&self) {
+        self.passes("tidy");
+    }
     fn exit(&self, _: Instant) {
         self.exits.fetch_add(1, Ordering::SeqCst);
     }
