@@ -199,8 +199,9 @@ impl Runners {
         let from = if is_call { request } else { From::Other };
         self.panics("a runner panicked", || match job {
             Job::Call { app, request, response } => {
+                // First: whoever sees that it is taken finds the runner at it.
+                post.enter(response.id());
                 if response.begin(taken).is_ok() {
-                    post.enter(response.id());
                     app.call(request, response);
                 }
             }
