@@ -27,6 +27,7 @@ SERVER = """
     location /users {
         auth_basic realm;
         auth_basic_user_file @DIR@/users;
+        wsgi_param REMOTE_USER $remote_user if_not_empty;
         wsgi_app environ:bare;
     }
     location = /generator { wsgi_app stream:fast; }

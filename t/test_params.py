@@ -272,13 +272,29 @@ def basic(user):
 @pytest.fixture
 def guarded(make_nginx):
     server = make_nginx(
+        http="""
+            map $remote_user $role { default user; root superuser; }
+            limit_req_zone $remote_user zone=users:1m rate=1000r/s;
+        """,
         server="""
             location /guarded {
                 auth_basic realm;
                 auth_basic_user_file @DIR@/users;
+                wsgi_param REMOTE_USER $remote_user if_not_empty;
                 wsgi_app environ:bare;
             }
             location /open { wsgi_app environ:bare; }
+            location /limit { limit_req zone=users burst=10; wsgi_app environ:bare; }
+            location /map { if ($role = banned) { return 403; } wsgi_app environ:bare; }
+            location /set { set $user_for_log $remote_user; wsgi_app environ:bare; }
+            location /root { root /srv/$remote_user; wsgi_app environ:bare; }
+            location /login { auth_basic x; auth_basic_user_file @DIR@/users;
+                              error_page 401 =200 @login; }
+            location @login { wsgi_app environ:bare; }
+            location /any { satisfy any; auth_request /sso;
+                            auth_basic x; auth_basic_user_file @DIR@/users;
+                            wsgi_app environ:bare; }
+            location = /sso { internal; return 204; }
         """
     )
     server.write("users", b"ann:{PLAIN}secret\n\xff\xfe:{PLAIN}secret\n")
@@ -301,6 +317,10 @@ def test_a_wrong_user_does_not_reach_the_application(guarded):
     assert guarded.events("called") == []
 
 
-def test_an_unverified_authorization_header_gives_no_remote_user(guarded):
-    found = environ(guarded.get("/open", headers=basic(b"ann")))
+# nginx knows the name before it looks at the password, and as soon as anybody asks for it.
+@pytest.mark.parametrize("path", ["open", "limit", "map", "set", "root", "login", "any"])
+def test_a_name_that_the_client_claims_is_no_remote_user(guarded, path):
+    user = base64.b64encode(b"ann:wrong").decode()
+    found = environ(guarded.get(f"/{path}", headers={"Authorization": f"Basic {user}"}))
     assert "REMOTE_USER" not in found
+    assert found["HTTP_AUTHORIZATION"] == f"Basic {user}"

@@ -117,12 +117,6 @@ unsafe fn put_request(
         if !root.is_null() && (*root).not_found() == 0 {
             w.put(b"DOCUMENT_ROOT", (*root).as_bytes())?;
         }
-        // Set by auth_basic when it has verified the password. The variable $remote_user would
-        // also tell a name that nobody has verified.
-        let user = (*r).headers_in.user.as_bytes();
-        if !user.is_empty() {
-            w.put(b"REMOTE_USER", user)?;
-        }
     }
     Ok(())
 }

@@ -79,7 +79,8 @@ LOOK = {
     "write the import into the application's module": "import pyimport py-import python-import"
         " shared-import shared-pyimport shared-py-import shared-python-import early-pyimport"
         " early-python-import pymodule-alias post-pymodule-alias",
-    "write it into the application, or as nginx's rewrite, return, if, location":
+    "write it into the application, or as nginx's rewrite, return, if, location; basicauth is"
+    " auth_basic with `wsgi_param REMOTE_USER $remote_user if_not_empty;`":
         "route* final-route* error-route* response-route*",
     "nginx's stub_status and log variables, or the application, tell such figures": "stats*"
         " metric* metrics* carbon* snmp* enable-metrics alarm* *-alarm lq-alarm udp",
