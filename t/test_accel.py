@@ -58,6 +58,19 @@ def test_a_redirect_answers_with_what_is_at_its_target(ask):
     assert response.header("Content-Length") == str(len(FILE))
 
 
+def test_conditions_are_about_the_file_and_not_about_the_application(ask, site):
+    """The application's own validators are gone, the file's count."""
+    own = [("ETag", '"own"'), ("Last-Modified", "Thu, 01 Jan 2015 00:00:00 GMT")]
+    file = http.request(site.port, "GET", respond(headers=accel("/private/file.txt")))
+    tag, date = file.header("ETag"), file.header("Last-Modified")
+    for header, status in [(("If-None-Match", tag), 304), (("If-None-Match", '"own"'), 200),
+                           (("If-Match", '"own"'), 412), (("If-Match", tag), 200),
+                           (("If-Modified-Since", date), 304),
+                           (("If-Unmodified-Since", own[1][1]), 412)]:
+        response = ask(headers=accel("/private/file.txt", *own), request_headers=[header])
+        assert (header, response.status) == (header, status)
+
+
 KEPT = [("Content-Type", "text/x"), ("Content-Disposition", "attachment"),
         ("Cache-Control", "private"), ("Expires", "Thu, 01 Jan 2015 00:00:00 GMT"),
         ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]

@@ -148,6 +148,28 @@ def test_the_applications_validators_decide_conditional_requests(site, proto, me
             assert response.header("Content-Type") is None
 
 
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "PATCH"])
+@pytest.mark.parametrize("page", ["plain", "dated", "tagged", "both", "weak"])
+def test_what_a_method_has_done_is_not_denied_for_a_condition(site, proto, method, page):
+    """The application has evaluated it, against what was there before (RFC 9110 section 13.1)."""
+    for header in [("If-Match", '"old"'), ("If-Match", "*"), ("If-None-Match", "*"),
+                   ("If-None-Match", '"one"'), ("If-Unmodified-Since", BEFORE),
+                   ("If-Modified-Since", DATE)]:
+        response = proto(site, method, f"/{page}", [header])
+        assert (header, response.status, response.body) == (header, 200, BODY)
+
+
+@pytest.mark.parametrize("page, header", [
+    ("plain", ("If-Match", '"one"')), ("dated", ("If-Match", '"one"')),
+    ("plain", ("If-Match", "*")), ("plain", ("If-None-Match", "*")),
+    ("plain", ("If-Unmodified-Since", DATE)), ("tagged", ("If-Unmodified-Since", DATE)),
+    ("dated", ("If-None-Match", "*")), ("tagged", ("If-Modified-Since", DATE)),
+])
+def test_a_condition_on_what_a_response_lacks_is_the_applications(site, proto, page, header):
+    for method in ("GET", "HEAD"):
+        assert proto(site, method, f"/{page}", [header]).status == 200
+
+
 def test_both_conditions_must_hold(site, proto):
     headers = [("If-Modified-Since", DATE), ("If-None-Match", '"two"')]
     assert proto(site, "GET", "/both", headers).status == 200

@@ -47,8 +47,31 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_
             }
         }
         allow_ranges(r, head, passing.forces_ranges());
+        (*r).set_disable_not_modified(u32::from(!leaves_conditions(r)));
         ngx_http_send_header(r)
     }
+}
+
+/// Whether nginx may answer 304 or 412 in place of the application (RFC 9110 section 13). Not to a
+/// method that changes something: that has been done, and the response is about what has become of
+/// it. And not if the response lacks what the condition is about, since nginx would take that for
+/// one that is not met.
+unsafe fn leaves_conditions(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: as `send_head`; the fields are null or live as long as the request.
+    unsafe {
+        let (fields, out) = (&raw const (*r).headers_in, &raw const (*r).headers_out);
+        let tag_asked = !(*fields).if_match.is_null() || !(*fields).if_none_match.is_null();
+        let date_asked = !(*fields).if_unmodified_since.is_null();
+        is_read(r)
+            && !(tag_asked && (*out).etag.is_null())
+            && !(date_asked && (*out).last_modified_time == -1)
+    }
+}
+
+/// GET or HEAD.
+unsafe fn is_read(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: the caller's request.
+    unsafe { (*r).method as u32 & (NGX_HTTP_GET | NGX_HTTP_HEAD) != 0 }
 }
 
 /// nginx may send parts of what has a known length (RFC 9110 section 14): of a file unless the
@@ -63,8 +86,7 @@ unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead, forced: 
             true => head.is_file(),
             false => (*(*out).accept_ranges).value.as_bytes().eq_ignore_ascii_case(b"bytes"),
         };
-        let read = (*r).method as u32 & (NGX_HTTP_GET | NGX_HTTP_HEAD) != 0;
-        let cut = wanted && read && (*out).content_length_n != -1;
+        let cut = wanted && is_read(r) && (*out).content_length_n != -1;
         if !(cut || forced) {
             return;
         }
