@@ -262,6 +262,25 @@ def test_aio_threads_with_a_pool_of_its_own_is_accepted(make_nginx):
              location="wsgi_app mod:app;")
 
 
+def test_aio_threads_with_a_variable_does_not_find_a_pool_of_applications(nginx):
+    """What is posted there would wait behind runners, which stay: no answer, and no end."""
+    site = nginx(
+        main="thread_pool wsgi threads=2; thread_pool files threads=1;",
+        http="wsgi_thread_pool wsgi;",
+        server="location /files/ { aio threads=$arg_pool; output_buffers 1 8k; sendfile off; "
+               "alias @DIR@/html/; }",
+        apps=["plain"],
+    )
+    site.write("html/big", "x" * 100_000)
+    assert site.get("/plain").body == b"plain"
+    for _ in range(2):
+        assert site.get("/files/big?pool=files").body == b"x" * 100_000
+        assert b"x" not in site.get("/files/big?pool=wsgi").body
+        assert site.get("/plain").body == b"plain"
+    assert len(site.log.matching(r'\[error\].*thread pool "wsgi" not found')) == 2
+    assert site.quit() == 0
+
+
 def test_a_pool_without_a_queue_is_refused(make_nginx):
     _, status, said = check(
         make_nginx, main="thread_pool none threads=2 max_queue=0;",

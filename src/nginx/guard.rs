@@ -18,8 +18,7 @@ use ngx::ffi::{
 };
 
 use super::dispatch::{self, Worker};
-use super::log;
-use super::{process, retry};
+use super::{log, process, refuse, retry};
 use crate::wsgi::mailbox::Level;
 
 /// The master kills a worker about 3 seconds after it told it to terminate.
@@ -53,8 +52,12 @@ pub fn protect<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
 /// # Safety
 ///
 /// Called by nginx in each process that it starts.
-pub unsafe extern "C" fn ngx_http_wsgi_guard_init_process(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    protect((), process::ensure_stack_size);
+pub unsafe extern "C" fn ngx_http_wsgi_guard_init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    protect((), || {
+        process::ensure_stack_size();
+        // SAFETY: the cycle is that of the process that starts.
+        unsafe { refuse::hide_pools(cycle) };
+    });
     NGX_OK as ngx_int_t
 }
 

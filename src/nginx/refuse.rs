@@ -13,7 +13,7 @@ use std::ptr;
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
     NGX_EVENT_MODULE, NGX_PROCESS_SINGLE, ngx_cycle_t, ngx_event_conf_t, ngx_event_core_module,
-    ngx_event_module_t, ngx_events_module, ngx_process, ngx_uint_t,
+    ngx_event_module_t, ngx_events_module, ngx_process, ngx_str_t, ngx_uint_t,
 };
 use ngx::http::HttpModuleConfExt;
 
@@ -134,10 +134,13 @@ struct ThreadPool {
     waiting: isize,
     cond: libc::pthread_cond_t,
     log: *mut c_void,
-    name: ngx::ffi::ngx_str_t,
+    name: ngx_str_t,
     threads: usize,
     max_queue: isize,
 }
+
+/// What the name of a pool ends with in a worker, see [`hide_pools`].
+const HIDDEN: &str = " (wsgi_app)";
 
 /// Threads and max_queue of a pool.
 ///
@@ -149,8 +152,9 @@ unsafe fn layout(pool: &PoolUse) -> Result<(usize, isize), String> {
     // length first, so that another layout is found out before its pointer is followed.
     unsafe {
         let tp: *mut ThreadPool = pool.pool.cast();
-        let known =
-            (*tp).name.len == pool.name.len() && (*tp).name.as_bytes() == pool.name.as_bytes();
+        let more = (*tp).name.len.wrapping_sub(pool.name.len());
+        let known = [0, HIDDEN.len()].contains(&more)
+            && (*tp).name.as_bytes().starts_with(pool.name.as_bytes());
         if !known {
             return Err(String::from("this nginx has another layout of its thread pools"));
         }
@@ -166,6 +170,31 @@ unsafe fn layout(pool: &PoolUse) -> Result<(usize, isize), String> {
 pub unsafe fn threads(pool: &PoolUse) -> usize {
     // SAFETY: the caller's.
     unsafe { layout(pool) }.map_or(1, |(threads, _)| threads.max(1))
+}
+
+/// Lets nobody find the pools of applications by their names. The variable of an `aio threads=$pool`
+/// has no value before there is a request; what nginx would then post to such a pool waits behind
+/// the runners, which stay, and nginx waits for it. It says instead that there is no such pool.
+///
+/// # Safety
+///
+/// Called in init_process, before nginx makes its pool threads, with the cycle of this process.
+pub unsafe fn hide_pools(cycle: *mut ngx_cycle_t) {
+    // SAFETY: as in `configuration`.
+    let main = unsafe { (*cycle).http_main_conf_unchecked::<MainConf>(http_module()) };
+    // SAFETY: as above.
+    let Some(main) = main.map(|main| unsafe { main.as_ref() }) else { return };
+    for pool in &main.pools {
+        // SAFETY: the pool is of this configuration, and nobody else looks at it yet. Its new name
+        // lives as long as the process.
+        unsafe {
+            if layout(pool).is_ok() {
+                let name = format!("{}{HIDDEN}", pool.name).leak();
+                let tp: *mut ThreadPool = pool.pool.cast();
+                (*tp).name = ngx_str_t { len: name.len(), data: name.as_mut_ptr() };
+            }
+        }
+    }
 }
 
 unsafe fn thread_pool(pool: &PoolUse, main: &MainConf) -> Result<(), String> {
