@@ -3,7 +3,7 @@
 import zlib
 
 import pytest
-from lib import http
+from lib import h2client, http
 from lib.poll import until
 
 MAIN = "thread_pool one threads=1;"
@@ -17,6 +17,14 @@ SERVER = """
         wsgi_thread_pool one;
     }
     location = /part { wsgi_app nested:part; wsgi_thread_pool one; }
+    location = /host {
+        auth_request /auth;
+        auth_request_set $seen $sent_http_x_host;
+        add_header X-Auth-Saw $seen;
+        ssi on;
+        wsgi_app nested:host;
+    }
+    location ~ ^/(auth|included)$ { internal; wsgi_app nested:host; }
     location = /big { wsgi_app nested:big; }
     location = /cut { wsgi_app nested:cut; }
     location = /includes.html { ssi on; root @DIR@/html; default_type text/html; }
@@ -45,6 +53,27 @@ def test_a_body_added_in_front_does_not_wait_for_the_thread_of_the_page(site, pr
     assert response.complete
     assert response.body[:4] == b"part"
     assert len(response.body) == 4 + 8 * 65536
+
+
+@pytest.mark.parametrize("target, host, expected", [
+    ("/host", "good.example:81", b"good.example:81"),
+    ("http://good.example/host", "evil.example", b"good.example"),
+    ("http://good.example:81/host", "evil.example", b"good.example:81"),
+])
+def test_a_subrequest_is_for_the_host_of_its_request(site, target, host, expected):
+    """An absolute URI goes before the field, and subrequests have no URI of their own."""
+    with site.connect() as client:
+        client.send(http.build("GET", target, host=host))
+        response = client.read_response()
+    assert (response.status, response.body) == (200, expected * 2)
+    assert response.header("X-Auth-Saw") == expected.decode()
+
+
+def test_a_subrequest_is_for_the_authority_of_its_request(site):
+    with h2client.H2Connection(site.ports["PORT2"]) as client:
+        response = client.wait(client.send("GET", "/host", authority="good.example:81"))
+    assert response.body == b"good.example:81" * 2
+    assert response.header("X-Auth-Saw") == "good.example:81"
 
 
 @pytest.mark.parametrize("rcvbuf", [None, 4096])

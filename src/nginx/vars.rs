@@ -215,19 +215,25 @@ unsafe fn put_fields(
 }
 
 /// The host of an absolute-form request target, with its port: it wins over the Host header
-/// (RFC 9112 section 3.2.2).
+/// (RFC 9112 section 3.2.2). Also that of the `:authority` of HTTP/3, which nginx puts into no
+/// header field. Subrequests have that of their main request, which alone has been parsed.
 unsafe fn host_of_target<'a>(r: *mut ngx_http_request_t) -> Option<&'a [u8]> {
-    // SAFETY: nginx sets both pointers while it parses the request line, which lives as long as
-    // the request. It keeps no pointer to the port that would survive a larger header buffer.
+    // SAFETY: nginx sets both pointers while it parses the main request, and what they point to
+    // lives as long. It keeps no pointer to the port that would survive a larger header buffer.
     unsafe {
+        let r = (*r).main;
         let (start, end) = ((*r).host_start, (*r).host_end);
         if start.is_null() || end <= start {
             return None;
         }
+        let host = end.offset_from(start) as usize;
         let line = (*r).request_line.as_bytes();
+        if !line.as_ptr_range().contains(&start.cast_const()) {
+            // HTTP/3 sends no request line, and one value for host and port.
+            return Some(std::slice::from_raw_parts(start, host));
+        }
         let from = (start as usize).checked_sub(line.as_ptr() as usize)?;
         let target = line.get(from..)?;
-        let host = end.offset_from(start) as usize;
         let port = target
             .get(host..)?
             .strip_prefix(b":")

@@ -17,6 +17,14 @@ def part(environ, start_response):
     return [b"part"]
 
 
+def host(environ, start_response):
+    """Which host this request is for, to those who have asked for leave as well."""
+    host = environ["HTTP_HOST"]
+    start_response("200 OK", [("Content-Type", "text/html"), ("X-Host", host)])
+    return [b'<!--# include virtual="/included" -->' if environ["PATH_INFO"] == "/host" else b"",
+            host.encode()]
+
+
 def big(environ, start_response):
     """QUERY_STRING chunks of 64 KiB, as a part of another page."""
     start_response("200 OK", [("Content-Type", "text/html")])
