@@ -31,6 +31,8 @@ SERVER = """
     location = /after { post_action /hit; wsgi_app nested:part; }
     location = /after_static { post_action /hit; return 200 static; }
     location = /after_broken { post_action /broken; wsgi_app nested:part; }
+    location = /after_asked { post_action /asked; wsgi_app nested:part; }
+    location = /asked { auth_request /hit; wsgi_app nested:acted; }
     location = /hit { wsgi_app nested:hit; }
     location = /broken { wsgi_app nested:broken; }
 """
@@ -107,6 +109,18 @@ def test_post_action_runs_when_the_client_has_gone(site, path):
     site.wait_event("began", count=began + 5)
     gate.open()
     until(lambda: len(site.events("done")) == done + 5, what="every post_action")
+
+
+def test_a_post_action_may_ask_an_application_when_the_client_has_gone(site):
+    began = len(site.events("began"))
+    gate = site.gate("hit")
+    with site.connect() as client:
+        client.send(http.build("GET", "/after_asked"))
+        assert client.read_head().status == 200
+        site.wait_event("began", count=began + 1)
+    site.barrier()
+    gate.open()
+    site.wait_event("acted")
 
 
 def test_a_post_action_that_fails_does_not_harm_the_response(site):

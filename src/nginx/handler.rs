@@ -226,7 +226,7 @@ unsafe fn vars(
 pub unsafe fn watch_client(r: *mut ngx_http_request_t) {
     // SAFETY: a live request that waits for its application.
     unsafe {
-        if (*r).post_action() != 0 || conf::of_request(r).ignores_client_abort() {
+        if (*(*r).main).post_action() != 0 || conf::of_request(r).ignores_client_abort() {
             // It runs when the client has its response, and may be gone.
             return;
         }

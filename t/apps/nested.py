@@ -40,6 +40,12 @@ def hit(environ, start_response):
     return [b""]
 
 
+def acted(environ, start_response):
+    record("acted")
+    start_response("200 OK", [])
+    return [b""]
+
+
 def broken(environ, start_response):
     record("broken")
     raise ValueError("broken on purpose")
