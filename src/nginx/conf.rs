@@ -14,7 +14,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ngx::core::Pool;
 use ngx::ffi::{
     NGX_ERROR, NGX_LOG_EMERG, ngx_conf_merge_path_value, ngx_conf_t, ngx_core_conf_t,
     ngx_core_module, ngx_cycle_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
@@ -24,8 +23,9 @@ use ngx::ffi::{
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
+use super::guard::protect;
 use super::handler::ngx_http_wsgi_handler;
-use super::{variables, zone};
+use super::{pool, variables, zone};
 use crate::module::http_module;
 use crate::wsgi::passing::{Accel, Passing};
 use crate::wsgi::spool::{Buffering, Spooling};
@@ -78,6 +78,7 @@ pub struct PoolUse {
 }
 
 /// Context http.
+#[derive(Default)]
 pub struct MainConf {
     pub python_home: Option<PathBuf>,
     pub python_path: Vec<PathBuf>,
@@ -108,31 +109,6 @@ pub struct MainConf {
     pub aio_pools: Vec<*mut ngx_thread_pool_t>,
     /// Index of `$document_root`.
     pub document_root: isize,
-}
-
-impl Default for MainConf {
-    fn default() -> Self {
-        Self {
-            python_home: None,
-            python_path: Vec::new(),
-            chdir: None,
-            env: Vec::new(),
-            switch_interval: None,
-            shutdown_timeout: None,
-            max_requests: None,
-            max_rss: None,
-            check_timeout: None,
-            named: Vec::new(),
-            checked: BTreeMap::new(),
-            reload: None,
-            debug: false,
-            zone: ptr::null_mut(),
-            apps: Vec::new(),
-            pools: Vec::new(),
-            aio_pools: Vec::new(),
-            document_root: 0,
-        }
-    }
 }
 
 /// What a worker needs to know of a location with an application: indexes into [`MainConf`].
@@ -296,7 +272,7 @@ pub fn tag() -> *mut c_void {
 /// Called by nginx, once for each http block.
 pub unsafe extern "C" fn ngx_http_wsgi_create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     // SAFETY: the configuration's pool is live; it drops the value when it is destroyed.
-    unsafe { Pool::from_ngx_pool((*cf).pool).allocate(MainConf::default()).cast() }
+    protect(ptr::null_mut(), || unsafe { pool::keep((*cf).pool, MainConf::default()).cast() })
 }
 
 /// # Safety
@@ -304,7 +280,7 @@ pub unsafe extern "C" fn ngx_http_wsgi_create_main_conf(cf: *mut ngx_conf_t) -> 
 /// Called by nginx, once for each http, server, location, if and limit_except block.
 pub unsafe extern "C" fn ngx_http_wsgi_create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     // SAFETY: as above.
-    unsafe { Pool::from_ngx_pool((*cf).pool).allocate(LocConf::default()).cast() }
+    protect(ptr::null_mut(), || unsafe { pool::keep((*cf).pool, LocConf::default()).cast() })
 }
 
 /// # Safety

@@ -22,6 +22,7 @@ pub mod headers;
 pub mod imports;
 pub mod intercept;
 pub mod log;
+mod pool;
 pub mod process;
 pub mod refuse;
 pub mod reload;
