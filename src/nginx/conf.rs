@@ -364,21 +364,44 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
             conf.clone_from(prev);
         }
     }
-    from(&mut conf.thread_pool, &prev.thread_pool);
-    from(&mut conf.queue, &prev.queue);
-    from(&mut conf.check, &prev.check);
-    from(&mut conf.params, &prev.params);
-    from(&mut conf.mount, &prev.mount);
-    from(&mut conf.buffering, &prev.buffering);
-    from(&mut conf.buffer_size, &prev.buffer_size);
-    from(&mut conf.max_temp_file_size, &prev.max_temp_file_size);
-    from(&mut conf.temp_path, &prev.temp_path);
-    from(&mut conf.read_timeout, &prev.read_timeout);
-    from(&mut conf.request_buffering, &prev.request_buffering);
-    from(&mut conf.request_timeout, &prev.request_timeout);
-    from(&mut conf.ignore_client_abort, &prev.ignore_client_abort);
-    conf.passing.inherit(&prev.passing);
-    from(&mut conf.debug, &prev.debug);
+    // All of them, so that the compiler asks about a new one.
+    let LocConf {
+        thread_pool,
+        queue,
+        check,
+        params,
+        mount,
+        buffering,
+        buffer_size,
+        max_temp_file_size,
+        temp_path,
+        read_timeout,
+        request_buffering,
+        request_timeout,
+        ignore_client_abort,
+        passing,
+        debug,
+        // Inherited by some blocks only, or made for each location.
+        app: _,
+        app_text: _,
+        spooling: _,
+        endpoint: _,
+    } = prev;
+    from(&mut conf.thread_pool, thread_pool);
+    from(&mut conf.queue, queue);
+    from(&mut conf.check, check);
+    from(&mut conf.params, params);
+    from(&mut conf.mount, mount);
+    from(&mut conf.buffering, buffering);
+    from(&mut conf.buffer_size, buffer_size);
+    from(&mut conf.max_temp_file_size, max_temp_file_size);
+    from(&mut conf.temp_path, temp_path);
+    from(&mut conf.read_timeout, read_timeout);
+    from(&mut conf.request_buffering, request_buffering);
+    from(&mut conf.request_timeout, request_timeout);
+    from(&mut conf.ignore_client_abort, ignore_client_abort);
+    conf.passing.inherit(passing);
+    from(&mut conf.debug, debug);
 }
 
 fn note_aio_pool(main: &mut MainConf, clcf: &ngx_http_core_loc_conf_t) {
