@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
     NGX_ERROR, NGX_LOG_EMERG, ngx_conf_merge_path_value, ngx_conf_t, ngx_core_conf_t,
     ngx_core_module, ngx_cycle_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
@@ -291,16 +292,18 @@ pub unsafe extern "C" fn ngx_http_wsgi_merge_loc_conf(
     prev: *mut c_void,
     conf: *mut c_void,
 ) -> *mut c_char {
+    // SAFETY: nginx's arguments.
+    let merged = protect(None, || unsafe { merge(cf, prev, conf) });
+    merged.map_or(NGX_CONF_ERROR.cast(), |()| ptr::null_mut())
+}
+
+unsafe fn merge(cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> Option<()> {
     // SAFETY: both were made by `ngx_http_wsgi_create_loc_conf` and are distinct; the context of
     // `cf` is that of the block being merged.
     let (prev, conf, main, clcf) = unsafe {
         let ctx = &*(*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        let Some(mut main) = ctx.http_main_conf_unchecked::<MainConf>(http_module()) else {
-            return ngx::core::NGX_CONF_ERROR.cast();
-        };
-        let Some(mut clcf) = ctx.http_location_conf_unchecked(NgxHttpCoreModule::module()) else {
-            return ngx::core::NGX_CONF_ERROR.cast();
-        };
+        let mut main = ctx.http_main_conf_unchecked::<MainConf>(http_module())?;
+        let mut clcf = ctx.http_location_conf_unchecked(NgxHttpCoreModule::module())?;
         let clcf: &mut ngx_http_core_loc_conf_t = clcf.as_mut();
         (&*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>(), main.as_mut(), clcf)
     };
@@ -312,16 +315,13 @@ pub unsafe extern "C" fn ngx_http_wsgi_merge_loc_conf(
         conf.app_text = prev.app_text;
     }
     if conf.app.is_none() {
-        return ptr::null_mut();
+        return Some(());
     }
     if clcf.lmt_excpt() != 0 && clcf.handler.is_none() {
         clcf.handler = Some(ngx_http_wsgi_handler);
     }
     // SAFETY: `cf` is the configuration being read.
-    match unsafe { resolve(cf, main, conf).and_then(|()| spooling(cf, conf)) } {
-        Some(()) => ptr::null_mut(),
-        None => ngx::core::NGX_CONF_ERROR.cast(),
-    }
+    unsafe { resolve(cf, main, conf).and_then(|()| spooling(cf, conf)) }
 }
 
 /// `wsgi_temp_path` when none is given: beside nginx's own.
@@ -455,40 +455,43 @@ pub unsafe extern "C" fn ngx_http_wsgi_init_main_conf(
     cf: *mut ngx_conf_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let mut name = ngx_str_t::empty();
-    let text = b"document_root";
-    name.len = text.len();
-    name.data = text.as_ptr().cast_mut();
-    // SAFETY: nginx copies the name; the conf was made by `ngx_http_wsgi_create_main_conf`.
-    unsafe {
-        let index = ngx::ffi::ngx_http_get_variable_index(cf, &mut name);
-        if index < 0 {
-            ngx_conf_log_error!(NGX_LOG_EMERG, cf, "no variable \"document_root\"");
-            return ngx::core::NGX_CONF_ERROR.cast();
+    let name = c"document_root";
+    let mut name = ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
+    protect(NGX_CONF_ERROR.cast(), || {
+        // SAFETY: nginx copies the name; the conf was made by `ngx_http_wsgi_create_main_conf`.
+        unsafe {
+            let index = ngx::ffi::ngx_http_get_variable_index(cf, &mut name);
+            if index < 0 {
+                ngx_conf_log_error!(NGX_LOG_EMERG, cf, "no variable \"document_root\"");
+                return NGX_CONF_ERROR.cast();
+            }
+            (*conf.cast::<MainConf>()).document_root = index;
         }
-        (*conf.cast::<MainConf>()).document_root = index;
-    }
-    ptr::null_mut()
+        ptr::null_mut()
+    })
 }
 
 /// # Safety
 ///
 /// Called by nginx when the http block has been read and merged.
 pub unsafe extern "C" fn ngx_http_wsgi_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    // SAFETY: the context of `cf` is that of the http block; the conf was made by
-    // `ngx_http_wsgi_create_main_conf`.
-    unsafe {
-        let ctx = &*(*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        let Some(mut main) = ctx.http_main_conf_unchecked::<MainConf>(http_module()) else {
-            return NGX_ERROR as ngx_int_t;
-        };
-        let main = main.as_mut();
-        if !main.apps.is_empty() {
-            main.zone = zone::add(cf, main.apps.len());
-            if main.zone.is_null() {
-                return NGX_ERROR as ngx_int_t;
+    const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
+    protect(ERROR, || {
+        // SAFETY: the context of `cf` is that of the http block; the conf was made by
+        // `ngx_http_wsgi_create_main_conf`.
+        unsafe {
+            let ctx = &*(*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+            let Some(mut main) = ctx.http_main_conf_unchecked::<MainConf>(http_module()) else {
+                return ERROR;
+            };
+            let main = main.as_mut();
+            if !main.apps.is_empty() {
+                main.zone = zone::add(cf, main.apps.len());
+                if main.zone.is_null() {
+                    return ERROR;
+                }
             }
+            variables::wrap(cf)
         }
-        variables::wrap(cf)
-    }
+    })
 }

@@ -422,14 +422,16 @@ pub unsafe extern "C" fn cmd_wsgi_temp_path(
     cmd: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx's arguments; the command has the offset of the field, see `LocConf`.
-    unsafe {
-        match (*(*cf).args).as_slice::<ngx_str_t>() {
-            // nginx would look for a slash in front of it.
-            [_, path, ..] if path.len == 0 => c"has an empty path".as_ptr().cast_mut(),
-            _ => ngx_conf_set_path_slot(cf, cmd, conf),
+    protect(NGX_CONF_ERROR.cast(), || {
+        // SAFETY: nginx's arguments; the command has the offset of the field, see `LocConf`.
+        unsafe {
+            match (*(*cf).args).as_slice::<ngx_str_t>() {
+                // nginx would look for a slash in front of it.
+                [_, path, ..] if path.len == 0 => c"has an empty path".as_ptr().cast_mut(),
+                _ => ngx_conf_set_path_slot(cf, cmd, conf),
+            }
         }
-    }
+    })
 }
 
 handler!(cmd_wsgi_read_timeout, LocConf, |args, conf| {

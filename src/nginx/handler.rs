@@ -67,17 +67,16 @@ fn split_path<'a>(uri: &'a [u8], mount: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 
 /// The body is complete: queue the request, or say why not.
 unsafe extern "C" fn ngx_http_wsgi_body_read(r: *mut ngx_http_request_t) {
-    let rc = protect(Err(INTERNAL_ERROR), || {
-        // SAFETY: nginx's request, with a reference for us that one finalize gives back.
-        unsafe { submit(r, Reading::Done) }
-    });
-    // SAFETY: as above. Both may free the request; nothing touches it after them.
-    unsafe {
-        match rc {
-            Ok(()) => watch_client(r),
-            Err(rc) => ngx_http_finalize_request(r, rc),
+    protect((), || {
+        // SAFETY: nginx's request, with a reference for us that one finalize gives back. What comes
+        // after `submit` may free the request; nothing touches it then.
+        unsafe {
+            match protect(Err(INTERNAL_ERROR), || submit(r, Reading::Done)) {
+                Ok(()) => watch_client(r),
+                Err(rc) => ngx_http_finalize_request(r, rc),
+            }
         }
-    }
+    });
 }
 
 /// With `wsgi_request_buffering off`: all, a part or nothing of the body is there.

@@ -47,19 +47,23 @@ const NGINX: [&[u8]; 8] = [
 ///
 /// Called by nginx before it reads the http block.
 pub unsafe extern "C" fn ngx_http_wsgi_add_variables(cf: *mut ngx_conf_t) -> ngx_int_t {
-    for (number, name) in OURS.iter().enumerate() {
-        let mut name = ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
-        // SAFETY: nginx copies the name and gives a variable of the configuration at hand.
-        unsafe {
-            let var = ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t);
-            if var.is_null() {
-                return ERROR;
+    protect(ERROR, || {
+        for (number, name) in OURS.iter().enumerate() {
+            let data = name.as_ptr().cast_mut().cast();
+            let mut name = ngx_str_t { len: name.count_bytes(), data };
+            // SAFETY: nginx copies the name and gives a variable of the configuration at hand.
+            unsafe {
+                let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+                let var = ngx_http_add_variable(cf, &mut name, flags);
+                if var.is_null() {
+                    return ERROR;
+                }
+                (*var).get_handler = Some(ngx_http_wsgi_variable);
+                (*var).data = number;
             }
-            (*var).get_handler = Some(ngx_http_wsgi_variable);
-            (*var).data = number;
         }
-    }
-    OK
+        OK
+    })
 }
 
 /// A variable of nginx, as it was.
