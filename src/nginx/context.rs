@@ -27,6 +27,10 @@ use crate::wsgi::exchange::{Blocks, End, Exchange, HeldBack, Progress, Taken};
 use crate::wsgi::vars::Vars;
 
 /// The state of one request. Chunks are in the order of the buffers in `busy`.
+///
+/// It is reached by its pointer, and no reference to it lasts over a call into nginx that sends
+/// something or ends the request: filters evaluate variables, and those look at all contexts of the
+/// request (`variables.rs`).
 pub struct Context {
     pub request: *mut ngx_http_request_t,
     pub exchange: Arc<Exchange>,

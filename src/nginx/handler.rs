@@ -173,17 +173,16 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         if context.is_null() {
             return Err(INTERNAL_ERROR);
         }
-        let context = &mut *context;
         let job = Job::Call { app, request, response };
         if !worker.push(endpoint.pool, job, conf.queue().limit) {
             log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
             let rc = unavailable(r, 1);
-            context.account.refused(rc);
-            context.detach();
+            (*context).account.refused(rc);
+            (*context).detach();
             return Err(rc);
         }
         worker.remember(id, context);
-        context.arm(conf.queue_timeout().min(conf.read_timeout()));
+        (*context).arm(conf.queue_timeout().min(conf.read_timeout()));
         retire::count();
         Ok(())
     }

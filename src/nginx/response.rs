@@ -44,7 +44,7 @@ pub unsafe fn advance(context: *mut Context) {
         // HTTP/2 empties buffers before it calls the write handler, which would find nothing new.
         let mut busy = (*context).is_spooled();
         if busy {
-            release(&mut *context, ptr::null_mut());
+            release(context, ptr::null_mut());
             busy = (*context).is_spooled();
         }
         let Batch { head, chunks, end } = (*context).exchange.take_unless(busy);
@@ -70,7 +70,7 @@ pub unsafe fn advance(context: *mut Context) {
             }
             let rc = send_head(r, &head);
             (*context).blocks.head = head.into_block();
-            if rc == NGX_ERROR as ngx_int_t && outlives_client(&mut *context, rc) {
+            if rc == NGX_ERROR as ngx_int_t && outlives_client(context, rc) {
                 return;
             }
             if rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || (*r).header_only() != 0 {
@@ -93,10 +93,10 @@ pub unsafe fn advance(context: *mut Context) {
         let rc = match chunks.is_empty() && !last {
             // An abort; or the application is blocked, or nginx still busy with what it has.
             true => {
-                release(&mut *context, ptr::null_mut());
+                release(context, ptr::null_mut());
                 NGX_OK as ngx_int_t
             }
-            false => send_chunks(&mut *context, chunks, last),
+            false => send_chunks(context, chunks, last),
         };
         settle(context, rc);
     }
@@ -107,7 +107,7 @@ unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
     // SAFETY: as `advance`.
     unsafe {
         if rc == NGX_ERROR as ngx_int_t {
-            return match outlives_client(&mut *context, rc) {
+            return match outlives_client(context, rc) {
                 true => (),
                 false => finish(context, rc),
             };
@@ -129,16 +129,16 @@ unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
 /// The client has gone, which `wsgi_ignore_client_abort` keeps from the application: what it sends
 /// is dropped from now on, and the request ends with `rc` when the application does. False if
 /// there is no reason to wait for that.
-unsafe fn outlives_client(context: &mut Context, rc: ngx_int_t) -> bool {
+unsafe fn outlives_client(context: *mut Context, rc: ngx_int_t) -> bool {
     // SAFETY: as `advance`.
     unsafe {
-        let c = (*context.request).connection;
+        let c = (*(*context).request).connection;
         let gone = (*c).error() != 0 || (*c).timedout() != 0;
-        if !(context.conf().ignores_client_abort() && gone && context.end.is_none()) {
+        if !((*context).conf().ignores_client_abort() && gone && (*context).end.is_none()) {
             return false;
         }
-        context.client_lost = Some(rc);
-        context.exchange.discard();
+        (*context).client_lost = Some(rc);
+        (*context).exchange.discard();
         let wev = (*c).write;
         if (*wev).timer_set() != 0 {
             ngx_del_timer(wev);
@@ -236,7 +236,7 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
                 log::write_request(r, Level::Info, format_args!("client timed out"));
                 (*(*r).connection).set_timedout(1);
                 let rc = NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t;
-                if !outlives_client(&mut *context, rc) {
+                if !outlives_client(context, rc) {
                     finish(context, rc);
                 }
                 return;
@@ -246,7 +246,7 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
             }
             let rc = ngx_http_output_filter(r, ptr::null_mut());
             let busy = (*context).is_spooled();
-            release(&mut *context, ptr::null_mut());
+            release(context, ptr::null_mut());
             if busy && !(*context).is_spooled() && rc != NGX_ERROR as ngx_int_t {
                 // More may have been written to the file meanwhile.
                 return advance(context);
@@ -291,11 +291,11 @@ unsafe fn watch_output(context: *mut Context) {
 
 /// Passes chunks to nginx's filters; they are flushed, since nothing may hold them back
 /// (PEP 3333, "Buffering and Streaming").
-unsafe fn send_chunks(context: &mut Context, chunks: Segments, last: bool) -> ngx_int_t {
-    let r = context.request;
-    // SAFETY: as `advance`. The bytes behind the buffers are in `context.chunks` until nginx has
-    // emptied the buffer, or the request's pool is destroyed.
+unsafe fn send_chunks(context: *mut Context, chunks: Segments, last: bool) -> ngx_int_t {
+    // SAFETY: as `advance`. The bytes behind the buffers are in `chunks` of the context until nginx
+    // has emptied the buffer, or the request's pool is destroyed.
     unsafe {
+        let r = (*context).request;
         let mut out: *mut ngx_chain_t = ptr::null_mut();
         let mut tail: *mut *mut ngx_chain_t = &mut out;
         let mut b: *mut ngx_buf_t = ptr::null_mut();
@@ -304,7 +304,7 @@ unsafe fn send_chunks(context: &mut Context, chunks: Segments, last: bool) -> ng
             if b.is_null() || !fill(context, b, &chunk) {
                 return NGX_ERROR as ngx_int_t;
             }
-            context.chunks.push(chunk);
+            (*context).chunks.push(chunk);
         }
         if last {
             if b.is_null() {
@@ -312,7 +312,7 @@ unsafe fn send_chunks(context: &mut Context, chunks: Segments, last: bool) -> ng
                 if b.is_null() {
                     return NGX_ERROR as ngx_int_t;
                 }
-                context.chunks.push(Segment::default());
+                (*context).chunks.push(Segment::default());
                 // Only the end of a main request may be empty and nothing else.
                 (*b).set_sync(u32::from(!ends_response(r)));
             }
@@ -328,21 +328,21 @@ unsafe fn send_chunks(context: &mut Context, chunks: Segments, last: bool) -> ng
 }
 
 /// Makes `b` refer to `chunk`, which outlives it; false without memory.
-unsafe fn fill(context: &mut Context, b: *mut ngx_buf_t, chunk: &Segment) -> bool {
-    let r = context.request;
-    // SAFETY: `b` is empty and zeroed.
+unsafe fn fill(context: *mut Context, b: *mut ngx_buf_t, chunk: &Segment) -> bool {
+    // SAFETY: as `advance`; `b` is empty and zeroed.
     unsafe {
+        let r = (*context).request;
         let (file, offset, len) = match chunk {
             Segment::Memory(bytes) => return fill_memory(b, bytes),
             Segment::Copied(bytes) => return fill_memory(b, bytes),
             Segment::File { file, offset, len } => (open_file(r, file, FILE_NAME), offset, len),
             Segment::Spooled { file, offset, len } => {
                 // One for all pieces, of which there may be many.
-                if context.spool.is_null() {
-                    context.spool = open_file(r, file, SPOOL_NAME);
-                    context.spool_file = Some(Arc::clone(file));
+                if (*context).spool.is_null() {
+                    (*context).spool = open_file(r, file, SPOOL_NAME);
+                    (*context).spool_file = Some(Arc::clone(file));
                 }
-                (context.spool, offset, len)
+                ((*context).spool, offset, len)
             }
         };
         (*b).file = file;
@@ -397,10 +397,11 @@ unsafe fn ends_response(r: *mut ngx_http_request_t) -> bool {
 }
 
 /// Appends an empty buffer to the chain at `tail`; null without memory.
-unsafe fn next_buf(context: &mut Context, tail: &mut *mut *mut ngx_chain_t) -> *mut ngx_buf_t {
+unsafe fn next_buf(context: *mut Context, tail: &mut *mut *mut ngx_chain_t) -> *mut ngx_buf_t {
     // SAFETY: buffers come from the request's pool and are used again when they are empty.
     unsafe {
-        let link = ngx_chain_get_free_buf((*context.request).pool, &mut context.free);
+        let pool = (*(*context).request).pool;
+        let link = ngx_chain_get_free_buf(pool, &raw mut (*context).free);
         if link.is_null() {
             return ptr::null_mut();
         }
@@ -428,9 +429,11 @@ unsafe fn is_read_ahead(r: *mut ngx_http_request_t) -> bool {
 }
 
 /// Drops the chunks whose buffers nginx has emptied and makes room for the application.
-unsafe fn release(context: &mut Context, mut out: *mut ngx_chain_t) {
+unsafe fn release(context: *mut Context, mut out: *mut ngx_chain_t) {
     // SAFETY: `busy` and `out` are chains of buffers made by `next_buf`, in the order of `chunks`.
+    // Nothing here calls back, so the reference is the only one.
     unsafe {
+        let context = &mut *context;
         ngx_chain_update_chains(
             (*context.request).pool,
             &mut context.free,
