@@ -26,7 +26,7 @@ use ngx::ngx_conf_log_error;
 
 use super::guard::protect;
 use super::handler::ngx_http_wsgi_handler;
-use super::{pool, variables, zone};
+use super::{handover, pool, variables, zone};
 use crate::module::http_module;
 use crate::wsgi::passing::{Accel, Passing};
 use crate::wsgi::spool::{Buffering, Spooling};
@@ -487,7 +487,8 @@ pub unsafe extern "C" fn ngx_http_wsgi_postconfiguration(cf: *mut ngx_conf_t) ->
             let main = main.as_mut();
             if !main.apps.is_empty() {
                 main.zone = zone::add(cf, main.apps.len());
-                if main.zone.is_null() {
+                let cmcf = (*ctx.main_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
+                if main.zone.is_null() || !handover::register(cmcf) {
                     return ERROR;
                 }
             }

@@ -40,6 +40,8 @@ pub struct Context {
     pub blocks: Blocks,
     /// What of the body comes while the application runs.
     pub pipe: Option<Arc<BodyPipe>>,
+    /// The body, or a part of it, has come by the pipe: nginx has it no more.
+    pub takes_body: bool,
     /// Of the location; it lives as long as the request.
     conf: *const LocConf,
     /// The client has gone while the application goes on: what nginx is told at its end.
@@ -72,6 +74,7 @@ pub struct Waiting<'a> {
     pub exchange: Arc<Exchange>,
     pub kept: (Vars, Option<Arc<RequestBody>>),
     pub pipe: Option<Arc<BodyPipe>>,
+    pub takes_body: bool,
     pub conf: &'a LocConf,
     /// Where the account begins.
     pub queued: Instant,
@@ -104,6 +107,7 @@ impl Context {
                 kept: waiting.kept,
                 blocks: Blocks::default(),
                 pipe: waiting.pipe,
+                takes_body: waiting.takes_body,
                 conf: waiting.conf,
                 client_lost: None,
                 timer: std::mem::zeroed(),

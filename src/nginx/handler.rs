@@ -165,6 +165,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         let waiting = Waiting {
             exchange,
             kept: (request.vars.clone(), request.body.clone()),
+            takes_body: pipe.is_some() && unbuffered::is_begun(r),
             pipe,
             conf,
             queued: now,

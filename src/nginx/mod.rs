@@ -18,6 +18,7 @@ pub mod directives;
 pub mod dispatch;
 pub mod guard;
 pub mod handler;
+mod handover;
 pub mod headers;
 pub mod imports;
 pub mod intercept;

@@ -12,6 +12,7 @@ use ngx::ffi::{
 use ngx::http::{HttpModule, NgxHttpCoreModule};
 
 use super::conf::{LocConf, MainConf, Param};
+use super::handover;
 use crate::wsgi::error::VarsError;
 use crate::wsgi::fields::Fields;
 use crate::wsgi::vars::{Vars, VarsWriter, header_byte};
@@ -137,8 +138,12 @@ unsafe fn put_body(
             w.put(b"CONTENT_TYPE", (*headers.content_type).value.as_bytes())?;
         }
         let declared = !headers.content_length.is_null();
+        let sent = || {
+            let was_sent = (*r).internal() != 0 && handover::is_gone(r);
+            declared || headers.chunked() != 0 || was_sent
+        };
         let length = match body {
-            Some(len) => (len > 0 || declared || headers.chunked() != 0).then_some(len),
+            Some(len) => (len > 0 || sent()).then_some(len),
             None => declared.then_some(headers.content_length_n as u64),
         };
         if let Some(length) = length {

@@ -87,6 +87,18 @@ def redirect(environ, start):
     return [b"never seen"]
 
 
+def drained(environ, start):
+    """Nothing is left of the body when another location gets the request."""
+    record("begun")
+    environ["wsgi.input"].read()
+    return redirect(environ, start)
+
+
+def missing(environ, start):
+    start("404 Not Found", [("Content-Type", "text/plain")])
+    return [b"never seen"]
+
+
 def failing(environ, start):
     start("404 Not Found", [("Content-Type", "text/plain")])
     raise ValueError("before the body")
