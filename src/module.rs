@@ -21,7 +21,7 @@ use crate::nginx::conf::{LocConf, MainConf};
 use crate::nginx::directives::passing;
 use crate::nginx::guard::{ngx_http_wsgi_guard_exit_process, ngx_http_wsgi_guard_init_process};
 use crate::nginx::{
-    check, conf, directives, dispatch, guard, process, refuse, retire, retry, variables,
+    check, conf, directives, dispatch, guard, process, refuse, retire, retry, surroundings, variables,
 };
 
 type Handler =
@@ -239,7 +239,7 @@ unsafe fn start(
     process::pin_image();
     process::keep_freed_memory();
     process::release_sigchld();
-    process::enter(main)?;
+    surroundings::enter(main)?;
     // SAFETY: the core module's configuration exists in every cycle.
     let multiprocess = unsafe {
         let ccf = conf::core_of_cycle(cycle);

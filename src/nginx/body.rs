@@ -10,7 +10,7 @@ use std::os::fd::FromRawFd;
 
 use ngx::ffi::{ngx_buf_t, ngx_http_request_t};
 
-use super::process;
+use super::children;
 use crate::wsgi::body::{RequestBody, Segment};
 
 /// The body of `r`, if it has one.
@@ -44,7 +44,7 @@ unsafe fn segment(b: *mut ngx_buf_t) -> io::Result<Option<Segment>> {
             let offset = (*b).file_pos as u64;
             let len = (*b).file_last as u64 - offset;
             // nginx's own descriptor is as little for children as ours.
-            process::set_cloexec((*(*b).file).fd);
+            children::set_cloexec((*(*b).file).fd);
             let fd = libc::fcntl((*(*b).file).fd, libc::F_DUPFD_CLOEXEC, 0);
             if fd == -1 {
                 return Err(io::Error::last_os_error());

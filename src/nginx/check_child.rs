@@ -16,7 +16,7 @@ use ngx::ffi::{NGX_CONF_UNSET, ngx_cycle_t, ngx_set_environment};
 
 use super::conf::{MainConf, core_of_cycle};
 use super::dispatch::{self, StartHost};
-use super::process;
+use super::{children, process, surroundings};
 use crate::wsgi::error::LoadError;
 use crate::wsgi::host::SharedHost;
 use crate::wsgi::mailbox::{Mail, Mailbox};
@@ -190,9 +190,9 @@ unsafe fn become_a_worker(
             return failed(&format!("chdir(\"{directory}\")"));
         }
     }
-    process::mark_forked_children();
+    children::mark_forked_children();
     process::ensure_stack_size();
-    process::enter(main)
+    surroundings::enter(main)
 }
 
 /// Imports all applications that are tried in one interpreter; the error is that of Python's start.

@@ -23,7 +23,7 @@ use super::reload::Reload;
 use super::summons::PoolEvents;
 use super::wakeup::Wakeup;
 use super::watch::Watch;
-use super::{log, process, refuse, response, unbuffered};
+use super::{children, log, process, refuse, response, unbuffered};
 use crate::wsgi::application::Hosted;
 use crate::wsgi::host::{SWITCH_INTERVAL, Settings, SharedHost};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
@@ -111,7 +111,7 @@ pub unsafe fn start(
     // SAFETY: init_process, and the cycle of this process.
     let reload = unsafe {
         let reload = main.reload.unwrap_or(false).then(|| Reload::start(cycle, mailbox.clone()));
-        process::keep_descriptors(cycle);
+        children::keep_descriptors(cycle);
         reload.flatten()
     };
     let stack_dump = process::memory_file().ok().map(|file| (process::stack_signal(), file));

@@ -17,6 +17,7 @@ use ngx::ffi::{
     ngx_uint_t,
 };
 
+use super::children;
 use super::dispatch::{self, Worker};
 use super::{log, process, refuse, retry};
 use crate::wsgi::mailbox::Level;
@@ -262,7 +263,7 @@ pub fn stacks(signal: i32, file: &OwnedFd) -> Vec<String> {
     });
     // The handler, Python's faulthandler, needs no GIL, but it walks frames that running threads
     // would change under it.
-    process::raise_in_child(signal, DUMP_TIMEOUT);
+    children::raise_in_child(signal, DUMP_TIMEOUT);
     let mut text = Vec::new();
     let read = emptied.and_then(|mut file| {
         file.rewind()?;

@@ -3,7 +3,8 @@
 //! `handler` takes a request whose body nginx has read (or reads, see `unbuffered`) and hands it to
 //! `dispatch`, which queues it for a pool thread; `wakeup` tells that something came back, and `response` turns it into
 //! nginx's `headers` and chains. `context` is what one request keeps meanwhile. `conf` is the
-//! configuration, `guard` the way out of a worker, `process` what a worker changes of its process. `check` lets a
+//! configuration, `guard` the way out of a worker, `process` what a worker changes of its process, `surroundings` what an
+//! application sees of it, `children` what its children inherit. `check` lets a
 //! child try the applications of a new configuration, which is `check_child`.
 //! Runs on: event loop, but for `dispatch::ngx_http_wsgi_runner`.
 
@@ -12,6 +13,7 @@ mod account;
 mod body;
 pub mod check;
 mod check_child;
+pub mod children;
 pub mod conf;
 pub mod context;
 pub mod directives;
@@ -32,6 +34,7 @@ pub mod retire;
 pub mod retry;
 mod shadow;
 pub mod summons;
+pub mod surroundings;
 mod timer;
 pub mod unbuffered;
 pub mod variables;
