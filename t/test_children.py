@@ -8,6 +8,7 @@ import pytest
 from lib import http, procs
 from lib.poll import until
 
+MODULES = os.environ.get("TEST_NGINX_MODULES", "/usr/lib/nginx/modules")
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
     location = /streaming_fork { wsgi_app children:streaming_fork; }
@@ -128,6 +129,81 @@ def test_a_forked_child_does_not_hold_a_port_that_each_worker_has_of_its_own(ngi
             site.connect(site.ports["PORT2"])
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_no_signal_to_a_forked_child_meets_a_handler_of_nginx(site):
+    assert ask(site, "forked_signals") == "8 of 8"
+
+
+def test_neither_a_forked_child_nor_its_parent_keeps_signals_blocked(site):
+    assert ask(site, "forked_mask") == "[] []"
+
+
+def test_terminate_ends_a_forked_process(site):
+    assert ask(site, "forked_process") == str(-signal.SIGTERM)
+
+
+def test_a_forked_pool_ends_with_its_block(site):
+    assert ask(site, "forked_pool") == "gone"
+
+
+@pytest.mark.parametrize("how", ["reload", "quit", "stop", "replaced"])
+def test_a_daemon_process_ends_with_its_worker(nginx, how):
+    http = "wsgi_max_requests 1;" if how == "replaced" else ""
+    site = nginx(apps=["children"], http=http)
+    child = int(ask(site, "forked_daemon"))
+    try:
+        if how in ("quit", "stop"):
+            site.end({"quit": "QUIT", "stop": "TERM"}[how])
+        elif how == "reload":
+            site.reload(gone=True)
+        until(lambda: not procs.alive(child), what="the end of the daemon process")
+        assert site.log.matching("did not stop") == []
+    finally:
+        if procs.alive(child):
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_forked_child_keeps_no_log_and_no_channel_of_nginx(nginx):
+    """The channels of workers that came after its own reach a worker through a socket."""
+    site = nginx(apps=["children"], workers=3)
+    child = int(ask(site, "forked_keep"))
+    other = next(pid for pid in site.workers() if pid != procs.parent(child))
+    os.kill(child, signal.SIGKILL)
+    site.expect_alert("exited on signal 9")
+    os.kill(other, signal.SIGKILL)
+    site.wait_respawn(other)
+    until(lambda: len(site.workers()) == 3 and other not in site.workers())
+    site.settle()
+    for child in [int(ask(site, "forked_keep")) for _ in range(6)]:
+        try:
+            until(lambda: of_nginx(procs.fds(child).values()) == [], what="all are closed")
+            logs = {fd for fd, target in procs.fds(child).items() if target.endswith(".log")}
+            assert logs <= {2}
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["keep", "forked_keep"])
+def test_a_child_inherits_no_connection_of_stream_or_mail(nginx, how):
+    modules = [f"{MODULES}/ngx_{kind}_module.so" for kind in ("stream", "mail")]
+    if not all(map(os.path.exists, modules)):
+        pytest.skip("nginx's stream and mail modules are not installed")
+    site = nginx(
+        apps=["children"],
+        main="".join(f"load_module {module};\n" for module in modules) + """
+            stream { server { listen 127.0.0.1:@PORT2@; return ''; preread_buffer_size 1k;
+                              preread_timeout 60s; ssl_preread on; } }
+            mail { auth_http 127.0.0.1:1/; server { listen 127.0.0.1:@PORT3@; protocol imap; } }
+        """,
+    )
+    with site.connect(site.ports["PORT2"]), site.connect(site.ports["PORT3"]) as mail:
+        assert mail.sock.recv(1) == b"*"
+        child = int(ask(site, how))
+        try:
+            until(lambda: of_nginx(procs.fds(child).values()) == [], what="none is inherited")
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_os_system_inherits_no_descriptor_of_nginx(site):

@@ -41,6 +41,10 @@ impl Wakeup {
     pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
         let fd = self.fd();
         move || {
+            // There the number may be that of a file of the application.
+            if fork::is_child() {
+                return;
+            }
             let one = 1u64.to_ne_bytes();
             // SAFETY: writes 8 bytes from a live array; a descriptor that is not open is an error.
             let written = unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };

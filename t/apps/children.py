@@ -1,11 +1,16 @@
 """Processes that an application starts: subprocess, os.system, os.fork."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 
 from record import record
+
+FORK = multiprocessing.get_context("fork")
+kept = []
 
 
 def codes(environ):
@@ -68,8 +73,6 @@ def executable(environ):
 
 def pooled(environ):
     """multiprocessing by spawn, the way that starts sys.executable anew."""
-    import multiprocessing
-
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
         return str(pool.map(abs, [-1, -2, -3]))
@@ -119,6 +122,72 @@ def forked_keep(environ):
     while pid == 0:
         signal.pause()
     return str(pid)
+
+
+def forked_signals(environ):
+    """Each signal that nginx has a handler of, sent to a child that has only just been forked."""
+    found = []
+    for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "IO"):
+        number = getattr(signal, f"SIG{name}")
+        pid = os.fork()
+        while pid == 0:
+            signal.pause()
+        os.kill(pid, number)
+        ended = until_end(pid)
+        found.append(ended == -number)
+    return f"{sum(found)} of {len(found)}"
+
+
+def until_end(pid):
+    """The exit code of a child; it is killed if it does not come to an end."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
+
+
+def forked_mask(environ):
+    """Signals that are blocked in a forked child, and in its parent afterwards."""
+    found = []
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, repr(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with open(reader) as pipe:
+        found.append(pipe.read())
+    found.append(repr(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))))
+    return " ".join(found)
+
+
+def forked_process(environ):
+    child = FORK.Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(10)
+    code = child.exitcode
+    child.kill()
+    return str(code)
+
+
+def forked_pool(environ):
+    """Leaving the block calls terminate()."""
+    with FORK.Pool(2) as pool:
+        pool.map_async(time.sleep, [60, 60])
+    return "gone"
+
+
+def forked_daemon(environ):
+    child = FORK.Process(target=time.sleep, args=(600,), daemon=True)
+    child.start()
+    kept.append(child)
+    return str(child.pid)
 
 
 def application(environ, start_response):

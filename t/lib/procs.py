@@ -44,6 +44,11 @@ def session(pid):
     return int(fields[3]) if fields else None
 
 
+def parent(pid):
+    fields = stat(pid)
+    return int(fields[1]) if fields else None
+
+
 def children(pid):
     """Living children of a process."""
     found = []
