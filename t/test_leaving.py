@@ -11,7 +11,7 @@ SERVER = """
     location /working { wsgi_app stuck:working; }
     location /midway/ { wsgi_app held:midway; }
 """
-KINDS = ["stuck_in_sleep", "stuck_in_lock", "stuck_with_gil", "stuck_in_loop"]
+KINDS = ["stuck_in_sleep", "stuck_in_lock", "stuck_with_gil", "stuck_in_loop", "stuck_at_fork"]
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     NGX_MAX_PROCESSES, ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_int_t,
@@ -22,8 +23,10 @@ use ngx::ffi::{
     ngx_processes,
 };
 
-use super::process::unblock_signals;
 use crate::wsgi::fork;
+
+/// How long a killed child is waited for. One that hangs in the kernel is not reaped.
+const REAP_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Lets children that the application forks know that they are.
 pub fn mark_forked_children() {
@@ -34,33 +37,51 @@ pub fn mark_forked_children() {
     unsafe { libc::pthread_atfork(None, None, Some(ngx_http_wsgi_mark)) };
 }
 
-/// Raises a signal in a forked child and waits for its end, at most `timeout`. What its handler
-/// reads is a snapshot that no thread changes meanwhile, and a crash hurts nobody.
+/// Raises a signal in a copy of this process and waits for its end, at most `timeout`. What its
+/// handler reads is a snapshot that no thread changes meanwhile, and a crash hurts nobody.
+///
+/// The system call, not fork(): that runs the atfork handlers of the application's libraries, which
+/// may wait for ever for a lock of theirs. A copy that sends no signal at its end is found by no
+/// wait() of the application.
 pub fn raise_in_child(signal: i32, timeout: Duration) {
-    let mut ends = [-1; 2];
-    // SAFETY: the child only raises the signal and leaves. The parent reads the end of the pipe
-    // as the end of the child, and reaps it.
+    // SAFETY: without CLONE_VM and a stack it is a fork; the child makes system calls only, but for
+    // the handler, and leaves. The C library does not know the child's thread: tgkill, not raise.
     unsafe {
-        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) == -1 {
-            return;
-        }
-        let [read, write] = ends;
-        let child = libc::fork();
+        let zero: libc::c_long = 0;
+        let child = libc::syscall(libc::SYS_clone, zero, zero, zero, zero, zero) as libc::pid_t;
         if child == 0 {
-            unblock_signals();
-            libc::raise(signal);
+            let mut blocked: libc::sigset_t = mem::zeroed();
+            libc::sigfillset(&mut blocked);
+            libc::sigdelset(&mut blocked, signal);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &blocked, ptr::null_mut());
+            libc::syscall(
+                libc::SYS_tgkill,
+                libc::getpid(),
+                libc::syscall(libc::SYS_gettid),
+                signal,
+            );
             libc::_exit(0);
         }
-        libc::close(write);
-        if child != -1 {
-            let mut poll = libc::pollfd { fd: read, events: libc::POLLIN, revents: 0 };
-            let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-            if libc::poll(&mut poll, 1, timeout) != 1 {
-                libc::kill(child, libc::SIGKILL);
-            }
-            libc::waitpid(child, ptr::null_mut(), 0);
+        if child != -1 && !reaped(child, timeout) {
+            libc::kill(child, libc::SIGKILL);
+            reaped(child, REAP_TIMEOUT);
         }
-        libc::close(read);
+    }
+}
+
+/// Waits for the end of a child.
+fn reaped(child: libc::pid_t, timeout: Duration) -> bool {
+    let deadline = Instant::now() + timeout;
+    loop {
+        // SAFETY: a number, and no status wanted.
+        let found = unsafe { libc::waitpid(child, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+        if found != 0 {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -27,6 +27,13 @@ def stuck_in_loop():
         pass
 
 
+def stuck_at_fork():
+    """fork() runs what a library has registered, which may wait for a lock of its own."""
+    libc = ctypes.CDLL(None)
+    libc["__register_atfork"](ctypes.cast(libc.pause, ctypes.c_void_p), None, None, None)
+    time.sleep(3600)
+
+
 def application(environ, start_response):
     name = environ["PATH_INFO"].rsplit("/", 1)[1]
     record("stuck", name)
