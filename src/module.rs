@@ -239,6 +239,8 @@ unsafe fn start(
     process::pin_image();
     process::keep_freed_memory();
     process::release_sigchld();
+    process::ignore_signals();
+    process::wrap_exit();
     surroundings::enter(main)?;
     // SAFETY: the core module's configuration exists in every cycle.
     let multiprocess = unsafe {

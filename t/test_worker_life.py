@@ -39,6 +39,26 @@ def test_a_worker_that_an_application_ends_comes_back(nginx, status, becomes):
     assert site.log.matching("cannot be respawned") == []
 
 
+@pytest.mark.parametrize("status, becomes", [(0, 0), (2, 70), (3, 3), (258, 70)])
+def test_a_worker_that_a_c_library_ends_comes_back(nginx, status, becomes):
+    """The master never starts one again in place of a worker that ends with 2."""
+    site = nginx(apps=["fatal", "plain"])
+    worker = site.worker()
+    if becomes:
+        site.expect_alert(rf"worker process {worker} exited with code {becomes}")
+    assert site.get(f"/fatal/c_exit?{status}").end in ("nothing", "reset")
+    site.log.wait_for(rf"worker process {worker} exited with code {becomes}$")
+    site.wait_respawn(worker)
+    assert site.get("/plain").body == b"plain"
+
+
+def test_a_file_over_its_limit_is_an_error_and_not_the_end(nginx):
+    site = nginx(apps=["fatal"])
+    worker = site.worker()
+    assert site.get("/fatal/file_limit").text == "EFBIG"
+    assert site.worker() == worker
+
+
 @pytest.mark.parametrize("how, number", [("segfault", signal.SIGSEGV), ("abort", signal.SIGABRT)])
 def test_a_worker_that_crashes_comes_back(nginx, how, number):
     site = nginx(apps=["fatal", "plain"])

@@ -108,7 +108,7 @@ unsafe fn leave_the_master(answer: OwnedFd, output: OwnedFd) -> io::Result<Outle
             libc::signal(signal, libc::SIG_DFL);
         }
         // As in a worker.
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        process::ignore_signals();
         process::unblock_signals();
         let answer = check(libc::fcntl(answer.into_raw_fd(), libc::F_DUPFD_CLOEXEC, 3))?;
         let output = check(libc::fcntl(output.into_raw_fd(), libc::F_DUPFD_CLOEXEC, 3))?;

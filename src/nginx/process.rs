@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::thread;
 
+use crate::wsgi::fork;
+
 /// What pthread needs at least for deep recursion in Python (musl's default is 128 KiB).
 const STACK_SIZE: usize = 1 << 20;
 
@@ -93,6 +95,43 @@ pub fn release_sigchld() {
         if child.sa_sigaction == hangup.sa_sigaction {
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         }
+    }
+}
+
+/// What Python's own start does and this one leaves out with the handlers of signals: a file that
+/// is over its limit (RLIMIT_FSIZE) is an OSError, not the end of the process. SIGPIPE is ignored
+/// by nginx as well. Python gives both back to the programs that `subprocess` starts.
+pub fn ignore_signals() {
+    // SAFETY: numbers, and no handler.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// Lets exit(2), called by a C library, end the worker as a crash does: nginx's master never starts
+/// one again in place of a worker that ends with 2. nginx itself calls it on the thread of the
+/// event loop, which no application runs on, and means it.
+pub fn wrap_exit() {
+    #[cfg(target_env = "gnu")]
+    {
+        unsafe extern "C" {
+            fn on_exit(
+                handler: extern "C" fn(libc::c_int, *mut libc::c_void),
+                arg: *mut libc::c_void,
+            ) -> libc::c_int;
+        }
+        extern "C" fn ngx_http_wsgi_on_exit(status: libc::c_int, _arg: *mut libc::c_void) {
+            // SAFETY: system calls without arguments by reference.
+            unsafe {
+                let in_event_loop = libc::gettid() == libc::getpid();
+                if status & 0xff == 2 && !in_event_loop && !fork::is_child() {
+                    libc::_exit(70);
+                }
+            }
+        }
+        // SAFETY: the handler is a function of this image, which is pinned.
+        unsafe { on_exit(ngx_http_wsgi_on_exit, ptr::null_mut()) };
     }
 }
 

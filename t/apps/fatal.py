@@ -1,13 +1,35 @@
 """Ways to end the worker, or to try."""
 
 import ctypes
+import errno
 import json
 import os
 import re
+import resource
 
 
 def os_exit(environ):
     os._exit(int(environ["QUERY_STRING"]))
+
+
+def c_exit(environ):
+    """What a scanner made by flex does on a fatal error."""
+    ctypes.CDLL(None).exit(int(environ["QUERY_STRING"]))
+
+
+def file_limit(environ):
+    """A file that grows over RLIMIT_FSIZE."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open(os.environ["EVENTS"] + ".limited", "wb", 0) as file:
+        file.seek(1 << 30)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, limits[1]))
+        try:
+            file.write(b"x")
+        except OSError as error:
+            return errno.errorcode[error.errno]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    return "written"
 
 
 def segfault(environ):
