@@ -18,7 +18,7 @@ use ngx::ffi::{
 use ngx::http::HttpModuleConfExt;
 
 use crate::nginx::conf::{LocConf, MainConf};
-use crate::nginx::directives::passing;
+use crate::nginx::directives::{passing, surroundings as around};
 use crate::nginx::guard::{ngx_http_wsgi_guard_exit_process, ngx_http_wsgi_guard_init_process};
 use crate::nginx::{
     check, conf, directives, dispatch, guard, process, refuse, retire, retry, surroundings, variables,
@@ -62,7 +62,7 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 37] = [
+static mut COMMANDS: [ngx_command_t; 38] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -71,6 +71,7 @@ static mut COMMANDS: [ngx_command_t; 37] = [
     misplaced(c"wsgi_python_path"),
     misplaced(c"wsgi_chdir"),
     misplaced(c"wsgi_env"),
+    main(c"wsgi_umask", NGX_CONF_TAKE1, around::cmd_wsgi_umask),
     main(c"wsgi_switch_interval", NGX_CONF_TAKE1, directives::cmd_wsgi_switch_interval),
     main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
     main(c"wsgi_max_requests", NGX_CONF_TAKE12, directives::cmd_wsgi_max_requests),

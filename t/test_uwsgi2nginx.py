@@ -104,7 +104,7 @@ def test_each_option_is_a_directive_or_a_comment(make, name):
         "static-map": "alias", "static-map2": "root", "check-static": "root",
         "static-index": "index", "add-header": "add_header", "del-header": "wsgi_hide_header",
         "logto": "error_log", "pidfile": "pid", "log-format": "log_format", "env": "wsgi_env",
-        "py-autoreload": "wsgi_reload",
+        "py-autoreload": "wsgi_reload", "umask": "wsgi_umask",
     }
     obeyed = ("if-", "for", "end", "ini", "set-placeholder")
     section = checked = 0
@@ -540,6 +540,15 @@ def test_advice_is_what_can_be_done(tmp_path, option, advice):
 def test_times_of_a_log_format_have_their_unit(tmp_path, theirs, ours):
     (tmp_path / "l.ini").write_text(f"[uwsgi]\nmodule = a\nlog-format = %(addr) {theirs}\n")
     assert f'log_format uwsgi "$remote_addr {ours}";' in text_of("l.ini", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("value", ["022", "0027", "22", "rw", "1000", "029"])
+def test_the_umask_is_that_of_the_workers(tmp_path, value):
+    (tmp_path / "umask.ini").write_text(f"[uwsgi]\numask = {value}\n")
+    text = text_of(tmp_path / "umask.ini")
+    good = value in ("022", "0027")
+    assert (f"wsgi_umask {value};" in text) is good
+    assert ("umask.ini:2: umask = " in text) is not good
 
 
 def test_help_and_wrong_use():

@@ -85,6 +85,7 @@ pub struct MainConf {
     pub python_path: Vec<PathBuf>,
     pub chdir: Option<PathBuf>,
     pub env: Vec<(OsString, OsString)>,
+    pub umask: Option<libc::mode_t>,
     pub switch_interval: Option<Duration>,
     pub shutdown_timeout: Option<Duration>,
     /// `wsgi_max_requests`: the number, and by how much more it may be.

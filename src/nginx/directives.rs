@@ -193,6 +193,7 @@ macro_rules! handler {
 
 // After the macro, which it uses.
 pub mod passing;
+pub mod surroundings;
 
 handler!(cmd_wsgi_python_home, MainConf, |args, conf| {
     set_once(&mut conf.python_home, || {

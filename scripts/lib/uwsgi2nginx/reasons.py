@@ -95,7 +95,7 @@ LOOK = {
         " fastrouter* rawrouter* sslrouter* http-subscription* http-fallback http-zerg"
         " http-use-pattern http-use-base http-use-cache http-resubscribe heartbeat weight"
         " auto-weight start-unsubscribed unsubscribe-on-graceful-reload",
-    "a systemd unit does this for nginx": "chroot umask prio unshare* setns* cap cgroup* namespace*"
+    "a systemd unit does this for nginx": "chroot prio unshare* setns* cap cgroup* namespace*"
         " limit-as limit-nproc never-swap drop-after-* immediate-uid immediate-gid add-gid"
         " pivot-root pivot_root rootfs tmpfs vhostsfs check-mountpoint mountpoint-check"
         " flock* privileged-* unprivileged-* rlimit*",

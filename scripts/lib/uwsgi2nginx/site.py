@@ -5,6 +5,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 
 from uwsgi2nginx import logs, magic, reasons
 from uwsgi2nginx.apps import Applications, Statics
@@ -188,6 +189,14 @@ class Site:
             settings.put(option, http, "wsgi_python_path", path)
         for name, (option, value) in environ.items():
             settings.put(option, http, "wsgi_env", name, value)
+        self.umask()
+
+    def umask(self):
+        option = self.settings.text("umask")
+        if option and re.fullmatch("0?[0-7]{3}", option.value):
+            self.http.add("wsgi_umask", option.value)
+        elif option:
+            self.settings.look(option, "is not octal, from 000 to 0777")
 
     def environ(self):
         """{name: (option, value)}; a name may be set once only, the last counts."""
