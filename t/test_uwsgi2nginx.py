@@ -551,6 +551,13 @@ def test_the_umask_is_that_of_the_workers(tmp_path, value):
     assert ("umask.ini:2: umask = " in text) is not good
 
 
+def test_variables_that_python_does_not_read_are_named(tmp_path):
+    (tmp_path / "python.ini").write_text("[uwsgi]\nenv = PYTHONHASHSEED=1\nenv = PYTHONPATH=/x\n")
+    text = text_of(tmp_path / "python.ini")
+    assert "python.ini:2: env = PYTHONHASHSEED=1: does nothing" in " ".join(text.split("\n#   "))
+    assert "wsgi_env PYTHONHASHSEED 1;" in text and "wsgi_python_path /x;" in text
+
+
 def test_help_and_wrong_use():
     done = convert("-h")
     assert done.returncode == 0 and done.stdout.startswith(b"Prints the nginx.conf")

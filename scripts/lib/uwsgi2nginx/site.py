@@ -188,7 +188,9 @@ class Site:
         for option, path in paths:
             settings.put(option, http, "wsgi_python_path", path)
         for name, (option, value) in environ.items():
-            settings.put(option, http, "wsgi_env", name, value)
+            if settings.put(option, http, "wsgi_env", name, value) and name.startswith("PYTHON"):
+                settings.look(option, "does nothing for the application's own Python, which reads"
+                              " no such variable: only for programs that it starts")
         self.umask()
 
     def umask(self):
