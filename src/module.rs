@@ -21,7 +21,8 @@ use crate::nginx::conf::{LocConf, MainConf};
 use crate::nginx::directives::{passing, surroundings as around};
 use crate::nginx::guard::{ngx_http_wsgi_guard_exit_process, ngx_http_wsgi_guard_init_process};
 use crate::nginx::{
-    check, conf, directives, dispatch, guard, process, refuse, retire, retry, surroundings, variables,
+    check, clock, conf, directives, dispatch, guard, process, refuse, retire, retry, surroundings,
+    variables,
 };
 
 type Handler =
@@ -62,7 +63,7 @@ const fn local(name: &'static CStr, contexts: u32, args: u32, set: Handler) -> n
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-static mut COMMANDS: [ngx_command_t; 38] = [
+static mut COMMANDS: [ngx_command_t; 39] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -71,6 +72,7 @@ static mut COMMANDS: [ngx_command_t; 38] = [
     misplaced(c"wsgi_python_path"),
     misplaced(c"wsgi_chdir"),
     misplaced(c"wsgi_env"),
+    main(c"wsgi_tzset", NGX_CONF_FLAG, around::cmd_wsgi_tzset),
     main(c"wsgi_umask", NGX_CONF_TAKE1, around::cmd_wsgi_umask),
     main(c"wsgi_switch_interval", NGX_CONF_TAKE1, directives::cmd_wsgi_switch_interval),
     main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
@@ -242,6 +244,8 @@ unsafe fn start(
     process::release_sigchld();
     process::ignore_signals();
     process::wrap_exit();
+    // SAFETY: init_process; Python is started below.
+    unsafe { clock::keep_zone() };
     surroundings::enter(main)?;
     // SAFETY: the core module's configuration exists in every cycle.
     let multiprocess = unsafe {

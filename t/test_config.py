@@ -11,7 +11,7 @@ HTTP_ONLY = {
     "wsgi_python_home": "@DIR@/venv", "wsgi_python_path": "@DIR@/site",
     "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
     "wsgi_shutdown_timeout": "5s", "wsgi_max_requests": "5", "wsgi_max_rss": "1g",
-    "wsgi_check_timeout": "5s", "wsgi_reload": "on", "wsgi_umask": "022",
+    "wsgi_check_timeout": "5s", "wsgi_reload": "on", "wsgi_umask": "022", "wsgi_tzset": "off",
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
@@ -91,6 +91,7 @@ BAD_HTTP = [
     ("wsgi_chdir", '""', ""),
     ("wsgi_env", '"" value', ""),
     ("wsgi_env", "A=B value", "A=B"),
+    ("wsgi_tzset", "yes", 'invalid value "yes", it must be "on" or "off"'),
     ("wsgi_umask", "22", 'invalid value "22", it must be octal, from "000" to "0777"'),
     ("wsgi_umask", "028", 'invalid value "028", it must be octal, from "000" to "0777"'),
     ("wsgi_umask", "1022", 'invalid value "1022", it must be octal, from "000" to "0777"'),

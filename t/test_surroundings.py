@@ -1,14 +1,18 @@
 """What a worker gives an application instead of what nginx has left of it: umask, locale,
-environment.
+environment, and a time zone that is not that of nginx's logs.
 """
 
 import json
 import os
 import pwd
+import re
 import stat
 import subprocess
+import time
 
 import pytest
+from lib.poll import until
+
 ROOT = os.getuid() == 0
 MAIN = "user daemon;" if ROOT else ""
 USER = pwd.getpwnam("daemon") if ROOT else pwd.getpwuid(os.getuid())
@@ -117,3 +121,94 @@ def test_what_the_configuration_says_of_the_environment_counts(site):
     ).get("/").body)
     assert (found["HOME"], found["PATH"], found["SHELL"]) == ("/srv", "/opt/bin", "")
     assert found["USER"] == USER.pw_name
+
+
+ZONE = """
+import os, time
+
+def change():
+    os.environ["TZ"] = "CST6CDT,M3.2.0,M11.1.0"
+    time.tzset()
+
+{when}
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/change":
+        change()
+    if environ["PATH_INFO"] == "/mktime":
+        os.environ["TZ"] = "CST6CDT,M3.2.0,M11.1.0"
+        time.mktime(time.localtime())
+    print("from the application")
+    start_response("200 OK", [])
+    return [time.strftime("%H:%M ", time.localtime(1000000000)).encode()
+            + str(time.localtime(1000000000).tm_gmtoff).encode()]
+"""
+FORMATS = """
+    log_format zones '$time_local|$time_iso8601|$uri';
+    access_log @DIR@/zones.log zones;
+"""
+
+
+def lines_of(site, uri, count=1):
+    def found():
+        with open(f"{site.dir}/zones.log") as file:
+            lines = [line.rstrip("\n").split("|") for line in file]
+        return [line[:2] for line in lines if line[2] == uri and len(line) == 3][count - 1:]
+
+    return until(found, what=f"a line of {uri}")
+
+
+def at_the_next_second(site, path):
+    """nginx asks for the local time once a second."""
+    second = int(time.time())
+    until(lambda: int(time.time()) > second)
+    return site.get(path)
+
+
+@pytest.mark.parametrize("tz", ["UTC", "IST-5:30", "NST3:30NDT,M3.2.0,M11.1.0"])
+@pytest.mark.parametrize("when", ["import", "/change", "/mktime"])
+def test_the_time_zone_of_an_application_is_not_that_of_the_logs(site, monkeypatch, tz, when):
+    monkeypatch.setenv("TZ", tz)
+    app = ZONE.format(when="change()" if when == "import" else "")
+    started = site(app, FORMATS)
+    if when != "import":
+        started.get(when)
+        # nginx has seen the change now.
+        at_the_next_second(started, "/static")
+    assert at_the_next_second(started, "/").text == "20:46 -18000"
+    at_the_next_second(started, "/last")
+    offsets = {local.split()[1] for uri in ("/", "/last") for local, iso in lines_of(started, uri)}
+    local, iso = lines_of(started, "/last")[-1]
+    wanted = subprocess.check_output(["date", "+%z"], env={"TZ": tz}, text=True).strip()
+    assert offsets == {wanted}
+    hours = f"{wanted[:3]}:{wanted[3:]}"
+    assert re.fullmatch(rf"\d\d/[A-Z][a-z]{{2}}/\d{{4}}:\d\d:\d\d:\d\d \{wanted}", local)
+    moment = subprocess.check_output(["date", "-d", iso, "+%s"], text=True)
+    assert iso.endswith(hours) and abs(int(moment) - time.time()) < 60
+    assert subprocess.check_output(
+        ["date", "-d", iso, "+%d/%b/%Y:%H:%M:%S"], env={"TZ": tz, "LC_ALL": "C"}, text=True
+    ).strip() == local.split()[0]
+    # The error log as well.
+    line = started.log.wait_for("from the application")[-1]
+    stamp = time.strptime(line[:19], "%Y/%m/%d %H:%M:%S")
+    assert abs(time.mktime(stamp) + local_offset(wanted) - time.time()) < 60
+    if when == "import":
+        started.log.wait_for(r'\[warn\].*wsgi_app "app:application" has changed the time zone of'
+                             r' the worker from .* to C[SD]T \(UTC-[56]\) and C[SD]T')
+
+
+def local_offset(wanted):
+    """What to add to mktime() of a time in that zone: it takes it for one of this process's."""
+    sign = -1 if wanted[0] == "-" else 1
+    return time.localtime().tm_gmtoff - sign * (int(wanted[1:3]) * 60 + int(wanted[3:])) * 60
+
+
+@pytest.mark.parametrize("when", ["import", "/change", "/mktime"])
+def test_wsgi_tzset_off_keeps_the_time_zone_of_the_process(site, monkeypatch, when):
+    monkeypatch.setenv("TZ", "IST-5:30")
+    app = ZONE.format(when="change()" if when == "import" else "")
+    started = site(app, "wsgi_tzset off;")
+    if when != "import":
+        started.get(when)
+    assert started.get("/").text == "07:16 19800"
+    assert started.log.matching("time zone") == []

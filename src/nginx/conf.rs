@@ -86,6 +86,7 @@ pub struct MainConf {
     pub chdir: Option<PathBuf>,
     pub env: Vec<(OsString, OsString)>,
     pub umask: Option<libc::mode_t>,
+    pub tzset: Option<bool>,
     pub switch_interval: Option<Duration>,
     pub shutdown_timeout: Option<Duration>,
     /// `wsgi_max_requests`: the number, and by how much more it may be.

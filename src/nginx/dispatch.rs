@@ -65,6 +65,11 @@ pub fn worker() -> Option<&'static Worker> {
     WORKER.get()
 }
 
+/// No application of this process is being imported, or about to be.
+pub fn is_settled() -> bool {
+    worker().is_none_or(|worker| worker.apps.iter().all(|app| app.is_settled()))
+}
+
 pub fn is_running() -> bool {
     worker().is_some()
 }
@@ -84,6 +89,7 @@ pub fn settings(main: &MainConf, stack_dump: Option<(i32, RawFd)>) -> Settings {
         path: main.python_path.clone(),
         chdir: main.chdir.clone(),
         switch_interval: main.switch_interval,
+        keeps_zone: !main.tzset.unwrap_or(true),
         stack_dump,
         ..Settings::default()
     }

@@ -18,6 +18,7 @@ use ngx::ffi::{
 };
 
 use super::children;
+use super::clock;
 use super::dispatch::{self, Worker};
 use super::{log, process, refuse, retry};
 use crate::wsgi::mailbox::Level;
@@ -212,6 +213,7 @@ unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, text: &str, with_stack
     unsafe {
         // The event loop, which keeps nginx's clock, has ended.
         ngx_time_update();
+        clock::correct();
         let log = (*cycle).log;
         log::write(log, Level::Error, format_args!("{text}"));
         if let Some((signal, file)) = worker.stack_dump.as_ref().filter(|_| with_stacks) {

@@ -4,7 +4,8 @@
 //! `dispatch`, which queues it for a pool thread; `wakeup` tells that something came back, and `response` turns it into
 //! nginx's `headers` and chains. `context` is what one request keeps meanwhile. `conf` is the
 //! configuration, `guard` the way out of a worker, `process` what a worker changes of its process, `surroundings` what an
-//! application sees of it, `children` what its children inherit. `check` lets a
+//! application sees of it, `children` what its children inherit;
+//! `clock` keeps the time zone of its logs. `check` lets a
 //! child try the applications of a new configuration, which is `check_child`.
 //! Runs on: event loop, but for `dispatch::ngx_http_wsgi_runner`.
 
@@ -14,6 +15,7 @@ mod body;
 pub mod check;
 mod check_child;
 pub mod children;
+pub mod clock;
 pub mod conf;
 pub mod context;
 pub mod directives;

@@ -68,8 +68,17 @@ impl PythonApplication {
     fn try_load<R>(&self, done: impl FnOnce(Python<'_>, PyResult<Loaded>) -> R) -> R {
         Python::attach(|py| {
             let _context = Context::enter(py, None);
+            let zone = zone(py);
             let imported = self.import(py);
             call::returned();
+            if let Some(change) = zone.and_then(|zone| zone_moved(py, zone)) {
+                let line = format!(
+                    "wsgi_app \"{}\" has changed the time zone of the worker {change}, for all \
+                     applications; \"wsgi_tzset off\" keeps it",
+                    self.target
+                );
+                log::text(py, None, Level::Warn, &line);
+            }
             done(py, imported)
         })
     }
@@ -134,6 +143,17 @@ impl Application for PythonApplication {
             None => response.finish(Err(Failure::Import)),
         }
     }
+}
+
+/// The time zone of the process, for [`zone_moved`].
+fn zone(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    interpreter::bootstrap(py).ok()?.call_method0("zone").ok()
+}
+
+/// What has become of the time zone since, in words; none if it is the same.
+fn zone_moved(py: Python<'_>, before: Bound<'_, PyAny>) -> Option<String> {
+    let change = interpreter::bootstrap(py).ok()?.call_method1("zone_moved", (before,)).ok()?;
+    change.extract().ok()?
 }
 
 fn load_file<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyAny>> {

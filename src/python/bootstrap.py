@@ -76,6 +76,40 @@ def wrap_signal(log):
     signal.signal = ignored
 
 
+def keep_zone():
+    """wsgi_tzset off. C reads TZ of its environment by itself, in mktime() for example."""
+
+    def keeping(change, names):
+        @functools.wraps(change)
+        def changed(key, *value):
+            if os.fsencode(key) not in names:
+                change(key, *value)
+
+        return changed
+
+    # os.environ calls both by these names.
+    os.putenv = keeping(os.putenv, {b"TZ"})
+    os.unsetenv = keeping(os.unsetenv, {b"TZ"})
+    time.tzset = functools.wraps(time.tzset)(lambda: None)
+
+
+def zone():
+    """The time zone of the process, with what it has for the other half of the year."""
+    now = time.time()
+    # Not by strftime(), which would have C look at TZ.
+    return [(t.tm_zone, t.tm_gmtoff) for t in map(time.localtime, (now, now + 15778800))]
+
+
+def zone_moved(before):
+    """What has become of the time zone since zone(), in words; None if it is the same."""
+    after = zone()
+    if after != before:
+        old, new = (" and ".join(f"{n} (UTC{a / 3600:+g})" for n, a in dict.fromkeys(each))
+                    for each in (before, after))
+        return f"from {old} to {new}"
+    return None
+
+
 def dump_stacks_on(signum, fd):
     """Let the C handler of faulthandler write all stacks: it needs no GIL."""
     faulthandler.register(signum, file=fd, all_threads=True, chain=False)

@@ -163,6 +163,9 @@ fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     module.call_method1("paths", (chdir, path))?;
     module.call_method0("wrap_exit")?;
     module.call_method1("wrap_signal", (wrap_pyfunction!(signal_ignored, py)?,))?;
+    if settings.keeps_zone {
+        module.call_method0("keep_zone")?;
+    }
     if let Some((signum, fd)) = settings.stack_dump {
         module.call_method1("dump_stacks_on", (signum, fd))?;
     }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub chdir: Option<PathBuf>,
     /// `wsgi_switch_interval`; Python's own is [`SWITCH_INTERVAL`].
     pub switch_interval: Option<Duration>,
+    /// `wsgi_tzset off`: the time zone of the process stays what it is.
+    pub keeps_zone: bool,
     /// `wsgi_reload`: who is told of the sources that are loaded.
     pub sources: Option<Arc<dyn SourceWatch>>,
     /// A location has `wsgi_debug`.

@@ -34,6 +34,7 @@ pub mod target;
 pub mod trial;
 pub mod tries;
 pub mod vars;
+pub mod zone;
 
 #[cfg(test)]
 pub(crate) mod tests;

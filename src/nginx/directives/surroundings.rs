@@ -8,6 +8,8 @@ use ngx::ffi::{ngx_command_t, ngx_conf_t};
 
 use super::{Args, MainConf, Refusal, Text, directive, set_once};
 
+handler!(cmd_wsgi_tzset, MainConf, |args, conf| set_once(&mut conf.tzset, || args.flag(0)));
+
 handler!(cmd_wsgi_umask, MainConf, |args, conf| {
     set_once(&mut conf.umask, || {
         let text = args.bytes(0);
