@@ -212,3 +212,34 @@ def test_wsgi_tzset_off_keeps_the_time_zone_of_the_process(site, monkeypatch, wh
         started.get(when)
     assert started.get("/").text == "07:16 19800"
     assert started.log.matching("time zone") == []
+
+
+RELEASE = """
+import os, sys
+
+here = {here!r}
+later = lambda: __import__("lazy").here
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [f"{{here}} {{later()}} {{os.path.basename(os.getcwd())}}".encode()]
+"""
+
+
+@pytest.mark.parametrize("how", ["wsgi_chdir @DIR@/current;", "wsgi_python_path @DIR@/current;"])
+def test_a_worker_stays_with_the_release_that_it_has_begun_with(make_nginx, how):
+    """What is imported after the link has been changed is not of another release."""
+    site = make_nginx(http=how, server="location / { wsgi_app app; }", main=MAIN)
+    for name in ("one", "two"):
+        site.write(f"{name}/app.py", RELEASE.format(here=name))
+        site.write(f"{name}/lazy.py", f"here = {name!r}\n")
+    os.symlink("one", f"{site.dir}/current")
+    site.start()
+    site.settle()
+    os.symlink("two", f"{site.dir}/next")
+    os.replace(f"{site.dir}/next", f"{site.dir}/current")
+    assert site.get("/").text.split()[:2] == ["one", "one"]
+    if "chdir" in how:
+        assert site.get("/").text.split()[2] == "one"
+    site.reload(gone=True)
+    assert site.get("/").text.split()[:2] == ["two", "two"]

@@ -28,14 +28,15 @@ settings_given = "DJANGO_SETTINGS_MODULE" in os.environ
 
 def paths(chdir, entries):
     """Put chdir and the entries, with what their .pth files name, in front of sys.path."""
-    front = [os.path.abspath(chdir)] if chdir else []
-    for entry in map(os.path.abspath, entries):
+    # Where a link leads may change, to the next release: what is imported later is of this one.
+    front = [os.path.realpath(chdir)] if chdir else []
+    for entry in map(os.path.realpath, entries):
         before = set(sys.path)
         site.addsitedir(entry)
         front.append(entry)
         front.extend(path for path in sys.path if path not in before)
     configured[:] = front
-    rest = [os.path.abspath(path) for path in sys.path]
+    rest = [os.path.realpath(path) for path in sys.path]
     sys.path[:] = dict.fromkeys(front + rest)
 
 
