@@ -243,3 +243,38 @@ def test_a_worker_stays_with_the_release_that_it_has_begun_with(make_nginx, how)
         assert site.get("/").text.split()[2] == "one"
     site.reload(gone=True)
     assert site.get("/").text.split()[:2] == ["two", "two"]
+
+
+SPAWNS = """
+import concurrent.futures, multiprocessing
+
+class Number:
+    def __init__(self, value):
+        self.value = value
+
+def square(number):
+    return Number(number.value ** 2)
+
+def deeper(number):
+    return worked(square, number, "spawn")
+
+def worked(function, number, method):
+    context = multiprocessing.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, number).result(30)
+
+def application(environ, start_response):
+    function, method = environ["PATH_INFO"].strip("/").split("/")
+    body = str(worked(globals()[function], Number(5), method).value)
+    start_response("200 OK", [])
+    return [body.encode()]
+"""
+
+
+@pytest.mark.parametrize("function", ["square", "deeper"])
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_functions_and_objects_of_a_file_reach_other_processes(make_nginx, function, method):
+    """The child of a child, too."""
+    site = make_nginx(main=MAIN, server="location / { wsgi_app @DIR@/site/own-app.py; }")
+    site.write("site/own-app.py", SPAWNS)
+    assert site.start().get(f"/{function}/{method}").text == "25"

@@ -24,6 +24,8 @@ use super::development::Page;
 use super::errors::Context;
 use super::{call, conflict, development, exception, interpreter, log};
 
+const SPAWNED: &str = include_str!("spawned.py");
+
 struct Loaded {
     /// The name of the module that the target names.
     module: String,
@@ -159,7 +161,7 @@ fn zone_moved(py: Python<'_>, before: Bound<'_, PyAny>) -> Option<String> {
 fn load_file<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyAny>> {
     let path = path::absolute(path)?;
     let name = module_name(&path);
-    interpreter::bootstrap(py)?.call_method1("load_file", (name, path.as_os_str()))
+    interpreter::bootstrap(py)?.call_method1("load_file", (name, path.as_os_str(), SPAWNED))
 }
 
 /// `/srv/my-app.py` is `_wsgi__2fsrv_2fmy_2dapp_2epy`: no two paths share a name, and no module

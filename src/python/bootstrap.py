@@ -21,6 +21,9 @@ _loading = threading.RLock()
 # What the application does to the module time later changes nothing here.
 monotonic = time.monotonic
 
+# Files that wsgi_app names, by the names of their modules.
+_files = {}
+
 # For conflict.py: what the configuration says. The environment is that of wsgi_env here.
 configured = []
 settings_given = "DJANGO_SETTINGS_MODULE" in os.environ
@@ -116,11 +119,19 @@ def dump_stacks_on(signum, fd):
     faulthandler.register(signum, file=fd, all_threads=True, chain=False)
 
 
-def load_file(name, path):
-    """Import a file as module `name`; a failed import leaves nothing behind."""
+def load_file(name, path, source):
+    """Import a file as module `name`; a failed import leaves nothing behind.
+
+    source: of spawned.py.
+    """
     with _loading:
         module = sys.modules.get(name)
         if module is None:
+            # As in paths(); the file itself may be a link for good.
+            path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+            if not _files:
+                exec(source, {"source": source, "files": _files, "__name__": "_wsgi_spawned"})
+            _files[name] = path
             spec = importlib.util.spec_from_file_location(name, path)
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module

@@ -1,0 +1,39 @@
+"""Lets children of multiprocessing that are started anew import the files that wsgi_app names.
+
+Functions and classes are pickled by the name of their module, and the name of such a module tells
+nobody else where its file is. Run by bootstrap.py before the first file is loaded, and in each
+child, which gets this source with the data that multiprocessing prepares it by.
+
+Runs on: the thread that imports applications; the main thread of a child.
+"""
+
+import importlib.util
+import sys
+from multiprocessing import spawn
+
+# Whoever runs this supplies its own text, and the files: {name of the module: path}.
+source, files = source, files
+
+
+class _Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, files[name]) if name in files else None
+
+
+class _Sent:
+    """Is unpickled by running this source."""
+
+    def __reduce__(self):
+        return exec, (source, {"source": source, "files": files, "__name__": "_wsgi_spawned"})
+
+
+_prepare = spawn.get_preparation_data
+
+
+def get_preparation_data(name):
+    return {**_prepare(name), "wsgi_app": _Sent()}
+
+
+spawn.get_preparation_data = get_preparation_data
+sys.meta_path.append(_Finder)
