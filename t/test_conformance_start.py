@@ -16,6 +16,8 @@ SERVER = """
     location = /too_late { wsgi_app exc_info:too_late; }
     location = /too_late_write { wsgi_app exc_info:too_late_write; }
     location = /bad_exc_info { wsgi_app exc_info:bad_exc_info; }
+    location = /false_exc_info { wsgi_app exc_info:false_exc_info; }
+    location = /wrong_exc_info { wsgi_app exc_info:wrong_exc_info; }
     location = /arguments { wsgi_app exc_info:arguments; }
 """
 
@@ -78,6 +80,19 @@ def test_exc_info_after_output_cuts_the_answer(site, proto, path):
 
 def test_exc_info_that_is_none_of_an_exception_is_a_type_error_after_output(site):
     assert site.get("/bad_exc_info").body == b"output, TypeError TypeError TypeError"
+
+
+def test_exc_info_that_is_false_counts_as_absent(site):
+    response = site.get("/false_exc_info")
+    assert response.status == 200
+    assert response.body == b" ".join([b"AssertionError"] * 5)
+
+
+def test_exc_info_that_is_no_tuple_of_three_is_a_type_error_that_changes_nothing(site):
+    response = site.get("/wrong_exc_info")
+    assert response.status == 200 and response.header("X-First") == "1"
+    assert response.header("X-Wrong") is None
+    assert response.body == b" ".join([b"TypeError"] * 8)
 
 
 def test_start_response_takes_its_arguments_by_position_only(site):

@@ -5,7 +5,7 @@
 //! lock while it is attached.
 //! Runs on: pool thread. PEP 3333, "The start_response() Callable", "The write() Callable".
 
-use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyBaseException, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -55,11 +55,13 @@ impl StartResponse {
         response_headers: &Bound<'py, PyAny>,
         exc_info: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        // Before the borrow: truth may be code of the application.
+        let exc_info = exc_info.map(given).transpose()?.flatten();
         {
             let mut this = slf.try_borrow_mut()?;
             let ignores_redirect = this.ignores_redirect;
             let response = this.response()?;
-            if let Some(exc_info) = exc_info {
+            if let Some(exc_info) = &exc_info {
                 if response.is_head_sent() {
                     return Err(reraised(exc_info)?);
                 }
@@ -92,15 +94,27 @@ impl StartResponse {
     }
 }
 
-/// The exception of an `exc_info` tuple, with its own traceback.
-fn reraised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let wrong = || wrong_type("exc_info", "the tuple of sys.exc_info()", exc_info);
-    let tuple = exc_info.cast::<PyTuple>().map_err(|_| wrong())?;
-    if tuple.len() != 3 || tuple.get_item(1)?.is_none() {
-        return Err(wrong());
+/// What is false counts as absent: PEP 3333's own example asks `if exc_info:`, and so do other
+/// servers. Anything else is the tuple of sys.exc_info().
+fn given<'a, 'py>(exc_info: &'a Bound<'py, PyAny>) -> PyResult<Option<&'a Bound<'py, PyTuple>>> {
+    if !exc_info.is_truthy()? {
+        return Ok(None);
     }
-    let exc = tuple.get_item(1)?;
-    let traceback = tuple.get_item(2)?;
+    let tuple = exc_info.cast::<PyTuple>().ok().filter(|tuple| tuple.len() == 3);
+    tuple.map(Some).ok_or_else(|| not_exc_info(exc_info))
+}
+
+fn not_exc_info(got: &Bound<'_, PyAny>) -> PyErr {
+    wrong_type("exc_info", "the tuple of sys.exc_info()", got)
+}
+
+/// The exception of an `exc_info` tuple, with its own traceback.
+fn reraised(exc_info: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
+    let exc = exc_info.get_item(1)?;
+    if !exc.is_instance_of::<PyBaseException>() {
+        return Err(not_exc_info(exc_info));
+    }
+    let traceback = exc_info.get_item(2)?;
     if !traceback.is_none() {
         exc.call_method1(intern!(exc.py(), "with_traceback"), (traceback,))?;
     }

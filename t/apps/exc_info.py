@@ -101,6 +101,24 @@ def bad_exc_info(environ, start_response):
     return [" ".join(names).encode()]
 
 
+def false_exc_info(environ, start_response):
+    """What is false is as good as nothing: a first call is one, a second one fails."""
+    false = [(), [], False, 0, ""]
+    start_response("200 OK", [], false[0])
+    names = [raised(start_response, "404 Not Found", [], exc_info) for exc_info in false]
+    return [" ".join(names).encode()]
+
+
+def wrong_exc_info(environ, start_response):
+    """Before the head, where the tuple's content is not looked at."""
+    wrong = [Broken(), True, "exc_info", Broken, [Broken, Broken(), None], (Broken, Broken()),
+             (*failing(), None)]
+    names = [raised(start_response, "404 Not Found", [("X-Wrong", "1")], wrong[0])]
+    start_response("200 OK", [("X-First", "1")])
+    names += [raised(start_response, "404 Not Found", [], exc_info) for exc_info in wrong]
+    return [" ".join(names).encode()]
+
+
 def arguments(environ, start_response):
     names = [raised(start_response), raised(start_response, "200 OK"),
              raised(start_response, status="200 OK", headers=[])]
