@@ -149,6 +149,26 @@ def test_what_has_no_size_is_read_to_its_end(site, name):
     assert body == CONTENT[:4096] if name == "pipe" else b"Max open files" in body
 
 
+def test_a_file_with_less_than_its_size_is_read(site, proto):
+    """The files of /sys all have 4096 bytes, if they are asked."""
+    response = proto(site, "GET", target("made"))
+    with open("/sys/devices/system/cpu/online", "rb") as file:
+        assert (response.body, response.complete) == (file.read(), True)
+    assert response.header("Content-Length") is None
+
+
+@pytest.mark.parametrize("name", ["plain", "memory", "named", "zipped"])
+def test_a_wrapper_is_moved_as_its_file_is(site, name):
+    assert site.get(target(name, how="asked")).body == CONTENT[-8:]
+
+
+@pytest.mark.parametrize("name,names", [
+    ("plain", b"close seek seekable tell"), ("only_read", b"close"), ("proxied", b"close tell"),
+])
+def test_a_wrapper_has_no_more_of_a_file_than_its_position(site, name, names):
+    assert site.get(target(name, how="attributes")).body == names
+
+
 def test_an_empty_file_is_an_empty_body(site, proto):
     response = proto(site, "GET", target("empty"))
     assert (response.status, response.body, response.complete) == (200, b"", True)

@@ -28,6 +28,10 @@ SERVER = "listen 127.0.0.1:@PORT2@ http2;" + "".join(LOCATION % (3 * (f,)) for f
 def site(tmp_path_factory, shared_nginx):
     download = tmp_path_factory.mktemp("files") / "download.txt"
     download.write_bytes(DOWNLOAD)
+    with open(f"{download}.large", "wb") as large:
+        large.truncate(1 << 30)
+        large.seek(0, os.SEEK_END)
+        large.write(b"the end")
     # The virtualenv lies where the checkout lies, which may be closed to another user.
     return shared_nginx(
         server=SERVER, http=HTTP % (sys.prefix, download),
@@ -106,6 +110,18 @@ def test_a_download_arrives_whole(site, framework, proto):
     assert response.body == DOWNLOAD
     assert response.header("Content-Length") == str(len(DOWNLOAD))
     assert "download.txt" in response.header("Content-Disposition")
+
+
+def test_flask_reads_no_more_of_a_file_than_the_range_it_answers(site):
+    def read():
+        with open(f"/proc/{site.worker()}/io") as file:
+            return int(file.readline().removeprefix("rchar:"))
+
+    site.get("/flask/large", headers={"Range": "bytes=0-0"})
+    before = read()
+    response = site.get("/flask/large", headers={"Range": "bytes=-7"})
+    assert (response.status, response.body) == (206, b"the end")
+    assert read() - before < 1 << 20
 
 
 def test_head_tells_the_length_of_a_download(site, framework):

@@ -1,17 +1,20 @@
 //! `wsgi.file_wrapper`: iterates over a file-like object in blocks.
 //!
 //! The application calls it and returns the result. If `call` gets it back as it is, and what it
-//! reads from is a regular file, the file goes to nginx; anything else is iterated over. It has no
-//! attributes of the file: middleware may return it wrapped, or not at all.
+//! reads from is a regular file, the file goes to nginx; anything else is iterated over. Of the
+//! file's attributes it has those that move its position, so that what wraps it in turn need not
+//! read what it does not want (Werkzeug, to answer a range).
 //! Runs on: pool thread. PEP 3333, "Optional Platform-Specific File Handling".
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyCFunction;
+use pyo3::types::{PyCFunction, PyString};
 
 use super::ffi;
 
@@ -32,9 +35,8 @@ impl FileWrapper {
         py.detach(|| {
             let file = ffi::duplicate(fd).ok()?;
             let meta = file.metadata().ok()?;
-            // A size of 0 says nothing: so have the files of /proc.
             let rest = meta.len().checked_sub(offset).filter(|rest| *rest > 0)?;
-            meta.is_file().then_some((file, offset, rest))
+            (meta.is_file() && ends_at(&file, meta.len())).then_some((file, offset, rest))
         })
     }
 
@@ -73,6 +75,13 @@ impl FileWrapper {
         let offset = file.call_method0(intern!(py, "tell"))?.extract()?;
         Ok(Some((raw.call_method0(intern!(py, "fileno"))?.extract()?, offset)))
     }
+}
+
+/// Whether `size`, not 0, is where the content ends. Files that are made when they are read have
+/// none (/proc, some FUSE file systems), or one that says nothing (4096 in /sys).
+fn ends_at(file: &File, size: u64) -> bool {
+    let last_and_next = file.read_at(&mut [0; 2], size - 1);
+    last_and_next.is_ok_and(|read| read == 1)
 }
 
 /// The types of module io.
@@ -119,6 +128,16 @@ impl FileWrapper {
         let read = intern!(py, "read");
         let block = self.filelike.bind(py).call_method1(read, (self.blksize,))?;
         Ok(if block.is_truthy()? { Some(block) } else { None })
+    }
+
+    /// Asked for what the wrapper itself does not have.
+    fn __getattr__<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        let py = name.py();
+        if ["seekable", "seek", "tell"].iter().any(|known| name == known) {
+            return self.filelike.bind(py).getattr(name);
+        }
+        let name = name.repr()?;
+        Err(PyAttributeError::new_err(format!("'FileWrapper' object has no attribute {name}")))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

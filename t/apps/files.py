@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl
 from record import record
 
 CONTENT = b"".join(b"%07d\n" % n for n in range(8192))
+CONTENT_END = len(CONTENT) - 8
+NAMES = ["close", "seek", "seekable", "tell", "name", "fileno", "read"]
 
 
 def path(name="content"):
@@ -143,6 +145,11 @@ def system(environ):
     return open("/proc/self/limits", "rb")
 
 
+def made(environ):
+    """A regular file that says that it has 4096 bytes, and has three or four."""
+    return open("/sys/devices/system/cpu/online", "rb")
+
+
 def empty(environ):
     return tempfile.TemporaryFile()
 
@@ -197,6 +204,12 @@ def application(environ, start_response):
     write = start_response(options.get("status", "200 OK"), headers)
     if options.get("how") == "written":
         write(b"before ")
+    if options.get("how") == "asked":
+        # As Werkzeug does to answer a range; the rest is read, since it is not the wrapper itself.
+        assert wrapper.seekable() and wrapper.seek(CONTENT_END) == wrapper.tell() == CONTENT_END
+        return Middleware(wrapper)
+    if options.get("how") == "attributes":
+        return [" ".join(name for name in NAMES if hasattr(wrapper, name)).encode()]
     if options.get("how") == "middleware":
         return Middleware(wrapper)
     if options.get("how") == "iterated":

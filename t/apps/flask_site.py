@@ -41,6 +41,11 @@ def download():
     return send_file(os.environ["DOWNLOAD"], as_attachment=True)
 
 
+@app.get("/large")
+def large():
+    return send_file(os.environ["DOWNLOAD"] + ".large")
+
+
 @app.get("/stream")
 def stream():
     return Response((f"line {n}\n" for n in range(3)), mimetype="text/plain")
