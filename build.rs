@@ -74,6 +74,12 @@ fn python() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed=PYO3_PYTHON");
     pyo3_build_config::use_pyo3_cfgs();
     let config = pyo3_build_config::get();
+    // Much here is only right while one thread at a time is in Python.
+    if config.target_abi().kind().is_free_threaded() {
+        return Err(
+            "a free-threaded Python is not supported: set PYO3_PYTHON to one with a GIL".into()
+        );
+    }
     println!("cargo::rustc-env=WSGI_PYTHON_VERSION={}", config.version());
     let executable = config.executable().ok_or("no Python interpreter was found")?;
     let output =

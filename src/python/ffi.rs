@@ -11,7 +11,7 @@ use std::os::fd::FromRawFd;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::string::PyStringData;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::{PyString, PyType};
 
 /// A str with one character for each byte.
 pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
@@ -37,11 +37,11 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
     }
 }
 
-/// Whether the caller's reference is the only one, weak ones included. Without a GIL nobody can say.
+/// Whether the caller's reference is the only one, weak ones included.
 pub fn is_alone(object: &Bound<'_, PyAny>) -> bool {
     let object = object.as_ptr();
-    // SAFETY: the object is alive and we are attached, as its borrow proves. Where its type has an
-    // offset above 0, a pointer lies there in each object, which is null without weak references
+    // SAFETY: the object is alive and we are attached, as its borrow proves; nobody else counts
+    // references meanwhile, since there is a GIL (build.rs). Where its type has an offset above 0, a pointer lies there in each object, which is null without weak references
     // (CPython, "tp_weaklistoffset"); below 0 it says where else they are.
     unsafe {
         let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
@@ -50,7 +50,7 @@ pub fn is_alone(object: &Bound<'_, PyAny>) -> bool {
             1.. => !object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null(),
             _ => true,
         };
-        cfg!(not(Py_GIL_DISABLED)) && !weak && ffi::Py_REFCNT(object) == 1
+        !weak && ffi::Py_REFCNT(object) == 1
     }
 }
 
@@ -93,16 +93,6 @@ pub fn forget_raised(_py: Python<'_>) {
 pub fn leave_forked_child() -> ! {
     // SAFETY: _exit takes any number, touches no memory of ours and does not return.
     unsafe { libc::_exit(70) }
-}
-
-/// The content of a bytes object and a reference that keeps it there: the slice must not be used
-/// any more when that has been dropped.
-pub fn share(object: &Bound<'_, PyBytes>) -> (&'static [u8], Py<PyBytes>) {
-    let bytes = object.as_bytes();
-    // SAFETY: a bytes object is immutable and stays where it is as long as it is referred to, which
-    // the caller sees to.
-    let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
-    (bytes, object.clone().unbind())
 }
 
 /// A descriptor of its own for the open file behind `fd`, closed in children (close-on-exec).

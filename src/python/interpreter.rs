@@ -142,6 +142,9 @@ pub fn bootstrap(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 /// What has to be done in Python before any code of the application runs.
 fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     let sys = py.import("sys")?;
+    if sys.getattr("abiflags")?.contains("t")? {
+        return Err(PyRuntimeError::new_err("a free-threaded Python is not supported"));
+    }
     for (std, name) in [(Std::Out, "stdout"), (Std::Err, "stderr")] {
         let stream = Bound::new(py, LogStream::of_process(std))?;
         sys.setattr(name, &stream)?;

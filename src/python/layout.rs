@@ -9,10 +9,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Version with the `t` that free-threaded builds have in their paths.
+/// As in the names of its directories and programs.
 fn python() -> String {
-    let threads = if cfg!(Py_GIL_DISABLED) { "t" } else { "" };
-    format!("python{}{threads}", env!("WSGI_PYTHON_VERSION"))
+    format!("python{}", env!("WSGI_PYTHON_VERSION"))
 }
 
 /// What to set in PyConfig.

@@ -11,37 +11,37 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::wsgi::mailbox::Mail;
 
-use super::{ffi, log};
+use super::log;
 
 /// Shorter ones are copied: that costs less than the way back.
 pub const MIN: usize = 32 * 1024;
 /// Bytes handed back for which a runner is called.
 const MANY: usize = 1 << 20;
 
-static RETURNED: Mutex<Vec<Py<PyBytes>>> = Mutex::new(Vec::new());
+static RETURNED: Mutex<Vec<PyBackedBytes>> = Mutex::new(Vec::new());
 /// Bytes in `RETURNED`.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
-struct Lent {
-    bytes: &'static [u8],
-    object: Option<Py<PyBytes>>,
-}
+/// Always there until it is handed back.
+struct Lent(Option<PyBackedBytes>);
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        self.bytes
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).extend(self.object.take());
-        let before = WAITING.fetch_add(self.bytes.len(), Ordering::AcqRel);
-        let crosses = before < MANY && before + self.bytes.len() >= MANY;
+        let len = self.as_ref().len();
+        RETURNED.lock().unwrap_or_else(PoisonError::into_inner).extend(self.0.take());
+        let before = WAITING.fetch_add(len, Ordering::AcqRel);
+        let crosses = before < MANY && before + len >= MANY;
         if let Some(mailbox) = log::mailbox().filter(|_| crosses) {
             mailbox.post(Mail::Tidy);
         }
@@ -51,8 +51,7 @@ impl Drop for Lent {
 /// The content of `object`, which lives until it has been dropped and [`take_back`] was called.
 /// Attached.
 pub fn lend(object: &Bound<'_, PyBytes>) -> Bytes {
-    let (bytes, object) = ffi::share(object);
-    Bytes::from_owner(Lent { bytes, object: Some(object) })
+    Bytes::from_owner(Lent(Some(object.clone().into())))
 }
 
 /// Drops what has been handed back. Attached.
