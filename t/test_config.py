@@ -45,7 +45,7 @@ def check(make_nginx, http="", server="", location="", main="", events="", limit
     os.makedirs(f"{site.dir}/venv/lib/{PYTHON}/site-packages")
     os.mkdir(f"{site.dir}/venv/bin")
     site.write("venv/pyvenv.cfg", "home = /usr/bin\n")
-    for path in ("site/app.py", "plain_file"):
+    for path in ("site/app.py", "site/site.wsgi", "plain_file"):
         site.write(path, "")
     os.mkdir(f"{site.dir}/empty")
     status, said = site.test_config()
@@ -150,6 +150,16 @@ BAD_APP = [
     "$var:app", "mod:$app", ":app", "mod:a-b", "mod:app:x", "mod:1x", "mod:a.", '"mod: app"',
     "app.py", "a-b:app", "@DIR@/site/app.py:1x", "@DIR@/site/app.py:", "@DIR@/site/app.py:f(",
     "@DIR@/site/nowhere.py", "site/nowhere.py", "@DIR@/site", "@DIR@/site/$x.py",
+    "site.wsgi:", "site/nowhere.wsgi", "paste:app.ini",
+]
+BAD_ARGUMENTS = [
+    ("x", 'no literal of Python at "x"'), ("1 2", 'a comma is missing at "2"'),
+    ("a=1, a=2", 'argument "a" is given twice'), ("if=1", 'no name of an argument at "if=1"'),
+    ("a=1, 2", 'an argument without a name follows one with a name at "2"'),
+    ("os.environ", 'no literal of Python at "os.environ"'), ("007", "no decimal number"),
+    (r'"\\z"', "an escape other than"), ('"$x"', "variables are not supported"),
+    ('"', "a text without an end at"), ("[1", '"," or "]" is missing at the end of the arguments'),
+    ("{[]: 1}", "a key that is no text, number, True, False or None"),
 ]
 
 
@@ -167,6 +177,11 @@ def test_a_bad_value_of_an_application_is_refused(make_nginx, directive, value, 
 @pytest.mark.parametrize("value", BAD_APP)
 def test_a_bad_wsgi_app_is_refused(make_nginx, value):
     refused(make_nginx, "wsgi_app", location=f"wsgi_app {value};")
+
+
+@pytest.mark.parametrize("arguments, said", BAD_ARGUMENTS)
+def test_a_bad_argument_of_a_factory_is_named(make_nginx, arguments, said):
+    refused(make_nginx, "wsgi_app", said, location=f"wsgi_app 'mod:make({arguments})';")
 
 
 @pytest.mark.parametrize("directive", sorted(set(ALL) - REPEATABLE))
@@ -307,7 +322,9 @@ def test_an_event_method_that_threads_cannot_wake_is_refused(make_nginx, method)
 
 GOOD_APPS = ["mod", "mod:app", "a.b.c", "a.b.c:app", "mod:make()", "_m1:_a1",
              "@DIR@/site/app.py", "@DIR@/site/app.py:app", "@DIR@/site/app.py:make()",
-             "site/app.py", "site/app.py:app"]
+             "site/app.py", "site/app.py:app", "./plain_file", "site/site.wsgi:app",
+             "mod:make(1)", 'mod:make("x")', "'mod:make(\"x\", [1, None], debug=False)'",
+             "'site/app.py:make({\"a:b\": (1, 2.5)})'"]
 
 
 @pytest.mark.parametrize("value", GOOD_APPS)

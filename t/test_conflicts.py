@@ -105,6 +105,18 @@ def test_the_second_of_two_django_projects_with_settings_of_their_own_is_named(m
     assert 'Django runs with "shop.settings" of wsgi_app "shop.wsgi:application"' in line
 
 
+def test_applications_in_files_of_any_name_are_looked_at_too(make_nginx):
+    site = make(make_nginx, ["@DIR@/a/site.wsgi", "@DIR@/b/site.wsgi"])
+    django(site, "a", "shop")
+    django(site, "b", "blog")
+    for folder, name in ("a", "shop"), ("b", "blog"):
+        site.write(f"{folder}/site.wsgi", DJANGO_WSGI.format(settings=f"{name}.settings"))
+    answers = started(site, 2)
+    assert [answer.body for answer in answers] == [b"this is shop"] * 2
+    (line,) = told(site)
+    assert f'wsgi_app "{site.dir}/b/site.wsgi:application" does not get its settings' in line
+
+
 def test_settings_that_are_assigned_are_no_different(make_nginx):
     site = make(make_nginx, ["shop.wsgi", "blog.wsgi"])
     django(site, "a", "shop")

@@ -101,6 +101,17 @@ def test_an_edit_of_a_file_is_served(start, save):
     assert f'"{site.dir}/site/app.py" has changed' in line and "[notice]" in line
 
 
+def test_an_edit_of_a_file_of_any_name_is_served(start):
+    """And of one whose compiled file would be that of app.py beside it."""
+    site = start({"app.wsgi": APP % "one", "app.py": APP % "not"}, target="@DIR@/site/app.wsgi")
+    assert site.get("/").text == "one"
+    overwrite(f"{site.dir}/site/app.wsgi", APP % "two")
+    shows(site, "two")
+    overwrite(f"{site.dir}/site/app.wsgi", "import import")
+    site.log.wait_for(r"app.wsgi\" has changed and is not used: it cannot be compiled")
+    assert site.get("/").text == "two"
+
+
 @pytest.mark.parametrize("touch", [os.utime, lambda path: os.close(os.open(path, os.O_WRONLY))])
 def test_touching_a_file_reloads(start, touch):
     site = start({"app.py": APP % "one"})

@@ -269,3 +269,18 @@ def test_a_file_that_the_workers_user_cannot_read_is_500_and_says_so(make_nginx)
     site.start()
     assert site.get("/x").status == 500
     site.log.wait_for(r"\[error\].*Permission denied.*secret\.py")
+
+
+def test_a_factory_gets_its_arguments(make_nginx):
+    site = make_nginx(server="""location / {
+        wsgi_app '@DIR@/site/made.py:make("prod; {}", [1, None], debug=False)';
+    }""")
+    site.write("site/made.py", """
+def make(*args, **options):
+    def application(environ, start_response):
+        start_response("200 OK", [])
+        return [repr((args, options)).encode()]
+    return application
+""")
+    site.start()
+    assert site.get("/").text == "(('prod; {}', [1, None]), {'debug': False})"

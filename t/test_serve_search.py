@@ -56,7 +56,7 @@ def test_a_directory_or_file_inside_a_package_is_imported_from_above_it(site):
 
 
 def test_a_file_that_cannot_be_imported_by_its_name_is_loaded_as_a_file(site):
-    for name in ("my-app.py", "json.py"):
+    for name in ("my-app.py", "json.py", "site.wsgi", "script"):
         path = site.write(name)
         assert target(site.config_of(path)) == f"{path}:application"
     site.start(f"{site.dir}/my-app.py")
@@ -96,7 +96,7 @@ def test_several_packages_with_an_application_are_named(site):
     ("module", "a module is named as module:callable"),
     ("a b:app", "there is no file @/a b"),
     ("x.py:app(1)", '"app(1)" is neither a callable nor a factory() without arguments'),
-    ("x.txt", "@/x.txt is no Python file"),
+    ("x.txt", "@/x.txt has none of application, app, create_app(), make_app()"),
     ("empty.py", "@/empty.py has none of application, app, create_app(), make_app()"),
     ("broken.py", "cannot parse @/broken.py, line 2"),
 ])

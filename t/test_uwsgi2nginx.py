@@ -427,6 +427,21 @@ def test_nginx_reads_hostile_values_as_values(make, key):
         assert "longer than nginx takes for one argument" in " ".join(site.text.split())
 
 
+def test_an_application_of_pastedeploy_is_carried_over(tmp_path):
+    (tmp_path / "p.ini").write_text(
+        "[uwsgi]\nhttp-socket = :81\nchdir = /srv\nini-paste-logged = etc/site.ini\n")
+    text = text_of("p.ini", cwd=tmp_path)
+    assert "wsgi_app paste:/srv/etc/site.ini;" in text
+    assert "run uwsgi2nginx on it as well" in re.sub(r"\n# +", " ", text)
+
+
+@pytest.mark.parametrize("name", ["site.wsgi", "script"])
+def test_a_wsgi_file_may_have_any_name(tmp_path, name):
+    (tmp_path / "p.ini").write_text(
+        f"[uwsgi]\nhttp-socket = :81\nchdir = /srv\nwsgi-file = {name}\n")
+    assert f"wsgi_app /srv/{name};" in text_of("p.ini", cwd=tmp_path)
+
+
 def test_contradictory_options_are_named(tmp_path):
     (tmp_path / "c.ini").write_text(
         "[uwsgi]\nprocesses = 2\nworkers = 5\nmodule = a\nwsgi-file = b.py\nchdir = /one\n"

@@ -25,7 +25,7 @@ use ngx::ngx_conf_log_error;
 use super::conf::{LocConf, MainConf, Param, Place, Queue};
 use super::guard::protect;
 use super::handler::ngx_http_wsgi_handler;
-use crate::wsgi::target::{Source, Target};
+use crate::wsgi::target::Target;
 
 /// Why a directive is refused.
 enum Refusal {
@@ -304,7 +304,7 @@ handler!(cmd_wsgi_app, LocConf, |args, conf| {
     }
     let mut target = Target::parse(args.text(0)?)
         .map_err(|err| Text(format!("invalid value \"{}\": {err}", args.shown(0))))?;
-    if let Source::File(path) = &mut target.source {
+    if let Some(path) = target.source.file() {
         *path = full_name(args.cf, path)?;
         match path.metadata() {
             Ok(meta) if meta.is_file() => (),

@@ -22,7 +22,7 @@ use crate::wsgi::target::{Source, Target};
 
 use super::development::Page;
 use super::errors::Context;
-use super::{call, conflict, development, exception, interpreter, log};
+use super::{call, conflict, development, exception, interpreter, literals, log};
 
 const SPAWNED: &str = include_str!("spawned.py");
 
@@ -51,20 +51,39 @@ impl PythonApplication {
                 py.import("importlib")?.call_method1("import_module", (name,))?
             }
             Source::File(path) => load_file(py, path)?,
+            Source::Paste(path) => return self.import_paste(py, path),
         };
         let module = found.getattr("__name__").and_then(|name| name.extract()).unwrap_or_default();
         for name in self.target.callable.split('.') {
             found = found.getattr(name)?;
         }
-        if self.target.factory {
-            found = found.call0()?;
+        if let Some(arguments) = &self.target.factory {
+            found = literals::call(&found, arguments)?;
         }
+        self.check_callable(&found)?;
+        Ok(Loaded { module, callable: found.unbind(), objects: call::Maker::new(py)? })
+    }
+
+    /// Which modules it comes from is the file's matter: it has no name of one here.
+    fn import_paste(&self, py: Python<'_>, path: &Path) -> PyResult<Loaded> {
+        let path = path::absolute(path)?;
+        let found = interpreter::bootstrap(py)?
+            .call_method1("load_paste", (path.as_os_str(), &self.target.callable))?;
+        self.check_callable(&found)?;
+        Ok(Loaded {
+            module: String::new(),
+            callable: found.unbind(),
+            objects: call::Maker::new(py)?,
+        })
+    }
+
+    fn check_callable(&self, found: &Bound<'_, PyAny>) -> PyResult<()> {
+        let what = if self.target.factory.is_some() { "what it returns" } else { "it" };
         if !found.is_callable() {
-            let what = if self.target.factory { "what it returns" } else { "it" };
             let kind = found.get_type().name()?;
             return Err(PyTypeError::new_err(format!("{what} is not callable: {kind}")));
         }
-        Ok(Loaded { module, callable: found.unbind(), objects: call::Maker::new(py)? })
+        Ok(())
     }
 
     fn try_load<R>(&self, done: impl FnOnce(Python<'_>, PyResult<Loaded>) -> R) -> R {

@@ -6,6 +6,7 @@ Runs on: the main thread, which starts Python, imports and leaves; pool threads 
 import atexit
 import faulthandler
 import functools
+import importlib.machinery
 import importlib.util
 import linecache
 import os
@@ -119,6 +120,20 @@ def dump_stacks_on(signum, fd):
     faulthandler.register(signum, file=fd, all_threads=True, chain=False)
 
 
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Reads a source whatever its name, and has no compiled file: that of site.wsgi would be that
+    of site.py beside it."""
+
+    def get_code(self, fullname):
+        path = self.get_filename(fullname)
+        try:
+            # Nothing is done with it here, but development.py watches the files that are asked for.
+            self.path_stats(path)
+        except OSError:
+            pass
+        return self.source_to_code(self.get_data(path), path)
+
+
 def load_file(name, path, source):
     """Import a file as module `name`; a failed import leaves nothing behind.
 
@@ -132,7 +147,7 @@ def load_file(name, path, source):
             if not _files:
                 exec(source, {"source": source, "files": _files, "__name__": "_wsgi_spawned"})
             _files[name] = path
-            spec = importlib.util.spec_from_file_location(name, path)
+            spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, path))
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
             try:
@@ -141,6 +156,28 @@ def load_file(name, path, source):
                 sys.modules.pop(name, None)
                 raise
         return module
+
+
+def load_paste(path, name):
+    """The application `name` of a file of PasteDeploy, whose logging is set up as pserve does."""
+    try:
+        from paste.deploy import loadapp
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("paste", "paste.deploy"):
+            raise
+        raise ImportError(f"{path} needs PasteDeploy, which is not installed") from None
+    import configparser
+    import logging.config
+    from urllib.parse import quote
+
+    with _loading:
+        parser = configparser.RawConfigParser()
+        with open(path, encoding="utf-8") as file:
+            parser.read_file(file)
+        if parser.has_section("loggers"):
+            given = {"__file__": path, "here": os.path.dirname(path)}
+            logging.config.fileConfig(path, given, disable_existing_loggers=False)
+        return loadapp("config:" + quote(path), name=name)
 
 
 def format_exception(exc, tb):

@@ -4,7 +4,7 @@
 //! `call` runs one request: `environ`, `input`, `stream`, `errors`, `file_wrapper` and `start_response` are
 //! the objects it hands to the application, `response` passes on what comes back. `log`, `lines`
 //! and `exception` turn text into log records; `ffi` holds what needs `unsafe`; `conflict` finds
-//! applications that get what is another's.
+//! applications that get what is another's; `literals` makes the arguments of a factory.
 //! Runs on: pool thread, except `start`. PEP 3333.
 
 mod app;
@@ -22,6 +22,7 @@ mod interpreter;
 mod layout;
 mod lent;
 mod lines;
+mod literals;
 mod log;
 mod objects;
 mod response;

@@ -7,6 +7,7 @@ child, which gets this source with the data that multiprocessing prepares it by.
 Runs on: the thread that imports applications; the main thread of a child.
 """
 
+import importlib.machinery
 import importlib.util
 import sys
 from multiprocessing import spawn
@@ -15,10 +16,21 @@ from multiprocessing import spawn
 source, files = source, files
 
 
+class _Loader(importlib.machinery.SourceFileLoader):
+    """For a source of any name, without a compiled file, as in the worker."""
+
+    def get_code(self, fullname):
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 class _Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        return importlib.util.spec_from_file_location(name, files[name]) if name in files else None
+        if name not in files:
+            return None
+        loader = _Loader(name, files[name])
+        return importlib.util.spec_from_file_location(name, files[name], loader=loader)
 
 
 class _Sent:

@@ -126,7 +126,10 @@ pub enum TargetError {
     Variable,
     Module(String),
     Callable(String),
-    Path(String),
+    /// What is wrong with the arguments of a factory.
+    Arguments(String),
+    /// What follows `paste:`.
+    Paste(String),
     /// The name of a file without a slash, which would be taken for a module.
     File(String),
 }
@@ -138,7 +141,11 @@ impl fmt::Display for TargetError {
             Self::Variable => f.write_str("variables are not supported"),
             Self::Module(s) => write!(f, "\"{s}\" is not a module name"),
             Self::Callable(s) => write!(f, "\"{s}\" is not a callable name"),
-            Self::Path(s) => write!(f, "\"{s}\" is not the path of a .py file"),
+            Self::Arguments(what) => f.write_str(what),
+            Self::Paste(s) if s.is_empty() => f.write_str(
+                "a target of PasteDeploy is paste:/path/file.ini or paste:/path/file.ini#name",
+            ),
+            Self::Paste(s) => write!(f, "\"{s}\" is not /path/file.ini or /path/file.ini#name"),
             Self::File(s) => write!(f, "\"{s}\" is a module name; the path of a file has a slash"),
         }
     }

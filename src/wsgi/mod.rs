@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod application;
+pub mod arguments;
 pub mod body;
 pub mod body_pipe;
 pub mod error;

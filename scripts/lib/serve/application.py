@@ -117,6 +117,8 @@ def callable_in(path):
 
 def application(path, name):
     """A file, by the module name that it has from the directory above its packages."""
+    if path.suffix != ".py":
+        return Application(path.parent, path, callable=name)
     folder = path.parent
     parts = [] if path.name == "__init__.py" else [path.stem]
     while (folder / "__init__.py").exists() and folder != folder.parent:
@@ -228,8 +230,6 @@ def find(text):
         if not CALLABLE.fullmatch(name):
             raise Problem(f"\"{name}\" is neither a callable nor a factory() without arguments")
     if path.is_file():
-        if path.suffix != ".py":
-            raise Problem(f"{path} is no Python file: its name does not end with .py")
         name = name or callable_in(path)
         if not name:
             raise Problem(f"{path} has none of {SHOWN}; name another one: {text}:callable")

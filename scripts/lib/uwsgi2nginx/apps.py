@@ -8,14 +8,12 @@ from uwsgi2nginx.block import Impossible, Raw, quoted
 from uwsgi2nginx.ini import Option, shown
 
 LOADERS = {
-    "paste": "write a file wsgi.py with: from paste.deploy import loadapp;"
-             " application = loadapp(\"{}\"), and name it in wsgi_app",
+    "paste": "write wsgi_app paste:/path/file.ini#name for {}, or a file wsgi.py with: from"
+             " paste.deploy import loadapp; application = loadapp(...)",
     "pecan": "write a file wsgi.py with: from pecan.deploy import deploy;"
              " application = deploy(\"{}\"), and name it in wsgi_app",
     "eval": "put the code into a file wsgi.py and name it in wsgi_app",
     "web3": "is no WSGI", "pump": "is no WSGI", "wsgi-lite": "is no WSGI",
-    "ini-paste": "see paste: write a file wsgi.py that calls loadapp",
-    "ini-paste-logged": "see paste: write a file wsgi.py that calls loadapp",
     "python-raw": "is no WSGI",
 }
 NAME = re.compile(r"(?!\d)\w+(\.(?!\d)\w+)*")
@@ -47,12 +45,17 @@ class Applications:
         settings = self.settings
         module = settings.text("module", "wsgi")
         file = settings.text("wsgi-file", "file")
+        paste = settings.text("ini-paste", "ini-paste-logged")
         if module:
             self.default = self.app(module, module.value, is_file=False)
         if file and module:
             settings.look(file, f"does not count, {module.key} comes first")
         elif file:
             self.default = self.app(file, file.value, is_file=True)
+        if paste and (module or file):
+            settings.look(paste, f"does not count, {(module or file).key} comes first")
+        elif paste:
+            self.default = self.paste(paste)
         for key, why in LOADERS.items():
             for option in settings.take(key):
                 settings.look(option, why.format(shown(option.value)))
@@ -76,9 +79,7 @@ class Applications:
         name, _, called = text.partition(":") if not is_file else (text, "", "")
         called = called or (self.callable.value if self.callable else "")
         if is_file:
-            name = self.settings.path(name)
-            good = name.endswith(".py")
-            why = "wsgi_app takes files that end with .py: rename it or link to it"
+            name, good, why = self.settings.path(name), True, ""
         else:
             good, why = dotted(name), "is no name of a module"
         if good and called and not dotted(called.removesuffix("()")):
@@ -89,6 +90,16 @@ class Applications:
             self.settings.look(option, why)
             return None
         return App(option, f"{name}:{called}" if called else name, prefix)
+
+    def paste(self, option):
+        """The application main of a file of PasteDeploy."""
+        path = self.settings.path(option.value)
+        if "$" in path or "#" in path:
+            self.settings.look(option, "wsgi_app takes no $ and no # in the name of such a file")
+            return None
+        self.settings.look(option, "uWSGI takes options from the section [uwsgi] of that file too,"
+                           " here none are read: run uwsgi2nginx on it as well")
+        return App(option, f"paste:{path}")
 
     def mount(self, option, scripts):
         settings = self.settings

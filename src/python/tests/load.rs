@@ -240,3 +240,38 @@ fn a_virtualenv_lends_its_packages_and_not_its_standard_library() {
     std::os::unix::fs::symlink("/nowhere/python3", venv.join("bin/python")).unwrap();
     assert_eq!(Layout::find(Some(&venv)).unwrap().executable, venv.join("bin/python"));
 }
+
+#[test]
+fn a_factory_gets_what_the_configuration_says() {
+    let code = "def make(*args, **options):
+    def app(e, s): s('200 OK', []); return [repr((args, options)).encode()]
+    return app";
+    let path = file(code);
+    for (arguments, got) in [
+        ("", "((), {})"),
+        (
+            r#"None, True, -1, 1.50, .5e1, "it's \u20ac", (1,), (), [2, [3]], {"a": {1: None}}"#,
+            r#"((None, True, -1, 1.5, 5.0, "it's €", (1,), (), [2, [3]], {'a': {1: None}}), {})"#,
+        ),
+        ("'x', debug=False, path='/a:b(c)'", "(('x',), {'debug': False, 'path': '/a:b(c)'})"),
+    ] {
+        let app = load(&format!("{}:make({arguments})", path.display())).unwrap();
+        assert_eq!(request(&app, Request::default()).body(), got);
+    }
+    let log = failure("def make(a): pass", ":make('x', 'y')");
+    assert!(log[0].ends_with(":make('x', 'y')\" could not be loaded"), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("TypeError: make() takes 1")), "{log:?}");
+}
+
+#[test]
+fn a_file_of_any_name_is_not_taken_for_the_one_beside_it() {
+    let path = worker().dir.join("site.py");
+    for (name, word) in [("site.py", "python"), ("site.wsgi", "script"), ("site", "nosuff")] {
+        // Of one size, and of one second: as one compiled file they would be the same.
+        let code = format!("def application(e, s): s('200 OK', []); return [b'{word}']");
+        let path = path.with_file_name(name);
+        std::fs::write(&path, code).unwrap();
+        let app = load(path.to_str().unwrap()).unwrap();
+        assert_eq!(request(&app, Request::default()).body(), word);
+    }
+}

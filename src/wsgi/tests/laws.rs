@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::wsgi::arguments::Arguments;
 use crate::wsgi::error::VarsError;
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::target::{Source, Target};
@@ -173,25 +174,54 @@ pub fn a_target_means_what_it_says(text: &str) {
     }
 }
 
-/// A colon divides place and callable unless a slash follows it.
+/// A colon divides place and call if all that follows it is a name, with or without parentheses.
+/// What is in them is told apart by the tests of [`Arguments`].
 fn target(text: &str) -> Option<Target> {
-    let colon = text.rfind(':').filter(|at| text.rfind('/').is_none_or(|slash| slash < *at));
-    let (place, call) = match colon {
-        Some(at) => (&text[..at], &text[at + 1..]),
-        None => (text, "application"),
+    if text.contains('$') || text == "paste" {
+        return None;
+    }
+    if let Some(rest) = text.strip_prefix("paste:") {
+        let (path, name) = match rest.find('#') {
+            Some(at) => (&rest[..at], &rest[at + 1..]),
+            None => (rest, "main"),
+        };
+        let is_fine = path.contains('/') && !name.is_empty() && !name.contains(char::is_control);
+        let callable = name.to_owned();
+        return is_fine.then(|| Target {
+            source: Source::Paste(path.into()),
+            callable,
+            factory: None,
+        });
+    }
+    // Name, and what stands in the parentheses if there are some.
+    let call = |call: &str| match call.find('(') {
+        None => is_dotted(call).then(|| (call.to_owned(), None)),
+        Some(at) => (is_dotted(&call[..at]) && call.ends_with(')'))
+            .then(|| (call[..at].to_owned(), Some(call[at + 1..call.len() - 1].to_owned()))),
     };
-    let factory = call.ends_with("()");
-    let callable = if factory { &call[..call.len() - 2] } else { call };
+    let colons = || text.match_indices(':').map(|(at, _)| at);
+    let (place, (callable, inside)) = match colons().find(|at| call(&text[at + 1..]).is_some()) {
+        Some(at) => (&text[..at], call(&text[at + 1..])?),
+        None => {
+            // A colon behind the last slash is a slip.
+            let after = text.rfind('/').map_or(0, |slash| slash + 1);
+            if colons().any(|at| at >= after) {
+                return None;
+            }
+            (text, ("application".to_owned(), None))
+        }
+    };
     let source = if place.contains('/') {
-        place.ends_with(".py").then(|| Source::File(place.into()))?
+        Source::File(place.into())
     } else {
         let is_module = is_dotted(place) && !place.ends_with(".py");
         is_module.then(|| Source::Module(place.to_owned()))?
     };
-    (is_dotted(callable) && !text.contains('$')).then(|| {
-        let callable = callable.to_owned();
-        Target { source, callable, factory }
-    })
+    let factory = match inside {
+        Some(inside) => Some(Arguments::parse(&inside).ok()?),
+        None => None,
+    };
+    Some(Target { source, callable, factory })
 }
 
 /// Names with single dots between them; one state for each character.

@@ -6,7 +6,7 @@ use proptest::sample::select;
 
 use super::{cases, laws};
 
-const PIECES: [&str; 16] = [
+const PIECES: [&str; 20] = [
     "a",
     "b1",
     "_",
@@ -23,6 +23,10 @@ const PIECES: [&str; 16] = [
     "/srv/x.py",
     ".py",
     "a.b:app",
+    "paste:",
+    "#",
+    ")",
+    "('x:', y=1)",
 ];
 
 proptest! {
