@@ -271,6 +271,52 @@ def test_a_file_that_the_workers_user_cannot_read_is_500_and_says_so(make_nginx)
     site.log.wait_for(r"\[error\].*Permission denied.*secret\.py")
 
 
+ASGI = """
+from pages import application as wsgi
+class Asgi:
+    async def __call__(self, scope, receive, send):
+        pass
+asgi = Asgi()
+def make(*args, **options):
+    return asgi
+class Adapter:
+    def __init__(self, app):
+        self.app = app
+    def __call__(self, environ, start_response):
+        start_response("200 OK", [])
+        return [b"adapted"]
+adapted = Adapter(asgi)
+"""
+
+
+@pytest.mark.parametrize("target", ["asgi", "make()", "make('x', debug=True)"])
+def test_an_asgi_application_is_refused_when_it_is_loaded(make_nginx, target):
+    site = make_nginx(server=f"location / {{ wsgi_app \"@DIR@/site/both.wsgi:{target}\"; }}"
+                             " location /good { wsgi_app @DIR@/site/both.wsgi:adapted; }")
+    site.write("site/both.wsgi", ASGI)
+    site.start()
+    # Not at a request, and not as an application that takes the wrong arguments.
+    (line,) = site.log.wait_for("is an ASGI application")
+    assert "TypeError: " in line and "a2wsgi.ASGIMiddleware" in line and "proxy_pass" in line
+    assert site.get("/good").body == b"adapted"
+    assert site.get("/").status == 500
+    assert not site.log.matching("missing 1 required positional argument")
+    status, said = site.test_config()
+    assert status == 1 and "is an ASGI application" in said
+
+
+def test_django_s_asgi_application_is_refused(make_nginx):
+    site = make_nginx(
+        http=f"wsgi_python_home {sys.prefix}; wsgi_env DJANGO_SETTINGS_MODULE settings;"
+             " wsgi_chdir @DIR@/site;",
+        server="location / { wsgi_app django.core.asgi:get_asgi_application(); }",
+        main="user root;" if os.getuid() == 0 else "",
+    )
+    site.write("site/settings.py", "SECRET_KEY = 'x'\n")
+    site.start()
+    site.log.wait_for(r"TypeError: what it returns is an ASGI application.*wsgi.py, not asgi.py")
+
+
 def test_a_factory_gets_its_arguments(make_nginx):
     site = make_nginx(server="""location / {
         wsgi_app '@DIR@/site/made.py:make("prod; {}", [1, None], debug=False)';

@@ -24,6 +24,9 @@ pipeline = louder main
 
 [filter:louder]
 paste.filter_factory = pasted:louder
+
+[app:asgi]
+paste.app_factory = pasted:asgi
 """
 LOGGING = """
 [loggers]
@@ -70,6 +73,12 @@ def pyramid(global_config, **settings):
     config.add_view(lambda request: Response("hello " + request.matchdict["name"]),
                     route_name="hello")
     return config.make_wsgi_app()
+
+
+def asgi(global_config):
+    async def application(scope, receive, send):
+        pass
+    return application
 """
 
 
@@ -138,6 +147,7 @@ def test_a_slip_is_found_by_nginx_t(site, target, said):
 
 @pytest.mark.parametrize("target, said", [
     (f"paste:{WHERE}/site.ini#nobody", "LookupError: No section 'nobody'"),
+    (f"paste:{WHERE}/site.ini#asgi", "it is an ASGI application"),
 ])
 def test_what_cannot_be_loaded_is_told(site, target, said):
     site = site(target).start()

@@ -25,6 +25,9 @@ use super::errors::Context;
 use super::{call, conflict, development, exception, interpreter, literals, log};
 
 const SPAWNED: &str = include_str!("spawned.py");
+const ASGI: &str = "an ASGI application, which is not called as WSGI has it: name one of WSGI \
+    (Django's is in wsgi.py, not asgi.py), wrap it in a2wsgi.ASGIMiddleware, or let an ASGI server \
+    run it, behind proxy_pass";
 
 struct Loaded {
     /// The name of the module that the target names.
@@ -82,6 +85,9 @@ impl PythonApplication {
         if !found.is_callable() {
             let kind = found.get_type().name()?;
             return Err(PyTypeError::new_err(format!("{what} is not callable: {kind}")));
+        }
+        if interpreter::bootstrap(found.py())?.call_method1("is_asgi", (found,))?.is_truthy()? {
+            return Err(PyTypeError::new_err(format!("{what} is {ASGI}")));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ import faulthandler
 import functools
 import importlib.machinery
 import importlib.util
+import inspect
 import linecache
 import os
 import posix
@@ -178,6 +179,41 @@ def load_paste(path, name):
             given = {"__file__": path, "here": os.path.dirname(path)}
             logging.config.fileConfig(path, given, disable_existing_loggers=False)
         return loadapp("config:" + quote(path), name=name)
+
+
+def is_asgi(app):
+    """Whether a callable is an ASGI application, and cannot be one of WSGI.
+
+    What is called returns a coroutine, which is no iterable of chunks; or it does not take two
+    arguments, and names those that it does take as ASGI has them.
+    """
+    if isinstance(app, type):
+        # An instance is the result. ASGI 2: it is called in turn, WSGI: it is iterated over.
+        plain = type(app).__call__ is type.__call__ and app.__new__ is object.__new__
+        iterable = hasattr(app, "__iter__") or hasattr(app, "__getitem__")
+        return plain and not iterable and _is_async(getattr(app, "__call__", None))
+    if _is_async(app) or _is_async(getattr(type(app), "__call__", None)):
+        return True
+    if inspect.ismethod(app):
+        return _names(app.__func__)[1:] in _ASGI
+    if inspect.isfunction(app):
+        return _names(app) in _ASGI
+    return _names(inspect.getattr_static(type(app), "__call__", None))[1:] in _ASGI
+
+
+_ASGI = (("scope",), ("scope", "receive", "send"))
+
+
+def _is_async(function):
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _names(function):
+    """The arguments of a function that must be called with all of them, and with no more."""
+    if not inspect.isfunction(function) or function.__defaults__:
+        return ()
+    code = function.__code__
+    return () if code.co_flags & inspect.CO_VARARGS else code.co_varnames[:code.co_argcount]
 
 
 def format_exception(exc, tb):

@@ -242,6 +242,75 @@ fn a_virtualenv_lends_its_packages_and_not_its_standard_library() {
 }
 
 #[test]
+fn asgi_applications_are_refused_and_no_others() {
+    let prelude = "import functools
+class Three:
+    async def __call__(self, scope, receive, send): pass
+class Plain:
+    def __call__(self, scope, receive, send): return Three()(scope, receive, send)
+class Two:
+    def __init__(self, scope): pass
+    async def __call__(self, receive, send): pass
+class Iterable:
+    def __init__(self, environ, start): start('200 OK', [])
+    def __iter__(self): return iter([b'fine'])
+    async def __call__(self, receive, send): pass
+class New(Two):
+    def __new__(cls, environ, start): start('200 OK', []); return [b'fine']
+class Static:
+    @staticmethod
+    def __call__(environ, scope): scope('200 OK', []); return [b'fine']
+class Method:
+    def asgi(self, scope, receive, send): pass
+    async def coroutine(self, scope, receive, send): pass
+    def wsgi(self, scope, receive): receive('200 OK', []); return [b'fine']
+async def three(scope, receive, send): pass
+async def generator(scope, receive, send): yield
+def plain_three(scope, receive, send): return three(scope, receive, send)
+def two(scope): return three
+def self_scope(self, scope): scope('200 OK', []); return [b'fine']
+def defaults(scope, receive, send=None): receive('200 OK', []); return [b'fine']
+def any(*scope): scope[1]('200 OK', []); return [b'fine']
+@functools.wraps(three)
+def wrapped(environ, start): start('200 OK', []); return [b'fine']
+";
+    for (number, asgi) in [
+        "three",
+        "generator",
+        "plain_three",
+        "two",
+        "Three()",
+        "Plain()",
+        "Two",
+        "Three",
+        "functools.partial(three)",
+        "Method().asgi",
+        "Method().coroutine",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let log = failure(&format!("# {number}\n{prelude}application = {asgi}"), "");
+        let found = log.iter().any(|line| line.contains("it is an ASGI application"));
+        assert!(found && log.iter().any(|line| line.contains("a2wsgi.ASGIMiddleware")), "{asgi}");
+    }
+    for wsgi in [
+        "Iterable",
+        "New",
+        "Static()",
+        "Method().wsgi",
+        "self_scope",
+        "defaults",
+        "any",
+        "wrapped",
+        "functools.partial(defaults)",
+    ] {
+        let app = load(file(&format!("{prelude}application = {wsgi}")).to_str().unwrap()).unwrap();
+        assert_eq!(request(&app, Request::default()).body(), "fine", "{wsgi}");
+    }
+}
+
+#[test]
 fn a_factory_gets_what_the_configuration_says() {
     let code = "def make(*args, **options):
     def app(e, s): s('200 OK', []); return [repr((args, options)).encode()]
