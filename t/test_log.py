@@ -76,6 +76,12 @@ def test_each_line_of_a_traceback_is_a_record_with_context(site, how):
     assert all(context(line) for line in lines)
 
 
+@pytest.mark.parametrize("how, status", [("write", 200), ("logged", 200), ("raised", 500)])
+def test_colours_are_left_out(site, how, status):
+    lines = say(site, how, ascii("a\x1b[1;31mred\x1b[0m\x1b[Kb"), status)
+    assert any(r"ared\x1b[Kb" in text for text in texts(lines)), texts(lines)
+
+
 @pytest.mark.parametrize("how, status", [("write", 200), ("printed", 200), ("raised", 500)])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_no_line_can_be_forged(site, how, status, newline):

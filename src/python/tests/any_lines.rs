@@ -7,12 +7,15 @@ use proptest::sample::select;
 use super::line_laws;
 use crate::wsgi::tests::{bytes, cases};
 
-const WORDS: [&[u8]; 15] = [
+const WORDS: [&[u8]; 18] = [
     b"\n",
     b"\r",
     b"\r\n",
     b"\t",
     b"\x1b[31m",
+    b"\x1b",
+    b"[1;",
+    b"m",
     b"\0",
     b"x",
     b"\xc3",
@@ -36,7 +39,7 @@ fn write() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn long_write() -> impl Strategy<Value = Vec<u8>> {
-    let chars = select(&["x", "\u{e9}", "\u{20ac}", "\u{1f600}", "\u{1b}"][..]);
+    let chars = select(&["x", "\u{e9}", "\u{20ac}", "\u{1f600}", "\u{1b}", "\u{1b}[1m"][..]);
     (chars, 1..40_000usize).prop_map(|(char, times)| char.repeat(times).into_bytes())
 }
 

@@ -54,6 +54,10 @@ fn log_of(text: &[u8]) -> Vec<String> {
 fn tokens(mut line: &[u8]) -> Vec<String> {
     let mut tokens = Vec::new();
     while let [first, ..] = line {
+        if let Some(len) = (3..=32).find(|len| line.get(..*len).is_some_and(is_colour)) {
+            line = &line[len..];
+            continue;
+        }
         let char_of = |len| std::str::from_utf8(line.get(..len)?).ok()?.chars().next();
         let (len, token) = match (1..=4).find_map(|len| Some((len, char_of(len)?))) {
             None => (1, format!("\\x{first:02x}")),
@@ -65,6 +69,12 @@ fn tokens(mut line: &[u8]) -> Vec<String> {
         line = &line[len..];
     }
     tokens
+}
+
+/// ESC [ 1;31 m
+fn is_colour(sequence: &[u8]) -> bool {
+    let inside = sequence.strip_prefix(b"\x1b[").and_then(|rest| rest.strip_suffix(b"m"));
+    inside.is_some_and(|inside| inside.iter().all(|byte| b"0123456789:;".contains(byte)))
 }
 
 fn is_harmful(c: char) -> bool {

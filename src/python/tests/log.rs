@@ -32,7 +32,7 @@ def application(e, s):
         "ten",
         "eleven",
         "\u{e9}\\xff",
-        "\\udc80\\x1b[0m\\x00",
+        "\\udc80\\x00",
         "very last",
         "last",
     ];
