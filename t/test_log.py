@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 from lib import http
-from lib.errorlog import context, message
+from lib.errorlog import ErrorLog, context, message
 from lib.poll import until_stable
 
 LIMIT = 1024
@@ -57,23 +57,61 @@ def test_warnings_and_logging_arrive(site, how, found):
     assert context(lines[0])
 
 
+def is_one_text(lines):
+    """The context once, and the number of the connection with each line."""
+    assert context(lines[0]) and not any(context(line) for line in lines[1:])
+    assert len({re.search(r" \d+#\d+: \*\d+ ", line).group() for line in lines}) == 1
+
+
 @pytest.mark.parametrize("how", ["write", "printed", "to_stderr", "logged"])
 def test_each_line_of_a_text_is_a_record(site, how):
     lines = say(site, how, repr("one\ntwo\n\nthree\n"))
     found = [text.removeprefix("ERROR ") for text in texts(lines)]
     assert [text for text in found if text] == ["one", "two", "three"]
-    assert all(context(line) for line in lines)
+    # print() and logging write the last line end by itself.
+    is_one_text(lines[:4])
 
 
 @pytest.mark.parametrize("how", ["raised", "chained"])
-def test_each_line_of_a_traceback_is_a_record_with_context(site, how):
+def test_each_line_of_a_traceback_is_a_record(site, how):
     lines = say(site, how, "'wrong'", status=500)
+    is_one_text(lines)
     found = texts(lines)
     assert "Traceback (most recent call last):" in found
     assert any(text.startswith("ValueError: wrong") for text in found)
     assert any(re.search(r'File ".*talk\.py", line \d+, in application', text) for text in found)
     assert ("KeyError: 'first'" in found) == (how == "chained")
-    assert all(context(line) for line in lines)
+
+
+def test_all_of_a_traceback_goes_to_the_log_of_its_location(make_nginx):
+    site = make_nginx(server="location / { error_log @DIR@/own.log; wsgi_app talk:application; }")
+    site.start()
+    assert site.get("/talk/raised?'wrong'").status == 500
+    own = ErrorLog(f"{site.dir}/own.log")
+    own.wait_for("ValueError: wrong")
+    lines = own.matching(r"\[error\]")
+    is_one_text(lines)
+    assert texts(lines)[0] == "Traceback (most recent call last):"
+    assert not site.log.matching("Traceback|ValueError")
+
+
+def test_tracebacks_of_several_threads_do_not_come_into_each_other(site):
+    gate = site.gate("raised")
+    clients = [site.connect() for _ in range(8)]
+    for number, client in enumerate(clients):
+        client.send(http.build("GET", f"/talk/deep?'req{number}'"))
+    site.wait_event("waiting raised", count=8)
+    gate.open()
+    for client in clients:
+        assert client.read_response().status == 500
+    site.log.wait_for("ValueError: req", count=8)
+    lines = site.log.matching(r"\[error\]")
+    starts = [at for at, line in enumerate(lines) if context(line)]
+    assert len(starts) == 8
+    for start, end in zip(starts, starts[1:] + [len(lines)]):
+        is_one_text(lines[start:end])
+        (number,) = re.findall(r"/talk/deep\?'req(\d)'", lines[start])
+        assert texts(lines[start:end])[-1] == f"ValueError: req{number}"
 
 
 @pytest.mark.parametrize("how, status", [("write", 200), ("logged", 200), ("raised", 500)])
@@ -117,7 +155,8 @@ def test_a_line_of_100_kilobytes_arrives_in_pieces(site, how):
     found = texts(lines)
     assert "".join(found) == "".join("%09d," % n for n in range(10000))
     assert max(map(len, found)) <= LIMIT
-    assert all(context(line) for line in lines)
+    # Once for 64k, and once for the line end of print().
+    assert context(lines[0]) and 2 <= sum(bool(context(line)) for line in lines) <= 3
 
 
 def test_a_long_line_is_not_cut_within_a_character(site):

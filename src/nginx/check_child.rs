@@ -235,7 +235,7 @@ fn printing() -> Arc<Mailbox> {
             let Some(mailbox) = mailbox.upgrade() else { return };
             for mail in mailbox.collect(Vec::new()) {
                 if let Mail::Log(record) = mail {
-                    output.say("", &record.line);
+                    record.text.split('\n').for_each(|line| output.say("", line));
                 }
             }
         })

@@ -333,12 +333,13 @@ impl Worker {
     }
 
     unsafe fn write_log(&self, cycle: *mut ngx_cycle_t, record: &LogRecord) {
-        let text = format_args!("{}", record.line);
         // SAFETY: contexts in the table belong to live requests; the cycle is live.
         unsafe {
             match record.exchange.and_then(|id| self.context(id)) {
-                Some(context) => log::write_request((*context).request, record.level, text),
-                None => log::write((*cycle).log, record.level, text),
+                Some(context) => {
+                    log::write_request_lines((*context).request, record.level, &record.text);
+                }
+                None => log::write_lines((*cycle).log, record.level, &record.text),
             }
         }
     }

@@ -68,6 +68,39 @@ pub unsafe fn write_request(r: *mut ngx_http_request_t, at: Level, text: fmt::Ar
     }
 }
 
+/// Writes a record for each line of a text.
+///
+/// # Safety
+///
+/// As of [`write`].
+pub unsafe fn write_lines(log: *mut ngx_log_t, at: Level, text: &str) {
+    for line in text.split('\n') {
+        // SAFETY: the caller's.
+        unsafe { write(log, at, format_args!("{line}")) };
+    }
+}
+
+/// The same with the context of a request behind the first line. The others have what nginx puts
+/// before the text, the connection's number among it, and go to the same logs.
+///
+/// # Safety
+///
+/// `r` is a live request.
+pub unsafe fn write_request_lines(r: *mut ngx_http_request_t, at: Level, text: &str) {
+    let (first, rest) = text.split_once('\n').map_or((text, None), |(a, b)| (a, Some(b)));
+    // SAFETY: the request is live, as the caller says, and its connection's log as long. Nobody
+    // else writes to that while its handler is away: this is the event loop's only thread.
+    unsafe {
+        write_request(r, at, format_args!("{first}"));
+        if let Some(rest) = rest {
+            let log = (*(*r).connection).log;
+            let handler = (*log).handler.take();
+            write_lines(log, at, rest);
+            (*log).handler = handler;
+        }
+    }
+}
+
 /// nginx's ngx_http_set_log_request(): log records name this (sub)request.
 ///
 /// # Safety

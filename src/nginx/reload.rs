@@ -69,7 +69,7 @@ impl Sources {
                 ),
                 _ => format!("wsgi_reload: changes are not noticed: inotify_init1(): {err}"),
             };
-            mailbox.log(LogRecord { exchange: None, level: Level::Error, line });
+            mailbox.log(LogRecord { exchange: None, level: Level::Error, text: line });
             return None;
         }
         // SAFETY: a new descriptor that nobody else has.
@@ -112,7 +112,7 @@ impl Sources {
             _ => format!("wsgi_reload: changes in \"{path}\" are not noticed: {err}"),
         };
         if state.refused.insert(directory.to_owned()) {
-            self.mailbox.log(LogRecord { exchange: None, level: Level::Error, line });
+            self.mailbox.log(LogRecord { exchange: None, level: Level::Error, text: line });
         }
     }
 

@@ -202,11 +202,11 @@ impl Watch {
             return;
         }
         let line = String::from("python does not respond, the stacks of its threads:");
-        worker.mailbox.log(LogRecord { exchange: None, level: Level::Error, line });
+        worker.mailbox.log(LogRecord { exchange: None, level: Level::Error, text: line });
         // Without a thread there is nothing to be done but to go on.
         let _ = process::spawn("wsgi-stacks", move || {
             for line in stacks(signal, &file) {
-                mailbox.log(LogRecord { exchange: None, level: Level::Error, line });
+                mailbox.log(LogRecord { exchange: None, level: Level::Error, text: line });
             }
         });
     }

@@ -81,8 +81,7 @@ pub fn compiles(py: Python<'_>, files: &[PathBuf]) -> bool {
                 None => true,
             };
             if is_new {
-                log::text(py, None, Level::Error, &what);
-                log::text(py, None, Level::Error, &text);
+                log::text(py, None, Level::Error, &format!("{what}\n{text}"));
                 let title = format!("{path} cannot be compiled");
                 set_wrong(Page::new(py, &title, Some(&err)).ok().map(|page| (text, page)));
             }

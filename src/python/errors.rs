@@ -56,9 +56,7 @@ impl Drop for Context<'_> {
 }
 
 fn emit(py: Python<'_>, exchange: Option<ExchangeId>, lines: Vec<String>) {
-    for line in lines {
-        log::record(py, exchange, Level::Error, line);
-    }
+    log::lines(py, exchange, Level::Error, lines);
 }
 
 /// One of the two streams of the process.

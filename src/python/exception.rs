@@ -17,10 +17,9 @@ use super::{interpreter, lines, log};
 
 /// Logs an exception with its traceback, a record a line; `what` comes first if not empty.
 pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr) {
-    if !what.is_empty() {
-        log::text(py, exchange, Level::Error, what);
-    }
-    log::text(py, exchange, Level::Error, &text(py, err));
+    let traceback = text(py, err);
+    let text = if what.is_empty() { traceback } else { format!("{what}\n{traceback}") };
+    log::text(py, exchange, Level::Error, &text);
 }
 
 /// An exception for a process that has no log of its own.

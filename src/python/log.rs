@@ -16,6 +16,9 @@ use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mailbox};
 use super::ffi;
 use super::lines::printable;
 
+/// Bytes of a text that are logged at once.
+const MAX_TEXT: usize = 64 * 1024;
+
 struct Sink {
     mailbox: Arc<Mailbox>,
     /// The thread that collects: it must never wait for itself.
@@ -34,23 +37,44 @@ pub fn mailbox() -> Option<&'static Mailbox> {
     SINK.get().map(|sink| &*sink.mailbox)
 }
 
-/// Logs one line as it is; it must be free of control characters, see [`text`].
-pub fn record(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, line: String) {
-    if fork::is_child() {
-        ffi::write_to_stderr(line.as_bytes());
-        ffi::write_to_stderr(b"\n");
-        return;
-    }
-    let Some(sink) = SINK.get() else { return };
-    let room = sink.mailbox.log(LogRecord { exchange, level, line });
-    if !room && thread::current().id() != sink.event_loop {
+/// Logs a line, or several with line feeds between them, as they are; they must be free of other
+/// control characters, see [`text`].
+pub fn record(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, text: String) {
+    if let Some(sink) = post(exchange, level, text)
+        && thread::current().id() != sink.event_loop
+    {
         py.detach(|| sink.mailbox.wait_for_log_room());
+    }
+}
+
+/// As [`record`], but never waits. The sink whose room this has used up.
+fn post(exchange: Option<ExchangeId>, level: Level, mut text: String) -> Option<&'static Sink> {
+    if fork::is_child() {
+        text.push('\n');
+        ffi::write_to_stderr(text.as_bytes());
+        return None;
+    }
+    let sink = SINK.get()?;
+    let room = sink.mailbox.log(LogRecord { exchange, level, text });
+    (!room).then_some(sink)
+}
+
+/// Logs lines that belong together: they come one behind the other, and only the first has the
+/// context of the request. A long text is divided, so that it need not be in the queue as a whole.
+pub fn lines(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, lines: Vec<String>) {
+    let mut lines = lines.into_iter();
+    while let Some(mut text) = lines.next() {
+        while text.len() < MAX_TEXT
+            && let Some(line) = lines.next()
+        {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        record(py, exchange, level, text);
     }
 }
 
 /// Logs text of any kind, a record a line, escaped.
 pub fn text(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, text: &str) {
-    for line in printable(text.as_bytes()) {
-        record(py, exchange, level, line);
-    }
+    lines(py, exchange, level, printable(text.as_bytes()));
 }

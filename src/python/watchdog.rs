@@ -32,25 +32,25 @@ pub fn interrupt(py: Python<'_>, exchange: &Exchange, title: &str) {
     if !interruption.strike(|thread| ffi::raise_in_thread(thread, &class)) {
         return;
     }
-    log::text(py, None, Level::Error, title);
-    log_stack(py, stack);
+    log_stack(py, title, stack);
 }
 
 /// Logs where Python's main thread is, below `title`.
 pub fn locate_main(py: Python<'_>, title: &str) {
     let stack = interpreter::bootstrap(py).and_then(|module| module.call_method0("main_stack"));
-    log::text(py, None, Level::Error, title);
-    log_stack(py, stack);
+    log_stack(py, title, stack);
 }
 
-fn log_stack(py: Python<'_>, stack: PyResult<Bound<'_, PyAny>>) {
+fn log_stack(py: Python<'_>, title: &str, stack: PyResult<Bound<'_, PyAny>>) {
     let text = stack.and_then(|stack| {
         let text = interpreter::bootstrap(py)?.call_method1("format_stack", (stack,))?;
         Ok(exception::readable(text.cast()?)?.into_owned())
     });
     match text {
-        Ok(text) => log::text(py, None, Level::Error, &text),
-        Err(err) => exception::log(py, None, "the stack cannot be shown:", &err),
+        Ok(stack) => log::text(py, None, Level::Error, &format!("{title}\n{stack}")),
+        Err(err) => {
+            exception::log(py, None, &format!("{title}\nthe stack cannot be shown:"), &err);
+        }
     }
 }
 

@@ -362,7 +362,7 @@ impl ResponseSender {
                 self.failed = true;
                 let (exchange, level) = (Some(self.id()), Level::Error);
                 let line = spool.explain(&err);
-                self.exchange.mailbox.log(LogRecord { exchange, level, line });
+                self.exchange.mailbox.log(LogRecord { exchange, level, text: line });
                 self.finish(Err(Failure::Spool));
                 Err(Cancelled)
             }

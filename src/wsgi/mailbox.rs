@@ -23,14 +23,15 @@ pub enum Level {
     Info,
 }
 
-/// One line for the error log.
+/// Lines for the error log, a record each, that nothing comes in between.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LogRecord {
     /// The request whose context and log are used, if it is still there.
     pub exchange: Option<ExchangeId>,
     pub level: Level,
-    /// Free of control characters, short enough for one record.
-    pub line: String,
+    /// Lines with a line feed between them; free of other control characters, and each short
+    /// enough for one record. The first has the context of the request.
+    pub text: String,
 }
 
 /// One message to the event loop.
@@ -126,7 +127,7 @@ impl Mailbox {
     pub fn log(&self, record: LogRecord) -> bool {
         let room = {
             let mut state = self.lock();
-            state.log_bytes += record.line.len();
+            state.log_bytes += record.text.len();
             state.mails.push(Mail::Log(record));
             state.closing || state.log_bytes < LOG_WINDOW
         };
@@ -186,7 +187,7 @@ mod tests {
     }
 
     fn line(text: &str) -> LogRecord {
-        LogRecord { exchange: None, level: Level::Error, line: text.to_owned() }
+        LogRecord { exchange: None, level: Level::Error, text: text.to_owned() }
     }
 
     #[test]

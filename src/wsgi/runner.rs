@@ -210,7 +210,7 @@ impl Runners {
         if post.leave() {
             posts.found();
             let line = String::from("a lost thread is back");
-            self.mailbox.log(LogRecord { exchange: None, level: Level::Info, line });
+            self.mailbox.log(LogRecord { exchange: None, level: Level::Info, text: line });
         }
         from
     }
@@ -218,7 +218,7 @@ impl Runners {
     /// Logs a defect of this module.
     pub fn alert(&self, line: &str) {
         let line = line.to_owned();
-        self.mailbox.log(LogRecord { exchange: None, level: Level::Alert, line });
+        self.mailbox.log(LogRecord { exchange: None, level: Level::Alert, text: line });
     }
 }
 

@@ -55,6 +55,14 @@ def raised(environ, text):
     raise ValueError(text)
 
 
+def deep(environ, text, depth=30):
+    """A traceback of many lines, at the same time as other threads."""
+    if depth:
+        deep(environ, text, depth - 1) if depth % 2 else deep(environ, text, depth=depth - 1)
+    gate.wait("raised")
+    raise ValueError(text)
+
+
 def chained(environ, text):
     try:
         raise KeyError("first")

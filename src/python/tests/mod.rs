@@ -108,7 +108,11 @@ impl Worker {
             },
         ));
         let of_it = records.iter().filter(|record| record.exchange == exchange);
-        of_it.map(|record| (record.level, record.line.clone())).collect()
+        let lines = |record: &LogRecord| {
+            let lines = record.text.split('\n').map(|line| (record.level, line.to_owned()));
+            lines.collect::<Vec<_>>()
+        };
+        of_it.flat_map(lines).collect()
     }
 
     fn attached<R>(&self, act: impl FnOnce() -> R) -> R {
