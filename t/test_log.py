@@ -251,3 +251,17 @@ def test_an_application_waits_when_its_log_takes_no_more(make_nginx):
         reader.join()
     finally:
         os.close(pipe)
+
+
+def test_what_a_thread_leaves_without_a_line_end_is_not_lost(site):
+    say(site, "left", "'by a thread that ended'")
+    (line,) = site.log.wait_for("by a thread that ended")
+    assert message(line) == "by a thread that ended" and not context(line)
+
+
+def test_what_a_thread_has_begun_comes_when_the_worker_leaves(site):
+    site.get("/talk/begun?" + quote("'by a thread that goes on'"))
+    site.wait_event("begun")
+    site.quit()
+    (line,) = site.log.wait_for("by a thread that goes on")
+    assert message(line) == "by a thread that goes on"

@@ -291,7 +291,7 @@ impl Drop for Call<'_, '_> {
         // Once more: a write() in another thread may have held it.
         self.end_start_response();
         self.objects.input.end();
-        self.objects.errors.get().flush(self.py);
+        self.objects.errors.get().end(self.py);
     }
 }
 

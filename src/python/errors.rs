@@ -1,13 +1,13 @@
 //! Text streams that end in the error log: `wsgi.errors`, sys.stdout and sys.stderr.
 //!
 //! Made by `call` (one per request) and `interpreter` (two for good). A line becomes one record at
-//! its line end, at `flush()` or at the end of the request. What print() writes gets the context
-//! of the request that runs on the same thread. Writing never fails and blocks only for room in
-//! the log.
+//! its line end, at `flush()`, at the end of the request or of the thread, or when the worker
+//! leaves. What print() writes gets the context of the request that runs on the same thread.
+//! Writing never fails and blocks only for room in the log.
 //! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
 
-use std::cell::{Cell, RefCell};
-use std::sync::{Mutex, PoisonError};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyString, PyTuple};
@@ -20,9 +20,48 @@ use super::{exception, log};
 thread_local! {
     /// The request that this thread serves.
     static CURRENT: Cell<Option<ExchangeId>> = const { Cell::new(None) };
-    /// What print() has begun on this thread: stdout, stderr.
-    static BEGUN: RefCell<[LineBuffer; 2]> =
-        const { RefCell::new([LineBuffer::new(), LineBuffer::new()]) };
+    /// What print() has begun on this thread.
+    static BEGUN: Begun = Begun::new();
+}
+
+/// Lines without an end: of stdout and of stderr.
+type Lines = Mutex<[LineBuffer; 2]>;
+
+/// Those of all threads that have printed something, for when the worker leaves.
+static ALL: Mutex<Vec<Weak<Lines>>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one thread has begun. It is logged when the thread ends, by then without Python.
+struct Begun(Arc<Lines>);
+
+impl Begun {
+    fn new() -> Self {
+        let own = Arc::new(Lines::default());
+        let mut all = lock(&ALL);
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&own));
+        Self(own)
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        for buffer in &mut *lock(&self.0) {
+            log::leave(buffer.flush());
+        }
+    }
+}
+
+/// The worker leaves: what any thread has begun is logged.
+pub fn flush_all(py: Python<'_>) {
+    let all: Vec<_> = lock(&ALL).iter().filter_map(Weak::upgrade).collect();
+    for begun in all {
+        let lines = lock(&begun).each_mut().map(LineBuffer::flush);
+        lines.into_iter().for_each(|lines| emit(py, None, lines));
+    }
 }
 
 /// While it lives, what this thread prints belongs to one request, or to an import (`None`).
@@ -38,13 +77,8 @@ impl<'py> Context<'py> {
 impl Context<'_> {
     /// Logs what has been begun on this thread.
     pub fn flush(&self) {
-        if BEGUN.with_borrow(|begun| begun.iter().all(LineBuffer::is_empty)) {
-            return;
-        }
-        for std in [Std::Out, Std::Err] {
-            let lines = BEGUN.with_borrow_mut(|begun| begun[std as usize].flush());
-            emit(self.0, self.1, lines);
-        }
+        let lines = BEGUN.with(|begun| lock(&begun.0).each_mut().map(LineBuffer::flush));
+        lines.into_iter().for_each(|lines| emit(self.0, self.1, lines));
     }
 }
 
@@ -67,24 +101,34 @@ pub enum Std {
 }
 
 enum Source {
-    Request(Mutex<(ExchangeId, LineBuffer)>),
+    /// `None` after the end of the request.
+    Request(Mutex<Option<(ExchangeId, LineBuffer)>>),
     Std(Std),
 }
 
-/// The stream. A stream of a request outlives it; its lines then have no context.
+/// The stream. A stream of a request outlives it, and is then like sys.stderr.
 #[pyclass(frozen, weakref, module = "wsgi", name = "LogStream")]
 pub struct LogStream(Source);
 
 impl LogStream {
     /// `wsgi.errors` of one request; see [`Self::begin`].
     pub fn of_request() -> Self {
-        Self(Source::Request(Mutex::new((0, LineBuffer::new()))))
+        Self(Source::Request(Mutex::new(None)))
     }
 
     /// What is written from now on is of this request.
     pub fn begin(&self, exchange: ExchangeId) {
         if let Source::Request(state) = &self.0 {
-            *state.lock().unwrap_or_else(PoisonError::into_inner) = (exchange, LineBuffer::new());
+            *lock(state) = Some((exchange, LineBuffer::new()));
+        }
+    }
+
+    /// The request has ended: what has been written is logged.
+    pub fn end(&self, py: Python<'_>) {
+        if let Source::Request(state) = &self.0
+            && let Some((exchange, mut buffer)) = lock(state).take()
+        {
+            emit(py, Some(exchange), buffer.flush());
         }
     }
 
@@ -95,18 +139,20 @@ impl LogStream {
 
     /// Lets `cut` cut lines under the stream's lock, and logs them without it.
     fn with_lines(&self, py: Python<'_>, cut: impl FnOnce(&mut LineBuffer) -> Vec<String>) {
-        let (exchange, lines) = match &self.0 {
+        let std = match &self.0 {
             Source::Request(state) => {
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                (Some(state.0), cut(&mut state.1))
+                let mut state = lock(state);
+                if let Some((exchange, buffer)) = &mut *state {
+                    let (exchange, lines) = (*exchange, cut(buffer));
+                    drop(state);
+                    return emit(py, Some(exchange), lines);
+                }
+                Std::Err
             }
-            Source::Std(std) => {
-                (CURRENT.get(), BEGUN.with_borrow_mut(|begun| cut(&mut begun[*std as usize])))
-            }
+            Source::Std(std) => *std,
         };
-        if !lines.is_empty() {
-            emit(py, exchange, lines);
-        }
+        let lines = BEGUN.with(|begun| cut(&mut lock(&begun.0)[std as usize]));
+        emit(py, CURRENT.get(), lines);
     }
 
     fn write_bytes(&self, py: Python<'_>, bytes: &[u8]) {

@@ -30,7 +30,7 @@ use crate::wsgi::target::Target;
 use super::app::PythonApplication;
 use super::errors::{LogStream, Std};
 use super::layout::Layout;
-use super::{call, development, exception, ffi, lent, log, watchdog};
+use super::{call, development, errors, exception, ffi, lent, log, watchdog};
 
 /// Of CPython's pymem.h; pyo3 has no name for it.
 #[cfg(feature = "malloc")]
@@ -248,6 +248,7 @@ fn leave(py: Python<'_>, patience: Instant) -> PyResult<()> {
             Err(_) => exception::log(py, None, "at exit:", &PyErr::from_value(said)),
         }
     }
+    errors::flush_all(py);
     Ok(())
 }
 

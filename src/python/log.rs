@@ -74,6 +74,13 @@ pub fn lines(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, lines: 
     }
 }
 
+/// Logs what a thread that ends has left, not attached any more.
+pub fn leave(lines: Vec<String>) {
+    if !lines.is_empty() {
+        post(None, Level::Error, lines.join("\n"));
+    }
+}
+
 /// Logs text of any kind, a record a line, escaped.
 pub fn text(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, text: &str) {
     lines(py, exchange, level, printable(text.as_bytes()));

@@ -160,6 +160,21 @@ def late(environ, text):
     saved.pop().write(text + "\n")
 
 
+def left(environ, text):
+    thread = threading.Thread(target=sys.stdout.write, args=(text,))
+    thread.start()
+    thread.join()
+
+
+def begun(environ, text):
+    def begin():
+        sys.stderr.write(text)
+        record("begun")
+        threading.Event().wait()
+
+    threading.Thread(target=begin, daemon=True).start()
+
+
 def nothing(environ, text):
     environ["wsgi.errors"].write("")
     environ["wsgi.errors"].flush()

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::{WINDOW, app, get, open, worker};
+use super::{WINDOW, app, get, open, request, worker};
 use crate::wsgi::application::Application;
 use crate::wsgi::exchange::Progress;
 use crate::wsgi::mailbox::Level;
@@ -87,6 +87,29 @@ def application(e, s):
     print('from this one'); return []");
     assert_eq!(got.lines(), ["from this one"]);
     assert!(worker().log(None).iter().any(|(_, line)| line == "from another thread"));
+}
+
+#[test]
+fn what_a_thread_leaves_without_an_end_is_not_lost() {
+    let app = app("import sys, threading
+kept = []
+def leave(errors):
+    print('left in', end=' stdout'); sys.stderr.write('left in stderr'); errors.write(', and late')
+def application(e, s):
+    ok(s)
+    if kept:
+        t = threading.Thread(target=leave, args=(kept.pop(),)); t.start(); t.join()
+        e['wsgi.errors'].write('own')
+    else:
+        kept.append(e['wsgi.errors'])
+    return []");
+    request(&app, Request::default()).is_clean();
+    assert_eq!(request(&app, Request::default()).lines(), ["own"]);
+    // The thread's own end comes after that of its Python.
+    let all = |line: &str| worker().log(None).iter().any(|(_, logged)| logged == line);
+    while !all("left in stdout") || !all("left in stderr, and late") {
+        thread::yield_now();
+    }
 }
 
 #[test]
