@@ -265,3 +265,18 @@ def test_what_a_thread_has_begun_comes_when_the_worker_leaves(site):
     site.quit()
     (line,) = site.log.wait_for("by a thread that goes on")
     assert message(line) == "by a thread that goes on"
+
+
+def test_threads_have_the_names_of_their_pools(nginx):
+    """Those of logging and of the kernel, and one name only once."""
+    pools = ["wsgi", "a_very_long_name_1", "a_very_long_name_2"]
+    site = nginx(
+        main="".join(f"thread_pool {pool} threads=2;" for pool in pools),
+        server="".join(f"location /{n}/ {{ wsgi_thread_pool {pool}; wsgi_app talk:application; }}"
+                       for n, pool in enumerate(pools)),
+    )
+    for n, (pool, name) in enumerate(zip(pools, ["wsgi", "a_very_long~1", "a_very_long~2"])):
+        mark = site.log.mark()
+        assert site.get(f"/{n}/named").status == 200
+        (line,) = site.log.wait_for("named ", start=mark)
+        assert re.fullmatch(rf"named ({name}-[12]) \1", message(line)), line

@@ -144,15 +144,17 @@ pub unsafe fn start(
     let queues = threads.map(queue).collect();
     let pools = main.pools.iter().enumerate();
     let pools = pools.map(|(index, pool)| (pool.pool, PoolEvents::leak(index, log))).collect();
+    let names: Vec<String> = main.pools.iter().map(|pool| pool.name.clone()).collect();
+    let runners = Runners::new(host, queues, Arc::clone(&mailbox)).named(names.clone());
     let worker = Box::leak(Box::new(Worker {
-        runners: Arc::new(Runners::new(host, queues, Arc::clone(&mailbox))),
+        runners: Arc::new(runners),
         mailbox,
         wakeup,
         shutdown_timeout: main.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
         stack_dump,
         multiprocess,
         stock: Stock::default(),
-        watch: Watch::new(main.pools.iter().map(|pool| pool.name.clone()).collect(), log),
+        watch: Watch::new(names, log),
         reload,
         imports,
         is_patient,

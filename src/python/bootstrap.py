@@ -121,6 +121,11 @@ def dump_stacks_on(signum, fd):
     faulthandler.register(signum, file=fd, all_threads=True, chain=False)
 
 
+def name_thread(name):
+    """What threading, and with it logging, calls the calling thread."""
+    threading.current_thread().name = name
+
+
 class _Loader(importlib.machinery.SourceFileLoader):
     """Reads a source whatever its name, and has no compiled file: that of site.wsgi would be that
     of site.py beside it."""

@@ -186,6 +186,17 @@ impl Host for Interpreter {
         Python::attach(|_py| run());
     }
 
+    fn name_thread(&self, name: &str) {
+        ffi::name_thread(name);
+        Python::attach(|py| {
+            let named =
+                bootstrap(py).and_then(|module| module.call_method1("name_thread", (name,)));
+            if let Err(err) = named {
+                exception::log(py, None, "a thread cannot be named:", &err);
+            }
+        });
+    }
+
     fn detach(&self, wait: &mut (dyn FnMut() + Send)) {
         Python::attach(|py| py.detach(wait));
     }

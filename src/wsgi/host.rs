@@ -45,6 +45,9 @@ pub trait Host: Send + Sync {
     /// Calls `run` attached: one thread state for the life of the runner.
     fn attach(&self, run: &mut dyn FnMut());
 
+    /// Called attached: the name of the calling thread, at most 15 bytes.
+    fn name_thread(&self, name: &str);
+
     /// Calls `wait` detached; only from within [`Self::attach`].
     fn detach(&self, wait: &mut (dyn FnMut() + Send));
 

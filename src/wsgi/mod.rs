@@ -32,6 +32,7 @@ pub mod sources;
 pub mod spool;
 pub mod stock;
 pub mod target;
+pub mod thread_name;
 pub mod trial;
 pub mod tries;
 pub mod vars;

@@ -16,6 +16,7 @@ use super::host::Host;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use super::posts::{Post, Posts};
 use super::queue::{At, From, Job, Next, RequestQueue};
+use super::thread_name::thread_name;
 
 /// While requests come one after the other, the event loop is woken for several responses at once,
 /// but not later than this. One long request does not hold up the responses before it: they are
@@ -51,6 +52,8 @@ impl Drop for Place<'_> {
 pub struct Runners {
     host: Arc<dyn Host>,
     queues: Vec<Arc<RequestQueue>>,
+    /// Of the pools.
+    names: Vec<String>,
     /// What the runners of each queue are at.
     posts: Vec<Posts>,
     mailbox: Arc<Mailbox>,
@@ -61,7 +64,13 @@ pub struct Runners {
 impl Runners {
     pub fn new(host: Arc<dyn Host>, queues: Vec<Arc<RequestQueue>>, mailbox: Arc<Mailbox>) -> Self {
         let posts = queues.iter().map(|_| Posts::default()).collect();
-        Self { host, queues, posts, mailbox, alive: AtomicUsize::new(0) }
+        let (names, alive) = (Vec::new(), AtomicUsize::new(0));
+        Self { host, queues, names, posts, mailbox, alive }
+    }
+
+    /// Threads are called after their pool.
+    pub fn named(self, names: Vec<String>) -> Self {
+        Self { names, ..self }
     }
 
     pub fn queues(&self) -> &[Arc<RequestQueue>] {
@@ -141,6 +150,9 @@ impl Runners {
         let begun = queue.begin();
         let mut place = Place { queue, posts, post: posts.add(), at: begun.map(|_| At::Way) };
         self.host.attach(&mut || {
+            if let (Some(pool), Some(number)) = (self.names.get(index), begun) {
+                self.host.name_thread(&thread_name(pool, index, number));
+            }
             let mut arrived = begun.is_some();
             while arrived {
                 let mut from = From::Waiting;

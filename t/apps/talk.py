@@ -175,6 +175,11 @@ def begun(environ, text):
     threading.Thread(target=begin, daemon=True).start()
 
 
+def named(environ, text):
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm") as file:
+        print("named", threading.current_thread().name, file.read().strip())
+
+
 def nothing(environ, text):
     environ["wsgi.errors"].write("")
     environ["wsgi.errors"].flush()

@@ -43,6 +43,7 @@ impl FakeHost {
 }
 
 impl Host for FakeHost {
+    fn name_thread(&self, _: &str) {}
     fn attach(&self, run: &mut dyn FnMut()) {
         self.passes("attach");
         run();
