@@ -159,7 +159,7 @@ impl Imports {
         let text =
             format!("the import of \"{}\" has taken {} s so far", current.name, time.as_secs());
         if answered == Some(false) {
-            let record = LogRecord { exchange: None, level: Level::Error, line: text };
+            let record = LogRecord { exchange: None, level: Level::Error, text };
             worker.mailbox.log(record);
             // Once more: it may be elsewhere by now.
             worker.watch.reached();

@@ -107,8 +107,8 @@ impl Orders {
                 Order::Import(app) => {
                     let import = AssertUnwindSafe(|| host.attach(&mut || app.load()));
                     if catch_unwind(import).is_err() {
-                        let line = format!("the import of \"{}\" panicked", app.name());
-                        mailbox.log(LogRecord { exchange: None, level: Level::Alert, line });
+                        let text = format!("the import of \"{}\" panicked", app.name());
+                        mailbox.log(LogRecord { exchange: None, level: Level::Alert, text });
                     }
                     mailbox.post(Mail::Imported);
                 }
