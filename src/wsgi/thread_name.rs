@@ -12,7 +12,9 @@ pub fn thread_name(pool: &str, index: usize, number: usize) -> String {
         return whole;
     }
     let end = format!("~{index}-{number}");
-    let begin = pool.floor_char_boundary(MAX.saturating_sub(end.len()));
+    let room = MAX.saturating_sub(end.len());
+    let ends = pool.char_indices().map(|(at, char)| at + char.len_utf8());
+    let begin = ends.take_while(|end| *end <= room).last().unwrap_or(0);
     format!("{}{end}", &pool[..begin])
 }
 
