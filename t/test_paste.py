@@ -19,6 +19,9 @@ greeting = the other one
 [app:pyramid]
 paste.app_factory = pasted:pyramid
 
+[app:installed]
+use = egg:shop
+
 [pipeline:both ways]
 pipeline = louder main
 
@@ -94,6 +97,11 @@ def site(make_nginx):
                           main="user root;" if os.getuid() == 0 else "", **options)
         site.write("site/pasted.py", PASTED)
         site.write("site/a b+/site.ini", ini)
+        # As pip leaves it.
+        site.write("site/shop-1.0.dist-info/METADATA",
+                   "Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n")
+        site.write("site/shop-1.0.dist-info/entry_points.txt",
+                   "[paste.app_factory]\nmain = pasted:pyramid\n")
         return site
     return start
 
@@ -103,13 +111,15 @@ WHERE = "@DIR@/site/a b+"
 
 def test_applications_of_a_file_are_served(site):
     site = site(f"paste:{WHERE}/site.ini", "paste:site/a b+/site.ini#other",
-                f"paste:{WHERE}/site.ini#both ways", f"paste:{WHERE}/site.ini#pyramid").start()
+                f"paste:{WHERE}/site.ini#both ways", f"paste:{WHERE}/site.ini#pyramid",
+                f"paste:{WHERE}/site.ini#installed").start()
     folder = site.fill(WHERE)
     main = f"of {folder}, and 100%; {folder}/site.ini".encode()
     assert site.get("/0").body == main
     assert site.get("/1").body == f"the other one; {folder}/site.ini".encode()
     assert site.get("/2").body == main.upper()
     assert site.get("/3").body == b"hello 3"
+    assert site.get("/4").body == b"hello 4"
 
 
 def test_the_logging_of_a_file_is_set_up(site):
