@@ -135,7 +135,7 @@ REASONS = {
     "interrupt": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
     "no application": ("app = 1\n", "AttributeError: module 'shop' has no attribute"),
     "not callable": ("application = 5\n", "TypeError: it is not callable: int"),
-    "control characters": ("raise ValueError('a\\x1b[31m\\nb')\n", r"ValueError: a\\x1b\[31m$"),
+    "control characters": ("raise ValueError('a\\x1b[31m\\x1b[2J\\nb')\n", r"ValueError: a\\x1b\[2J$"),
     "surrogates": ("raise ValueError('\\udc80')\n", "ValueError: "),
     "recursion": ("def f(): f()\nf()\n", "RecursionError: maximum recursion depth"),
     "_exit": ("import os\nos._exit(0)\n", "it ended the process with code 0"),
@@ -176,8 +176,8 @@ os._exit(3)
 """
 FORGED = {
     "escapes": (b"!\x1b]0;owned\x07\xc2\x9b31m\n-\x1b[2J\n", r"\\x1b\]0;owned\\x07\\x9b31m$"),
-    "index": (b"+99999999999999999999\n!\x1b[1mx\n", r"wsgi_check: \\x1b\[1mx$"),
-    "conflict": (b"~\x1b[1mx\n", r"\\x1b\[1mx, in "),
+    "index": (b"+99999999999999999999\n!\x1b[1Kx\n", r"wsgi_check: \\x1b\[1Kx$"),
+    "conflict": (b"~\x1b[1Kx\n", r"\\x1b\[1Kx, in "),
     "flood": (b"!x\n" + b"-\x1b\n" * 15_000, "cannot be imported: x$"),
     "long": (b"!" + b"\x1b" * 60_000 + b"\n", r"cannot be imported: (\\x1b){256}$"),
 }
