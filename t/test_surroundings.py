@@ -193,7 +193,7 @@ def test_the_time_zone_of_an_application_is_not_that_of_the_logs(site, monkeypat
     stamp = time.strptime(line[:19], "%Y/%m/%d %H:%M:%S")
     assert abs(time.mktime(stamp) + local_offset(wanted) - time.time()) < 60
     if when == "import":
-        started.log.wait_for(r'\[warn\].*wsgi_app "app:application" has changed the time zone of'
+        started.log.wait_for(r'\[info\].*wsgi_app "app:application" has changed the time zone of'
                              r' the worker from .* to C[SD]T \(UTC-[56]\) and C[SD]T')
 
 

@@ -92,28 +92,24 @@ impl PythonApplication {
         Ok(())
     }
 
-    fn try_load<R>(&self, done: impl FnOnce(Python<'_>, PyResult<Loaded>) -> R) -> R {
+    /// Hands on what has been imported, and what has become of the time zone.
+    fn try_load<R>(
+        &self,
+        done: impl FnOnce(Python<'_>, PyResult<Loaded>, Option<String>) -> R,
+    ) -> R {
         Python::attach(|py| {
             let _context = Context::enter(py, None);
             let zone = zone(py);
             let imported = self.import(py);
             call::returned();
-            if let Some(change) = zone.and_then(|zone| zone_moved(py, zone)) {
-                let line = format!(
-                    "wsgi_app \"{}\" has changed the time zone of the worker {change}, for all \
-                     applications; \"wsgi_tzset off\" keeps it",
-                    self.target
-                );
-                log::text(py, None, Level::Warn, &line);
-            }
-            done(py, imported)
+            done(py, imported, zone.and_then(|zone| zone_moved(py, zone)))
         })
     }
 
     /// As [`Application::load`], but keeps nothing and logs nothing; a conflict with an application
     /// that was imported before is an error here.
     pub fn check(&self) -> Result<(), LoadError> {
-        self.try_load(|py, imported| match imported {
+        self.try_load(|py, imported, _| match imported {
             Ok(loaded) => {
                 let mut conflicts = conflict::note(py, &self.target, &loaded.module).into_iter();
                 let cause = conflicts.next();
@@ -131,19 +127,29 @@ impl Application for PythonApplication {
         if self.loaded.get().is_some() {
             return true;
         }
-        self.try_load(|py, imported| match imported {
-            Ok(loaded) => {
-                for line in conflict::note(py, &self.target, &loaded.module) {
-                    log::text(py, None, Level::Error, &line);
-                }
-                self.loaded.set(loaded).is_ok() || self.loaded.get().is_some()
+        self.try_load(|py, imported, zone| {
+            if let Some(change) = zone {
+                let line = format!(
+                    "wsgi_app \"{}\" has changed the time zone of the worker {change}, for all \
+                     applications; \"wsgi_tzset off\" keeps it",
+                    self.target
+                );
+                log::text(py, None, Level::Info, &line);
             }
-            Err(err) => {
-                let what = format!("wsgi_app \"{}\" could not be loaded", self.target);
-                exception::log(py, None, &what, &err);
-                let page = development::import_failed(py, &what, &err);
-                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = page;
-                false
+            match imported {
+                Ok(loaded) => {
+                    for line in conflict::note(py, &self.target, &loaded.module) {
+                        log::text(py, None, Level::Error, &line);
+                    }
+                    self.loaded.set(loaded).is_ok() || self.loaded.get().is_some()
+                }
+                Err(err) => {
+                    let what = format!("wsgi_app \"{}\" could not be loaded", self.target);
+                    exception::log(py, None, &what, &err);
+                    let page = development::import_failed(py, &what, &err);
+                    *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = page;
+                    false
+                }
             }
         })
     }
