@@ -219,3 +219,31 @@ def test_a_request_that_closes_all_descriptors_has_its_worker_replaced(make_ngin
     client.send(http.build("GET", "/robber"))
     site.wait_respawn(worker)
     assert site.get("/plain").body == b"plain"
+
+
+FLOOD = """
+import resource, sys
+line = "x" * 1000
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in range(100_000):
+    print(line)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [str(grown).encode()]
+"""
+
+
+def test_an_import_that_prints_without_end_waits_for_the_log(make_nginx):
+    site = make_nginx(server="location / { wsgi_app flood; }", http="wsgi_chdir @DIR@/site;")
+    site.write("site/flood.py", FLOOD)
+    site.start()
+    # It has printed 100 MB; in KiB.
+    assert int(site.get("/", timeout=60).body) < 30_000
+
+
+def test_what_python_prints_before_it_has_been_started_holds_up_nobody(make_nginx):
+    site = make_nginx(apps=["plain"], http="wsgi_python_path @DIR@/marks;")
+    site.write("marks/mark.pth", "import sys; sys.stderr.write(('x' * 1000 + chr(10)) * 3000)\n")
+    site.start()
+    assert site.get("/plain").body == b"plain"

@@ -51,6 +51,7 @@ pub fn start(settings: &Settings, mailbox: Arc<Mailbox>) -> Result<Arc<dyn Host>
     // there, and uses nothing of Python after this without Python::attach, which finds that state.
     unsafe { cpython::PyEval_SaveThread() };
     prepared?;
+    log::started();
     Ok(Arc::new(Interpreter))
 }
 

@@ -5,8 +5,8 @@
 //! is out of reach: lines go straight to descriptor 2.
 //! Runs on: any thread that is attached to Python.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 
@@ -19,44 +19,46 @@ use super::lines::printable;
 /// Bytes of a text that are logged at once.
 const MAX_TEXT: usize = 64 * 1024;
 
-struct Sink {
-    mailbox: Arc<Mailbox>,
-    /// The thread that collects: it must never wait for itself.
-    event_loop: ThreadId,
+static SINK: OnceLock<Arc<Mailbox>> = OnceLock::new();
+
+/// The event loop, which waits until Python has been started, collects by now.
+static COLLECTED: AtomicBool = AtomicBool::new(false);
+
+/// Called once, before Python runs any code.
+pub fn open(mailbox: Arc<Mailbox>) {
+    let _ = SINK.set(mailbox);
 }
 
-static SINK: OnceLock<Sink> = OnceLock::new();
-
-/// Called once, on the event loop's thread, before Python runs any code.
-pub fn open(mailbox: Arc<Mailbox>) {
-    let _ = SINK.set(Sink { mailbox, event_loop: thread::current().id() });
+/// Called when Python has been started: from now on a full mailbox is waited for.
+pub fn started() {
+    COLLECTED.store(true, Ordering::Release);
 }
 
 /// Where mail for the event loop goes; none in a process that has not been opened for it.
 pub fn mailbox() -> Option<&'static Mailbox> {
-    SINK.get().map(|sink| &*sink.mailbox)
+    SINK.get().map(|sink| &**sink)
 }
 
 /// Logs a line, or several with line feeds between them, as they are; they must be free of other
 /// control characters, see [`text`].
 pub fn record(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, text: String) {
-    if let Some(sink) = post(exchange, level, text)
-        && thread::current().id() != sink.event_loop
+    if let Some(full) = post(exchange, level, text)
+        && COLLECTED.load(Ordering::Acquire)
     {
-        py.detach(|| sink.mailbox.wait_for_log_room());
+        py.detach(|| full.wait_for_log_room());
     }
 }
 
-/// As [`record`], but never waits. The sink whose room this has used up.
-fn post(exchange: Option<ExchangeId>, level: Level, mut text: String) -> Option<&'static Sink> {
+/// As [`record`], but never waits. The mailbox, if this has used up its room.
+fn post(exchange: Option<ExchangeId>, level: Level, mut text: String) -> Option<&'static Mailbox> {
     if fork::is_child() {
         text.push('\n');
         ffi::write_to_stderr(text.as_bytes());
         return None;
     }
-    let sink = SINK.get()?;
-    let room = sink.mailbox.log(LogRecord { exchange, level, text });
-    (!room).then_some(sink)
+    let mailbox = mailbox()?;
+    let room = mailbox.log(LogRecord { exchange, level, text });
+    (!room).then_some(mailbox)
 }
 
 /// Logs lines that belong together: they come one behind the other, and only the first has the
