@@ -186,9 +186,9 @@ def test_a_forked_child_keeps_no_log_and_no_channel_of_nginx(nginx):
 
 @pytest.mark.parametrize("how", ["keep", "forked_keep"])
 def test_a_child_inherits_no_connection_of_stream_or_mail(nginx, how):
+    # Or they are built in.
     modules = [f"{MODULES}/ngx_{kind}_module.so" for kind in ("stream", "mail")]
-    if not all(map(os.path.exists, modules)):
-        pytest.skip("nginx's stream and mail modules are not installed")
+    modules = filter(os.path.exists, modules)
     site = nginx(
         apps=["children"],
         main="".join(f"load_module {module};\n" for module in modules) + """
