@@ -97,7 +97,7 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
         let outcome = ending.look(worker, now);
         let text = match outcome {
             Outcome::Waits => {
-                let due = [next, ending.due()].into_iter().flatten().min().unwrap_or(now);
+                let due = next.map_or(ending.due(now), |next| next.min(ending.due(now)));
                 worker.wakeup.wait(due.saturating_duration_since(now));
                 continue;
             }
@@ -154,8 +154,8 @@ impl Ending {
     }
 
     /// When to look again at the latest.
-    fn due(&self) -> Option<Instant> {
-        Some(self.patience.filter(|_| !self.is_late).unwrap_or(self.deadline))
+    fn due(&self, now: Instant) -> Instant {
+        self.patience.filter(|patience| *patience > now).unwrap_or(self.deadline)
     }
 
     fn look(&mut self, worker: &Worker, now: Instant) -> Outcome {
