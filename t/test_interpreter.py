@@ -88,8 +88,8 @@ def test_wsgi_python_path_comes_first_and_its_pth_files_count(make_nginx):
 
 
 def test_extension_modules_can_be_made_to_prefer_their_own_libraries(make_nginx):
-    """The line that README.md gives for libraries that another nginx module has brought."""
-    with open(f"{config.ROOT}/README.md") as file:
+    """The line that docs/limits.md gives for libraries that another nginx module has brought."""
+    with open(f"{config.ROOT}/docs/limits.md") as file:
         line = re.search(r"^ +(import os, sys; sys\.setdlopenflags\(.*)$", file.read(), re.M)[1]
     site = make_nginx(http="wsgi_python_path @DIR@/early;",
                       server="location = /flags { wsgi_app @DIR@/flags.py; }")

@@ -70,7 +70,7 @@ def check_virtualenv(venv, version):
     raise Problem(
         f"the virtualenv {venv} was made for Python {other}, the module was built for"
         f" Python {version}: make the virtualenv with that one, or build the module for the other"
-        " with PYO3_PYTHON (README, Requirements)"
+        " with PYO3_PYTHON (docs/install.md)"
     )
 
 
