@@ -1,4 +1,7 @@
-"""The files of nginx-conf/ as they are shipped: started, with only ports and places changed."""
+"""The files of nginx-conf/ and the configuration in README.md as they are shipped.
+
+They are started with only ports and places changed.
+"""
 
 import json
 import os
@@ -8,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from lib import config
+from lib import config, papers
 from lib.nginx import Nginx
 from lib.poll import until
 
@@ -74,6 +77,19 @@ def test_the_minimal_configuration_serves(make_shipped):
     assert response.status == 200
     assert response.body.startswith(b"Hello world!")
     assert b"QUERY_STRING = 'thing'" in response.body
+
+
+def test_the_configuration_of_the_readme_serves(make_shipped):
+    text = re.search(r"^    load_module (?:.|\n)*?\n    }\n", papers.read("README.md"), re.M)[0]
+    assert text.count("\n") == 12
+    site = make_shipped(text.replace("listen 9000;", "listen 127.0.0.1:8080;"))
+    site.text = (site.text.replace("http {", "http {" + PLACES)
+                 .replace("/srv/venv", sys.base_prefix).replace("/srv/src", f"{site.dir}/src"))
+    site.write("src/miniproject/wsgi.py",
+               "def application(environ, start_response):\n    start_response('200 OK', [])\n"
+               "    return [b'of the project']\n")
+    site.start()
+    assert site.get("/").body == b"of the project"
 
 
 def test_the_snippet_for_debian_loads_the_module(make_shipped):
