@@ -268,6 +268,7 @@ def test_a_single_process_serves_applications(nginx):
     site = nginx(apps=["plain", "leaving"], master=False)
     for _ in range(10):
         assert site.get("/plain").body == b"plain"
+    site.wait_event("imported")
     pid = site.pid
     assert site.quit() == 0
     assert site.events("atexit") == [f"atexit {pid}"]
@@ -296,10 +297,13 @@ def test_a_daemon_serves_applications_and_logs_what_they_print(nginx):
     assert site.get("/plain").body == b"plain"
     assert site.get("/talk/printed?'from%20a%20daemon'").status == 200
     site.log.wait_for(r"\[error\].*: (\*\d+ )?from a daemon,")
+    site.wait_event("imported")
     site.reload(gone=True)
     assert site.get("/plain").body == b"plain"
+    # Two workers, and the trial of the reload.
+    site.wait_event("imported", count=3)
     site.stop()
-    assert len(site.events("atexit")) == 2
+    assert len(site.events("atexit")) == 3
 
 
 def test_several_workers_serve_and_leave(nginx):
@@ -307,5 +311,7 @@ def test_several_workers_serve_and_leave(nginx):
     site.wait_event("imported", count=4)
     assert site.get("/leaving").status == 200
     site.reload(gone=True)
+    # Eight workers, and the trial of the reload.
+    site.wait_event("imported", count=9)
     site.quit()
-    assert len(site.events("atexit")) == 8
+    assert len(site.events("atexit")) == 9
