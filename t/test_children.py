@@ -219,6 +219,10 @@ def test_a_forked_child_can_work_and_leave(site):
     assert ask(site, "forked_work") == "from the child"
 
 
+def test_a_child_of_a_child_has_what_that_has_opened(site):
+    assert ask(site, "forked_twice") == "0 of 40"
+
+
 @pytest.mark.parametrize("how", ["forked_return", "forked_raise"])
 def test_a_forked_child_that_comes_back_leaves_and_answers_nobody(site, how):
     with site.connect() as client:

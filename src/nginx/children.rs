@@ -206,12 +206,15 @@ unsafe extern "C" fn ngx_http_wsgi_after_fork() {
 /// In a child of fork(), on the forking thread: only async-signal-safe calls.
 unsafe extern "C" fn ngx_http_wsgi_forked() {
     fork::mark_child();
-    let cycle = CYCLE.load(Ordering::Relaxed);
+    // Once: in a child of this child the same numbers are descriptors of the application.
+    let cycle = CYCLE.swap(ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: the cycle lives until the worker ends; signals are blocked here, and nothing of
     // nginx's runs in the child any more.
     unsafe {
-        reset_signals();
-        close_descriptors(cycle);
+        if !cycle.is_null() {
+            reset_signals();
+            close_descriptors(cycle);
+        }
         ngx_http_wsgi_after_fork();
     }
 }

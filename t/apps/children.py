@@ -116,6 +116,28 @@ def forked_work(environ):
         return pipe.read().decode()
 
 
+def forked_twice(environ):
+    """A child, with what it has opened at the numbers of nginx's descriptors, forks in turn."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
+        if os.fork() == 0:
+            lost = 0
+            for number in opened:
+                try:
+                    os.fstat(number)
+                except OSError:
+                    lost += 1
+            os.write(writer, f"{lost} of {len(opened)}".encode())
+            os._exit(0)
+        os.wait()
+        os._exit(0)
+    os.close(writer)
+    os.wait()
+    with open(reader, "rb") as pipe:
+        return pipe.read().decode()
+
+
 def forked_keep(environ):
     """A forked child that stays in Python and outlives the request."""
     pid = os.fork()
