@@ -19,14 +19,17 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ngx::ffi::{
-    NGX_OK, NGX_UPDATE_TIME, ngx_cached_err_log_time, ngx_cached_http_log_iso8601,
+    NGX_ERROR, NGX_OK, NGX_UPDATE_TIME, ngx_cached_err_log_time, ngx_cached_http_log_iso8601,
     ngx_cached_http_log_time, ngx_cached_syslog_time, ngx_cached_time, ngx_cycle_t,
     ngx_event_actions, ngx_event_timer_alarm, ngx_gmtime, ngx_int_t, ngx_msec_t, ngx_str_t,
     ngx_time_update, ngx_tm_t, ngx_uint_t,
 };
 
-use super::dispatch;
+use super::{dispatch, wakeup};
 use crate::wsgi::zone::Zone;
+
+/// nginx's epoll, as proc(5) shows it.
+const EVENTPOLL: &str = "anon_inode:[eventpoll]";
 
 /// What C says now.
 fn offset_in_c(at: i64) -> i64 {
@@ -76,8 +79,7 @@ pub unsafe fn keep_zone() {
 /// The epoll descriptor of this process, if it is the only one.
 fn epoll() -> Option<RawFd> {
     let fds = fs::read_dir("/proc/self/fd").ok()?.flatten();
-    let is_epoll =
-        |path| fs::read_link(path).is_ok_and(|to| to.as_os_str() == "anon_inode:[eventpoll]");
+    let is_epoll = |path| fs::read_link(path).is_ok_and(|to| to.as_os_str() == EVENTPOLL);
     let mut found = fds.filter(|entry| is_epoll(entry.path()));
     let only = found.next()?.file_name().to_str()?.parse().ok();
     if found.next().is_none() { only } else { None }
@@ -97,6 +99,7 @@ unsafe extern "C" fn ngx_http_wsgi_process_events(
     unsafe {
         if !clock.is_apart.load(Ordering::Relaxed) {
             let rc = (clock.process_events)(cycle, timer, flags);
+            clock.look_after(rc);
             if clock.correct() {
                 clock.is_apart.store(true, Ordering::Relaxed);
             }
@@ -117,7 +120,9 @@ unsafe extern "C" fn ngx_http_wsgi_process_events(
             ngx_event_timer_alarm = 0;
             return NGX_OK as ngx_int_t;
         }
-        (clock.process_events)(cycle, 0, flags & !(NGX_UPDATE_TIME as ngx_uint_t))
+        let rc = (clock.process_events)(cycle, 0, flags & !(NGX_UPDATE_TIME as ngx_uint_t));
+        clock.look_after(rc);
+        rc
     }
 }
 
@@ -134,6 +139,14 @@ pub unsafe fn correct() {
 }
 
 impl Clock {
+    /// nginx could not wait for events, and would try again at once, for ever, if that is because
+    /// an application has closed its descriptors.
+    fn look_after(&self, rc: ngx_int_t) {
+        if rc == NGX_ERROR as ngx_int_t {
+            wakeup::ensure_is(self.events, EVENTPOLL);
+        }
+    }
+
     /// Whether nginx would get its own time from C now. What it has is of this second, and C may
     /// have changed its mind since.
     unsafe fn agrees(&self) -> bool {

@@ -5,6 +5,7 @@
 //! worker_connections, and it is not mistaken for a socket left open at exit.
 //! Runs on: event loop; the waking function on any thread.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -57,10 +58,7 @@ impl Wakeup {
 
     /// Ends the process if the descriptor has been closed.
     pub fn ensure_open(&self) {
-        // SAFETY: only asks; a descriptor that is not open is an error.
-        if unsafe { libc::fcntl(self.fd(), libc::F_GETFD) } == -1 {
-            robbed();
-        }
+        ensure_is(self.fd(), "anon_inode:[eventfd]");
     }
 
     /// Calls `handler` on the event loop after each wake-up.
@@ -86,6 +84,19 @@ impl Wakeup {
             libc::poll(&mut poll, 1, timeout);
             libc::read(self.fd(), count.as_mut_ptr().cast(), count.len());
         }
+    }
+}
+
+/// Ends the process if this descriptor has been closed, be its number that of another file by now.
+/// `kind`: what proc(5) shows it as.
+pub fn ensure_is(fd: RawFd, kind: &str) {
+    let is_lost = match fs::read_link(format!("/proc/self/fd/{fd}")) {
+        Ok(target) => target.as_os_str() != kind,
+        // SAFETY: only asks; a descriptor that is not open is an error.
+        Err(_) => unsafe { libc::fcntl(fd, libc::F_GETFD) == -1 },
+    };
+    if is_lost {
+        robbed();
     }
 }
 
