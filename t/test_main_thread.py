@@ -167,8 +167,13 @@ def test_imports_that_want_each_others_modules_do_not_wait_for_each_other(make_n
 
 
 ROBBER = "import os\nos.closerange(3, 1024)\n" + HELLO.format("robber")
+# What it opens then has the numbers of nginx's.
+OPENS = "import tempfile\nkept = [tempfile.TemporaryFile() for _ in range(40)]\n"
 DEATHS = {
     "closes all descriptors": (ROBBER, "exited with code 70"),
+    "opens others in their places": (ROBBER + OPENS, "exited with code 70"),
+    "tells itself to end": ("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
+                            "import time\ntime.sleep(60)\n", "exited with code 0$"),
     "leaves": ("import os\nos._exit(1)\n", "exited with code 1$"),
     "crashes": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "exited on signal 11"),
 }

@@ -87,7 +87,10 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
     let mut ending = Ending::new(timeout);
     worker.mailbox.close();
     worker.runners.stop();
-    retry::leaves();
+    // Nobody else terminates one worker: the import may have done it to itself.
+    if !terminate {
+        retry::leaves();
+    }
     worker.cancel_all();
     loop {
         let next = worker.watch.look(worker);
