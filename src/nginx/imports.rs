@@ -95,6 +95,11 @@ impl Imports {
         self.current.get().map(|current| current.name)
     }
 
+    /// Whether the import of this application runs, or has ended unheard.
+    pub fn is_at(&self, app: usize) -> bool {
+        self.current.get().is_some_and(|current| current.app == app)
+    }
+
     /// The application with this index is imported when all before it have been.
     pub fn plan(&self, app: usize) {
         self.pending.borrow_mut().push_back(app);

@@ -153,6 +153,10 @@ fn now() -> u64 {
 
 /// Somebody asks for an application whose import has failed or was put off.
 pub fn ask(worker: &Worker, app: usize) -> Answer {
+    if worker.imports.is_at(app) {
+        // It has failed just now; what comes of that is said when the event loop hears of it.
+        return Answer::Refuse(Duration::ZERO);
+    }
     let Some((verdict, own)) = verdict(app) else { return Answer::Refuse(Duration::ZERO) };
     if let Verdict::Wait(time) = verdict {
         return Answer::Refuse(time);
