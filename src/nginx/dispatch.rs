@@ -129,7 +129,21 @@ pub unsafe fn start(
     };
     // SAFETY: the cycle of this process.
     let log = unsafe { (*cycle).log };
-    let (imports, host) = Imports::start(settings, Arc::clone(&mailbox), start_host, log)?;
+    let started = Imports::start(settings, Arc::clone(&mailbox), start_host, log);
+    let (imports, host) = match started {
+        Ok(started) => started,
+        Err(text) => {
+            for mail in mailbox.collect(Vec::new()) {
+                if let Mail::Log(record) = mail {
+                    // SAFETY: the log of the cycle.
+                    unsafe { log::write_lines(log, record.level, &record.text) };
+                }
+            }
+            // A thread that was started meanwhile may still write to it.
+            std::mem::forget(wakeup);
+            return Err(text);
+        }
+    };
     let apps = main
         .apps
         .iter()

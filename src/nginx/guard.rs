@@ -112,7 +112,7 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
                 format!("python has {} lost threads, leaving", worker.runners.alive())
             }
             Outcome::Importing(name) => {
-                format!("the import of \"{name}\" did not end within {timeout:?}, leaving")
+                format!("the import of \"{name}\" does not end, leaving")
             }
             Outcome::TimedOut(threads) => {
                 format!("python did not stop within {timeout:?}, {threads} threads left, leaving")

@@ -77,8 +77,15 @@ impl<'py> Context<'py> {
 impl Context<'_> {
     /// Logs what has been begun on this thread.
     pub fn flush(&self) {
-        let lines = BEGUN.with(|begun| lock(&begun.0).each_mut().map(LineBuffer::flush));
-        lines.into_iter().for_each(|lines| emit(self.0, self.1, lines));
+        let lines = BEGUN.with(|begun| {
+            let mut begun = lock(&begun.0);
+            // As after nearly all requests.
+            let nothing = begun.iter().all(LineBuffer::is_empty);
+            (!nothing).then(|| begun.each_mut().map(LineBuffer::flush))
+        });
+        for lines in lines.into_iter().flatten() {
+            emit(self.0, self.1, lines);
+        }
     }
 }
 
@@ -90,7 +97,9 @@ impl Drop for Context<'_> {
 }
 
 fn emit(py: Python<'_>, exchange: Option<ExchangeId>, lines: Vec<String>) {
-    log::lines(py, exchange, Level::Error, lines);
+    if !lines.is_empty() {
+        log::lines(py, exchange, Level::Error, lines);
+    }
 }
 
 /// One of the two streams of the process.
