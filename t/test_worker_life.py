@@ -178,3 +178,12 @@ def test_what_atexit_functions_print_is_logged(nginx, end):
     getattr(site, end)()
     site.log.wait_for(r"\[error\].*last words$")
     site.log.wait_for(r"\[error\].*and no more$")
+
+
+def test_the_last_words_of_every_worker_are_logged(nginx):
+    site = nginx(apps=["background"], workers=4, http="wsgi_check off;")
+    for _ in range(6):
+        site.settle()
+        site.reload(gone=True)
+    # Four workers, six times.
+    site.log.wait_for(r"\[error\].*last words$", count=24)

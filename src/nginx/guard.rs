@@ -105,6 +105,9 @@ unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
                 continue;
             }
             Outcome::Ended => {
+                // What the exit functions have said since.
+                // SAFETY: as above.
+                unsafe { worker.drain_log(cycle) };
                 skip_exit_handlers();
                 return;
             }
