@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyString, PyTuple};
 
+use crate::wsgi::lines::LineBuffer;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 
-use super::lines::LineBuffer;
 use super::{exception, log};
 
 thread_local! {

@@ -11,9 +11,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::wsgi::error::{Cancelled, HeadError, LoadError};
+use crate::wsgi::lines;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 
-use super::{interpreter, lines, log};
+use super::{interpreter, log};
 
 /// Logs an exception with its traceback, a record a line; `what` comes first if not empty.
 pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr) {

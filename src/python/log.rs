@@ -11,10 +11,10 @@ use std::sync::{Arc, OnceLock};
 use pyo3::prelude::*;
 
 use crate::wsgi::fork;
+use crate::wsgi::lines::printable;
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mailbox};
 
 use super::ffi;
-use super::lines::printable;
 
 /// Bytes of a text that are logged at once.
 const MAX_TEXT: usize = 64 * 1024;

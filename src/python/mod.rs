@@ -2,7 +2,7 @@
 //!
 //! `interpreter` starts CPython and is what the other rooms see. `app` loads an application,
 //! `call` runs one request: `environ`, `input`, `stream`, `errors`, `file_wrapper` and `start_response` are
-//! the objects it hands to the application, `response` passes on what comes back. `log`, `lines`
+//! the objects it hands to the application, `response` passes on what comes back. `log`
 //! and `exception` turn text into log records; `ffi` holds what needs `unsafe`; `conflict` finds
 //! applications that get what is another's; `literals` makes the arguments of a factory.
 //! Runs on: pool thread, except `start`. PEP 3333.
@@ -21,7 +21,6 @@ mod input;
 mod interpreter;
 mod layout;
 mod lent;
-mod lines;
 mod literals;
 mod log;
 mod objects;
@@ -32,7 +31,6 @@ mod start_response;
 mod stream;
 
 pub use interpreter::start;
-pub use lines::printable;
 
 #[cfg(test)]
 mod tests;

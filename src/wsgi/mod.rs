@@ -20,6 +20,7 @@ pub mod fork;
 pub mod head;
 pub mod host;
 pub mod interrupt;
+pub mod lines;
 pub mod mailbox;
 pub mod main_thread;
 pub mod numbers;

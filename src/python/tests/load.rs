@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::layout::Layout;
-use super::super::printable;
 use super::{app, file, get, load, request, worker};
+use crate::wsgi::lines::printable;
 use crate::wsgi::request::Request;
 use crate::wsgi::target::Target;
 

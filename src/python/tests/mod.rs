@@ -6,11 +6,9 @@
 
 mod any_environ;
 mod any_input;
-mod any_lines;
 mod environ;
 mod exchange;
 mod input;
-mod line_laws;
 mod load;
 mod log;
 mod objects;

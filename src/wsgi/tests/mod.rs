@@ -5,6 +5,8 @@
 mod body;
 mod head;
 mod laws;
+mod line_laws;
+mod lines;
 mod target;
 mod vars;
 

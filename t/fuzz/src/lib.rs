@@ -6,16 +6,8 @@ pub mod wsgi;
 #[path = "../../../src/wsgi/tests/laws.rs"]
 pub mod laws;
 
-#[path = "../../../src/python/lines.rs"]
-pub mod lines;
-
-#[path = "../../../src/python/tests/line_laws.rs"]
+#[path = "../../../src/wsgi/tests/line_laws.rs"]
 pub mod line_laws;
-
-/// The names that the laws know.
-pub mod python {
-    pub use crate::lines;
-}
 
 /// The parts of one input. Its first byte divides them, so that any byte may stand in a part.
 pub fn parts(data: &[u8]) -> Vec<&[u8]> {

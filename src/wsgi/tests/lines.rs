@@ -4,8 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 
-use super::line_laws;
-use crate::wsgi::tests::{bytes, cases};
+use super::{bytes, cases, line_laws};
 
 const WORDS: [&[u8]; 18] = [
     b"\n",

@@ -2,7 +2,7 @@
 //!
 //! Used by the properties in `lines` and by the fuzzers in `t/fuzz`.
 
-use crate::python::lines::LineBuffer;
+use crate::wsgi::lines::LineBuffer;
 
 /// Beyond this many bytes without a line end, lines end where a write does.
 const PATIENCE: usize = 64 * 1024;
