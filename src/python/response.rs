@@ -10,11 +10,11 @@ use std::fs::File;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::wsgi::body::Segment;
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::exchange::{End, Place, ResponseSender, Room};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::segment::Segment;
 
 use super::{lent, log};
 

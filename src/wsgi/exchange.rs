@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::body::{Segment, Segments};
 use super::error::{Cancelled, Failure};
 use super::fork;
 use super::head::ResponseHead;
 use super::interrupt::Interruption;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
+use super::segment::{Segment, Segments};
 use super::spool::Spool;
 
 pub use open::Blocks;

@@ -29,6 +29,7 @@ pub mod posts;
 pub mod queue;
 pub mod request;
 pub mod runner;
+pub mod segment;
 pub mod sources;
 pub mod spool;
 pub mod stock;

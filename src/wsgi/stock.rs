@@ -35,10 +35,10 @@ impl Stock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wsgi::body::Segment;
     use crate::wsgi::exchange::{Progress, ResponseSender, Room, Taken};
     use crate::wsgi::head::ResponseHead;
     use crate::wsgi::mailbox::Mailbox;
+    use crate::wsgi::segment::Segment;
     use crate::wsgi::spool::Buffering;
     use crate::wsgi::vars::VarsWriter;
     use std::time::Instant;

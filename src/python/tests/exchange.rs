@@ -4,11 +4,11 @@ use std::thread;
 
 use super::{Outcome, WINDOW, app, content, get, open, request, worker};
 use crate::wsgi::application::Application;
-use crate::wsgi::body::Segment;
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{Passed, Progress};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
+use crate::wsgi::segment::Segment;
 
 #[test]
 fn an_exception_is_logged_line_by_line() {

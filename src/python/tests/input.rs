@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{app, in_file, request, with_body};
-use crate::wsgi::body::Segment;
+use crate::wsgi::segment::Segment;
 
 fn memory(content: &'static [u8]) -> Segment {
     Segment::Memory(Bytes::from_static(content))

@@ -8,8 +8,8 @@ use super::{app, open, request, with_body, worker};
 use crate::python::ffi;
 use crate::python::spare::Spare;
 use crate::wsgi::application::Application;
-use crate::wsgi::body::Segment;
 use crate::wsgi::request::Request;
+use crate::wsgi::segment::Segment;
 
 #[pyclass(weakref)]
 struct Thing;

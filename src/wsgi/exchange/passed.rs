@@ -2,7 +2,7 @@
 //!
 //! Runs on: either.
 
-use crate::wsgi::body::Segment;
+use crate::wsgi::segment::Segment;
 
 /// Chunks that nginx has passed on, or that are on their way; `bytes` are those in memory,
 /// `spooled` those in the temporary file.

@@ -5,7 +5,7 @@
 use std::mem;
 
 use super::{Batch, Blocks, Passed, Progress, Taken};
-use crate::wsgi::body::Segment;
+use crate::wsgi::segment::Segment;
 use crate::wsgi::spool::{Buffering, Spool};
 
 /// Chunks that may be on their way at a time, however small: nginx walks their chain.

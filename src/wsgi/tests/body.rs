@@ -9,7 +9,8 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::sample::Index;
 
 use super::cases;
-use crate::wsgi::body::{RequestBody, Segment};
+use crate::wsgi::body::RequestBody;
+use crate::wsgi::segment::Segment;
 
 /// An unlinked file.
 fn file(content: &[u8]) -> File {
