@@ -19,7 +19,6 @@ pub mod fields;
 pub mod fork;
 pub mod head;
 pub mod host;
-pub mod interrupt;
 pub mod lines;
 pub mod mailbox;
 pub mod main_thread;
@@ -31,7 +30,6 @@ pub mod request;
 pub mod runner;
 pub mod segment;
 pub mod sources;
-pub mod spool;
 pub mod stock;
 pub mod target;
 pub mod thread_name;
@@ -39,6 +37,8 @@ pub mod trial;
 pub mod tries;
 pub mod vars;
 pub mod zone;
+
+pub use exchange::spool;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -35,11 +35,11 @@ impl Stock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wsgi::exchange::spool::Buffering;
     use crate::wsgi::exchange::{Progress, ResponseSender, Room, Taken};
     use crate::wsgi::head::ResponseHead;
     use crate::wsgi::mailbox::Mailbox;
     use crate::wsgi::segment::Segment;
-    use crate::wsgi::spool::Buffering;
     use crate::wsgi::vars::VarsWriter;
     use std::time::Instant;
 

@@ -26,13 +26,13 @@ use super::app::PythonApplication;
 use super::{ffi, start};
 use crate::wsgi::application::Application;
 use crate::wsgi::body::RequestBody;
+use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Batch, End, Exchange, ResponseSender, Taken};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::host::{Host, Settings};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::request::{Flags, Request};
 use crate::wsgi::segment::Segment;
-use crate::wsgi::spool::Buffering;
 use crate::wsgi::target::Target;
 use crate::wsgi::vars::VarsWriter;
 

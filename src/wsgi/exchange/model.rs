@@ -10,12 +10,12 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 
+use super::spool::{Buffering, Spooling};
 use super::{Batch, Exchange, Passed, Place, ResponseSender, Room};
 use crate::wsgi::body::RequestBody;
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::mailbox::Mailbox;
 use crate::wsgi::segment::Segment;
-use crate::wsgi::spool::{Buffering, Spooling};
 use crate::wsgi::tests::cases;
 
 fn buffering(size: usize, limit: u64) -> Buffering {

@@ -8,34 +8,12 @@ use std::mem;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::blocks::Blocks;
+use super::interrupt::Interruption;
+use super::spool::Buffering;
 use super::state::State;
 use super::{Exchange, ResponseSender};
-use crate::wsgi::interrupt::Interruption;
 use crate::wsgi::mailbox::{ExchangeId, Mailbox};
-use crate::wsgi::spool::Buffering;
-
-/// Empty memory for what most responses consist of.
-#[derive(Debug, Default)]
-pub struct Blocks {
-    pub head: Vec<u8>,
-    pub chunk: Vec<u8>,
-}
-
-impl Blocks {
-    /// Bytes of a block that is kept.
-    const MOST: usize = 16 * 1024;
-
-    /// Empties them, and gives back what is large.
-    fn cleared(mut self) -> Self {
-        for block in [&mut self.head, &mut self.chunk] {
-            block.clear();
-            if block.capacity() > Self::MOST {
-                *block = Vec::new();
-            }
-        }
-        self
-    }
-}
 
 impl Exchange {
     /// `buffering`: how far the application may run ahead.

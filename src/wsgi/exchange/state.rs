@@ -3,13 +3,48 @@
 //! Runs on: either.
 
 use std::mem;
+use std::time::Instant;
 
-use super::{Batch, Blocks, Passed, Progress, Taken};
-use crate::wsgi::segment::Segment;
-use crate::wsgi::spool::{Buffering, Spool};
+use super::blocks::Blocks;
+use super::passed::Passed;
+use super::spool::{Buffering, Spool};
+use crate::wsgi::error::Failure;
+use crate::wsgi::head::ResponseHead;
+use crate::wsgi::segment::{Segment, Segments};
 
 /// Chunks that may be on their way at a time, however small: nginx walks their chain.
 pub const MAX_CHUNKS: usize = 256;
+
+/// How an exchange ended: whole, or not.
+pub type End = Result<(), Failure>;
+
+/// Where the application is, as far as `wsgi_read_timeout` is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// No thread has taken the request yet.
+    Queued,
+    /// The application has been silent since then.
+    Silent(Instant),
+    /// It waits for the client, and no file helps.
+    Blocked,
+    Ended,
+}
+
+/// The thread that has taken a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    pub at: Instant,
+    /// The runner's number in its pool, from 1 on.
+    pub runner: usize,
+}
+
+/// What the event loop takes in one go.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub head: Option<ResponseHead>,
+    pub chunks: Segments,
+    pub end: Option<End>,
+}
 
 pub struct State {
     pub progress: Progress,

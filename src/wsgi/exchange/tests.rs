@@ -1,8 +1,8 @@
 //! The exchange between one sender and an event loop that is the test.
 
+use super::spool::Buffering;
 use super::state::MAX_CHUNKS;
 use super::*;
-use crate::wsgi::spool::Buffering;
 use bytes::Bytes;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::wsgi::application::{Application, Hosted};
+use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Exchange, Progress, ResponseSender};
 use crate::wsgi::mailbox::Mailbox;
 use crate::wsgi::request::Request;
-use crate::wsgi::spool::Buffering;
 
 /// As Python's own.
 const INTERVAL: Duration = Duration::from_millis(5);

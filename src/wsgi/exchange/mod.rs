@@ -2,12 +2,15 @@
 //!
 //! The thread holds the [`ResponseSender`], the event loop the [`Exchange`]. Chunks count against
 //! the window (`wsgi_buffer_size`) until nginx has passed them on. An application runs at most
-//! that far ahead of its client in memory, and as far as [`super::spool`] allows in a file. While
+//! that far ahead of its client in memory, and as far as [`spool`] allows in a file. While
 //! nginx is busy with a part of the file, what comes after it grows together here into one piece.
 //! Runs on: either; each function says which.
 
+mod blocks;
+mod interrupt;
 mod open;
 mod passed;
+pub mod spool;
 mod state;
 
 use std::mem;
@@ -18,18 +21,15 @@ use std::time::{Duration, Instant};
 use super::error::{Cancelled, Failure};
 use super::fork;
 use super::head::ResponseHead;
-use super::interrupt::Interruption;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
-use super::segment::{Segment, Segments};
-use super::spool::Spool;
+use super::segment::Segment;
 
-pub use open::Blocks;
+pub use blocks::Blocks;
+use interrupt::Interruption;
 pub use passed::{HeldBack, Passed};
+use spool::Spool;
 use state::State;
-
-/// How an exchange ended: whole, or not.
-pub type End = Result<(), Failure>;
-
+pub use state::{Batch, End, Progress, Taken};
 /// Whether the application may go on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
@@ -45,34 +45,6 @@ pub enum Place {
     Memory,
     /// It has been written to the temporary file; the next one needs room too.
     File,
-}
-
-/// Where the application is, as far as `wsgi_read_timeout` is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// No thread has taken the request yet.
-    Queued,
-    /// The application has been silent since then.
-    Silent(Instant),
-    /// It waits for the client, and no file helps.
-    Blocked,
-    Ended,
-}
-
-/// The thread that has taken a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    pub at: Instant,
-    /// The runner's number in its pool, from 1 on.
-    pub runner: usize,
-}
-
-/// What the event loop takes in one go.
-#[derive(Debug, Default)]
-pub struct Batch {
-    pub head: Option<ResponseHead>,
-    pub chunks: Segments,
-    pub end: Option<End>,
 }
 
 /// The event loop's side.

@@ -1,6 +1,6 @@
 //! Which thread an exception may be raised in for one exchange, and whether that was done.
 //!
-//! Part of an [`super::exchange::Exchange`]. The runner opens it while it is in the application and
+//! Part of an [`Exchange`](super::Exchange). The runner opens it while it is in the application and
 //! closes it before it does anything else, `close()` of the result included; the watchdog strikes
 //! while it is open. All of it happens attached to the interpreter, whose lock makes each of these
 //! steps one: an exception meant for one request never hits what its thread does next.
