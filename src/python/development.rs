@@ -20,8 +20,8 @@ use crate::wsgi::head::ResponseHead;
 use crate::wsgi::host::Settings;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
+use crate::wsgi::request::vars::Vars;
 use crate::wsgi::sources::SourceWatch;
-use crate::wsgi::vars::Vars;
 
 use super::response::Response;
 use super::{exception, log};
@@ -200,7 +200,7 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wsgi::vars::VarsWriter;
+    use crate::wsgi::request::vars::VarsWriter;
 
     #[test]
     fn only_who_names_html_gets_it() {

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::wsgi::request::Flags;
-use crate::wsgi::vars::Vars;
+use crate::wsgi::request::vars::Vars;
 
 use super::errors::LogStream;
 use super::ffi;

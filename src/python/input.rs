@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyOSError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::wsgi::body::RequestBody;
+use crate::wsgi::request::body::RequestBody;
 
 use super::exception;
 use super::file::{self, limit};

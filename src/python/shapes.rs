@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::wsgi::numbers::{NumberMap, Spread};
-use crate::wsgi::vars::Vars;
+use crate::wsgi::request::vars::Vars;
 
 use super::environ::{MAX_NAME, schemes};
 use super::ffi;

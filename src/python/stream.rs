@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::wsgi::body_pipe::{BodyError, BodyPipe, Until};
+use crate::wsgi::request::body_pipe::{BodyError, BodyPipe, Until};
 
 use super::{exception, file};
 

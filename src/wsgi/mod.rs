@@ -11,11 +11,8 @@
 
 pub mod application;
 pub mod arguments;
-pub mod body;
-pub mod body_pipe;
 pub mod error;
 pub mod exchange;
-pub mod fields;
 pub mod fork;
 pub mod head;
 pub mod host;
@@ -30,15 +27,14 @@ pub mod request;
 pub mod runner;
 pub mod segment;
 pub mod sources;
-pub mod stock;
 pub mod target;
 pub mod thread_name;
 pub mod trial;
 pub mod tries;
-pub mod vars;
 pub mod zone;
 
 pub use exchange::spool;
+pub use request::{body, body_pipe, fields, recycling as stock, vars};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -68,7 +68,7 @@ impl Segment {
     }
 
     /// Reads all of `part` from its byte `skip` on, which has to be there.
-    pub(super) fn read_exact_at(&self, part: &mut [u8], skip: u64) -> io::Result<()> {
+    pub(in crate::wsgi) fn read_exact_at(&self, part: &mut [u8], skip: u64) -> io::Result<()> {
         match self {
             Self::Memory(_) | Self::Copied(_) => {
                 let (bytes, skip) = (self.bytes().unwrap_or_default(), skip as usize);

@@ -11,7 +11,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::sample::{Index, select};
 
 use super::{PythonApplication, app, in_file, request, with_vars};
-use crate::wsgi::body::RequestBody;
+use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::segment::Segment;
 use crate::wsgi::tests::cases;
 

@@ -25,16 +25,16 @@ use std::time::{Duration, Instant};
 use super::app::PythonApplication;
 use super::{ffi, start};
 use crate::wsgi::application::Application;
-use crate::wsgi::body::RequestBody;
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Batch, End, Exchange, ResponseSender, Taken};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::host::{Host, Settings};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
+use crate::wsgi::request::body::RequestBody;
+use crate::wsgi::request::vars::VarsWriter;
 use crate::wsgi::request::{Flags, Request};
 use crate::wsgi::segment::Segment;
 use crate::wsgi::target::Target;
-use crate::wsgi::vars::VarsWriter;
 
 struct Worker {
     host: Arc<dyn Host>,

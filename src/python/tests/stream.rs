@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Instant;
 
 use super::{Outcome, PythonApplication, app, request, worker};
-use crate::wsgi::body_pipe::{BodyError, BodyPipe};
 use crate::wsgi::exchange::Progress;
 use crate::wsgi::request::Request;
+use crate::wsgi::request::body_pipe::{BodyError, BodyPipe};
 
 fn pipe() -> Arc<BodyPipe> {
     Arc::new(BodyPipe::new(0, 1 << 16, Arc::clone(&worker().mailbox)))

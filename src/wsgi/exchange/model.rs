@@ -12,9 +12,9 @@ use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 
 use super::spool::{Buffering, Spooling};
 use super::{Batch, Exchange, Passed, Place, ResponseSender, Room};
-use crate::wsgi::body::RequestBody;
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::mailbox::Mailbox;
+use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::segment::Segment;
 use crate::wsgi::tests::cases;
 

@@ -9,7 +9,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::sample::Index;
 
 use super::cases;
-use crate::wsgi::body::RequestBody;
+use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::segment::Segment;
 
 /// An unlinked file.

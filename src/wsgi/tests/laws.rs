@@ -9,8 +9,8 @@ use std::ops::Range;
 use crate::wsgi::arguments::Arguments;
 use crate::wsgi::error::VarsError;
 use crate::wsgi::head::ResponseHead;
+use crate::wsgi::request::vars::{VarsIter, VarsWriter};
 use crate::wsgi::target::{Source, Target};
-use crate::wsgi::vars::{VarsIter, VarsWriter};
 
 /// What is written is read back in its order, and a name that does not fit leaves no trace.
 pub fn vars_come_back(list: &[(&[u8], &[u8])]) {

@@ -5,7 +5,7 @@ use proptest::prelude::{Strategy, any, proptest};
 use proptest::sample::Index;
 
 use super::{borrowed, bytes, cases, laws};
-use crate::wsgi::vars::{Vars, VarsWriter};
+use crate::wsgi::request::vars::{Vars, VarsWriter};
 
 #[test]
 fn names_and_values_of_every_length_come_back() {

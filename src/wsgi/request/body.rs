@@ -7,7 +7,7 @@
 use std::io;
 use std::os::unix::io::{AsRawFd, RawFd};
 
-pub use super::segment::{Segment, Segments};
+pub use crate::wsgi::segment::{Segment, Segments};
 
 /// A whole request body.
 #[derive(Debug, Default)]

@@ -2,11 +2,17 @@
 //!
 //! Runs on: either.
 
+pub mod body;
+pub mod body_pipe;
+pub mod fields;
+pub mod recycling;
+pub mod vars;
+
 use std::sync::Arc;
 
-use super::body::RequestBody;
-use super::body_pipe::BodyPipe;
-use super::vars::Vars;
+use body::RequestBody;
+use body_pipe::BodyPipe;
+use vars::Vars;
 
 /// What is known of a request beside its vars.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,12 +1,12 @@
-//! What requests that have ended leave for those to come: memory, see `exchange/open.rs`.
+//! What requests that have ended leave for those to come: memory, see `open.rs` of the exchange.
 //!
 //! Runs on: event loop.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::exchange::{Blocks, Exchange};
 use super::vars::Vars;
+use crate::wsgi::exchange::{Blocks, Exchange};
 
 /// Requests whose memory is kept at most: about as many as are under way in a busy worker.
 const MOST: usize = 64;
@@ -39,8 +39,8 @@ mod tests {
     use crate::wsgi::exchange::{Progress, ResponseSender, Room, Taken};
     use crate::wsgi::head::ResponseHead;
     use crate::wsgi::mailbox::Mailbox;
+    use crate::wsgi::request::vars::VarsWriter;
     use crate::wsgi::segment::Segment;
-    use crate::wsgi::vars::VarsWriter;
     use std::time::Instant;
 
     fn vars(size: usize) -> Vars {

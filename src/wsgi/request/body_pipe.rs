@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use memchr::memchr;
 
-use super::exchange::{Progress, Room};
-use super::fork;
-use super::mailbox::{ExchangeId, Mail, Mailbox};
+use crate::wsgi::exchange::{Progress, Room};
+use crate::wsgi::fork;
+use crate::wsgi::mailbox::{ExchangeId, Mail, Mailbox};
 
 /// Why a body does not come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::error::VarsError;
+use crate::wsgi::error::VarsError;
 
 /// Bytes that are kept for other vars.
 const MOST_KEPT: usize = 16 * 1024;

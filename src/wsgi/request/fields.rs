@@ -6,8 +6,8 @@
 
 use smallvec::SmallVec;
 
-use super::error::VarsError;
 use super::vars::{VarsWriter, header_byte};
+use crate::wsgi::error::VarsError;
 
 /// Fields of which a second one would change the meaning of the first if they were joined.
 const SINGLE: [&[u8]; 4] = [b"authorization", b"host", b"if-modified-since", b"range"];
