@@ -126,8 +126,8 @@ mod tests {
     use super::*;
     use crate::wsgi::application::{Application, Hosted};
     use crate::wsgi::exchange::ResponseSender;
+    use crate::wsgi::queue::runner::tests::FakeHost;
     use crate::wsgi::request::Request;
-    use crate::wsgi::runner::tests::FakeHost;
     use std::sync::Mutex;
     use std::thread;
 

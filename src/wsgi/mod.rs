@@ -1,7 +1,7 @@
 //! The table where nginx and Python meet: plain owned Rust data, nothing of either side.
 //!
-//! `src/nginx` puts a [`request::Request`] on a [`queue::RequestQueue`]; a [`runner`] on a pool
-//! thread takes it and hands it to an [`application::Application`], which answers through a
+//! `src/nginx` puts a [`request::Request`] on a [`queue::RequestQueue`]; a [`queue::runner`] on a
+//! pool thread takes it and hands it to an [`application::Application`], which answers through a
 //! [`exchange::ResponseSender`]; the event loop is told through the worker's [`mailbox::Mailbox`].
 //! Nothing here holds a raw pointer or a lifetime, so a request may die in nginx at any moment
 //! while its thread runs on.
@@ -21,19 +21,17 @@ pub mod mailbox;
 pub mod main_thread;
 pub mod numbers;
 pub mod passing;
-pub mod posts;
 pub mod queue;
 pub mod request;
-pub mod runner;
 pub mod segment;
 pub mod sources;
 pub mod target;
-pub mod thread_name;
 pub mod trial;
 pub mod tries;
 pub mod zone;
 
 pub use exchange::spool;
+pub use queue::runner;
 pub use request::{body, body_pipe, fields, recycling as stock, vars};
 
 #[cfg(test)]

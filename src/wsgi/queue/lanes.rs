@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::Job;
+use super::job::Job;
 use crate::wsgi::application::Hosted;
 use crate::wsgi::mailbox::ExchangeId;
 

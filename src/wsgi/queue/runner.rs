@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::exchange::Taken;
-use super::host::Host;
-use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
+use super::at::At;
 use super::posts::{Post, Posts};
-use super::queue::{At, From, Job, Next, RequestQueue};
 use super::thread_name::thread_name;
+use super::{From, Job, Next, RequestQueue};
+use crate::wsgi::exchange::Taken;
+use crate::wsgi::host::Host;
+use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 
 /// While requests come one after the other, the event loop is woken for several responses at once,
 /// but not later than this. One long request does not hold up the responses before it: they are

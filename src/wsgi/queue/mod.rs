@@ -15,12 +15,14 @@ mod alone;
 mod at;
 mod job;
 mod lanes;
+mod posts;
+pub mod runner;
+mod thread_name;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::alone::Alone;
-pub use self::at::At;
 pub use self::job::Job;
 use self::lanes::Lanes;
 use super::mailbox::ExchangeId;

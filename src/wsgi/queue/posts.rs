@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::mailbox::ExchangeId;
+use crate::wsgi::mailbox::ExchangeId;
 
 /// In a post beside the number of the exchange.
 const LOST: u64 = 1 << 63;
