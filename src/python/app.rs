@@ -1,6 +1,6 @@
 //! Loads an application by its `wsgi_app` target, and calls it.
 //!
-//! Made by `interpreter`; [`crate::wsgi::application::Hosted`] decides when it is loaded and
+//! Made by `host`; [`crate::wsgi::application::Hosted`] decides when it is loaded and
 //! called. A failed import is logged and never leaves this file as anything but `false`: not even
 //! SystemExit may end the worker.
 //! Runs on: pool thread. PEP 3333, "The Application/Framework Side".
@@ -13,6 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
+use crate::python::interpreter::{bootstrap, exception, log};
 use crate::wsgi::application::Application;
 use crate::wsgi::error::{Failure, LoadError};
 use crate::wsgi::exchange::ResponseSender;
@@ -22,7 +23,7 @@ use crate::wsgi::target::{Source, Target};
 
 use super::development::Page;
 use super::errors::Context;
-use super::{call, conflict, development, exception, interpreter, literals, log};
+use super::{call, conflict, development, literals};
 
 const SPAWNED: &str = include_str!("spawned.py");
 const ASGI: &str = "an ASGI application, which is not called as WSGI has it: name one of WSGI \
@@ -70,7 +71,7 @@ impl PythonApplication {
     /// Which modules it comes from is the file's matter: it has no name of one here.
     fn import_paste(&self, py: Python<'_>, path: &Path) -> PyResult<Loaded> {
         let path = path::absolute(path)?;
-        let found = interpreter::bootstrap(py)?
+        let found = bootstrap::module(py)?
             .call_method1("load_paste", (path.as_os_str(), &self.target.callable))?;
         self.check_callable(&found)?;
         Ok(Loaded {
@@ -86,7 +87,7 @@ impl PythonApplication {
             let kind = found.get_type().name()?;
             return Err(PyTypeError::new_err(format!("{what} is not callable: {kind}")));
         }
-        if interpreter::bootstrap(found.py())?.call_method1("is_asgi", (found,))?.is_truthy()? {
+        if bootstrap::module(found.py())?.call_method1("is_asgi", (found,))?.is_truthy()? {
             return Err(PyTypeError::new_err(format!("{what} is {ASGI}")));
         }
         Ok(())
@@ -180,19 +181,19 @@ impl Application for PythonApplication {
 
 /// The time zone of the process, for [`zone_moved`].
 fn zone(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    interpreter::bootstrap(py).ok()?.call_method0("zone").ok()
+    bootstrap::module(py).ok()?.call_method0("zone").ok()
 }
 
 /// What has become of the time zone since, in words; none if it is the same.
 fn zone_moved(py: Python<'_>, before: Bound<'_, PyAny>) -> Option<String> {
-    let change = interpreter::bootstrap(py).ok()?.call_method1("zone_moved", (before,)).ok()?;
+    let change = bootstrap::module(py).ok()?.call_method1("zone_moved", (before,)).ok()?;
     change.extract().ok()?
 }
 
 fn load_file<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyAny>> {
     let path = path::absolute(path)?;
     let name = module_name(&path);
-    interpreter::bootstrap(py)?.call_method1("load_file", (name, path.as_os_str(), SPAWNED))
+    bootstrap::module(py)?.call_method1("load_file", (name, path.as_os_str(), SPAWNED))
 }
 
 /// `/srv/my-app.py` is `_wsgi__2fsrv_2fmy_2dapp_2epy`: no two paths share a name, and no module

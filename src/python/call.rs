@@ -12,6 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
+use crate::python::interpreter::{exception, ffi, log};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{End, Ender, ResponseSender};
 use crate::wsgi::fork;
@@ -20,10 +21,7 @@ use crate::wsgi::request::Request;
 
 use super::development::{Form, Page};
 use super::errors::Context;
-use super::exception;
-use super::ffi;
 use super::file_wrapper::FileWrapper;
-use super::log;
 pub use super::objects::Maker;
 use super::objects::Objects;
 use super::response::{Refused, Response, Wanted};

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::{exception, interpreter};
+use crate::python::interpreter::{bootstrap, exception};
 use crate::wsgi::target::Target;
 
 const CODE: &str = include_str!("conflict.py");
@@ -56,7 +56,7 @@ fn find(py: Python<'_>, apps: Vec<(String, String)>) -> PyResult<Vec<String>> {
         let code = CString::new(CODE)?;
         PyModule::from_code(py, &code, c"<wsgi conflict>", c"_wsgi_conflict").map(Bound::unbind)
     })?;
-    let bootstrap = interpreter::bootstrap(py)?;
+    let bootstrap = bootstrap::module(py)?;
     let given = (bootstrap.getattr("configured")?, bootstrap.getattr("settings_given")?);
     let found = module.bind(py).call_method1("conflicts", (apps, given.0, given.1))?;
     found.try_iter()?.map(|line| line?.extract()).collect()

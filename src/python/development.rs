@@ -1,7 +1,7 @@
 //! `wsgi_reload` and `wsgi_debug`: what is loaded, whether what has changed is Python, and pages
 //! that show a developer why there is no response.
 //!
-//! `interpreter` prepares it; `app` and `call` ask it for pages. What a page says is in
+//! `host` prepares it; `app` and `call` ask it for pages. What a page says is in
 //! development.py.
 //! Runs on: pool thread; [`compiles`] on a thread of its own, [`Watch`] on any thread of Python.
 
@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
+use crate::python::interpreter::{exception, log};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::head::ResponseHead;
@@ -24,7 +25,6 @@ use crate::wsgi::request::vars::Vars;
 use crate::wsgi::sources::SourceWatch;
 
 use super::response::Response;
-use super::{exception, log};
 
 const CODE: &str = include_str!("development.py");
 

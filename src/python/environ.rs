@@ -11,11 +11,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use crate::python::interpreter::ffi;
 use crate::wsgi::request::Flags;
 use crate::wsgi::request::vars::Vars;
 
 use super::errors::LogStream;
-use super::ffi;
 use super::file_wrapper::FileWrapper;
 use super::shapes::Shapes;
 

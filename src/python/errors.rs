@@ -1,6 +1,6 @@
 //! Text streams that end in the error log: `wsgi.errors`, sys.stdout and sys.stderr.
 //!
-//! Made by `call` (one per request) and `interpreter` (two for good). A line becomes one record at
+//! Made by `call` (one per request) and `host` (two for good). A line becomes one record at
 //! its line end, at `flush()`, at the end of the request or of the thread, or when the worker
 //! leaves. What print() writes gets the context of the request that runs on the same thread.
 //! Writing never fails and blocks only for room in the log.
@@ -12,10 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyString, PyTuple};
 
+use crate::python::interpreter::{exception, log};
 use crate::wsgi::lines::LineBuffer;
 use crate::wsgi::mailbox::{ExchangeId, Level};
-
-use super::{exception, log};
 
 thread_local! {
     /// The request that this thread serves.

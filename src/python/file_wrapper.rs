@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyString};
 
-use super::ffi;
+use crate::python::interpreter::ffi;
 
 #[pyclass(frozen, module = "wsgi", name = "FileWrapper")]
 pub struct FileWrapper {

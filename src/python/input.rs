@@ -14,9 +14,9 @@ use pyo3::exceptions::{PyOSError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::python::interpreter::exception;
 use crate::wsgi::request::body::RequestBody;
 
-use super::exception;
 use super::file::{self, limit};
 
 /// Bytes read ahead for readline, so that many short lines do not cost a pread each.

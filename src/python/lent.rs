@@ -14,9 +14,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
+use crate::python::interpreter::log;
 use crate::wsgi::mailbox::Mail;
-
-use super::log;
 
 /// Shorter ones are copied: that costs less than the way back.
 pub const MIN: usize = 32 * 1024;

@@ -1,6 +1,6 @@
 //! The pool threads' room: everything of Python, behind [`crate::wsgi::host::Host`].
 //!
-//! `interpreter` starts CPython and is what the other rooms see. `app` loads an application,
+//! `host` is what the other rooms see, `interpreter` starts CPython. `app` loads an application,
 //! `call` runs one request: `environ`, `input`, `stream`, `errors`, `file_wrapper` and `start_response` are
 //! the objects it hands to the application, `response` passes on what comes back. `log`
 //! and `exception` turn text into log records; `ffi` holds what needs `unsafe`; `conflict` finds
@@ -13,16 +13,13 @@ mod conflict;
 mod development;
 mod environ;
 mod errors;
-mod exception;
-mod ffi;
 mod file;
 mod file_wrapper;
+mod host;
 mod input;
 mod interpreter;
-mod layout;
 mod lent;
 mod literals;
-mod log;
 mod objects;
 mod response;
 mod shapes;
@@ -30,7 +27,7 @@ mod spare;
 mod start_response;
 mod stream;
 
-pub use interpreter::start;
+pub use host::start;
 
 #[cfg(test)]
 mod tests;

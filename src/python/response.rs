@@ -10,13 +10,14 @@ use std::fs::File;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::python::interpreter::log;
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::exchange::{End, Place, ResponseSender, Room};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::segment::Segment;
 
-use super::{lent, log};
+use super::lent;
 
 /// Why a chunk cannot be sent.
 #[derive(Debug, PartialEq, Eq)]

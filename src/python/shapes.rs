@@ -14,11 +14,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use crate::python::interpreter::ffi;
 use crate::wsgi::numbers::{NumberMap, Spread};
 use crate::wsgi::request::vars::Vars;
 
 use super::environ::{MAX_NAME, schemes};
-use super::ffi;
 
 /// Shapes kept; when another one comes it starts over.
 const MAX_SHAPES: usize = 64;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::PyClass;
 use pyo3::prelude::*;
 
-use super::ffi;
+use crate::python::interpreter::ffi;
 
 /// Objects kept of a class: as many as threads of a usual pool.
 const MOST: usize = 32;

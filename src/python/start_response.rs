@@ -10,10 +10,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
+use crate::python::interpreter::exception::{from_cancelled, from_head_error, wrong_type};
+use crate::python::interpreter::ffi;
 use crate::wsgi::head::ResponseHead;
 
-use super::exception::{from_cancelled, from_head_error, wrong_type};
-use super::ffi;
 use super::response::{Refused, Response};
 
 #[pyclass(module = "wsgi", name = "StartResponse")]

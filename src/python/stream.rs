@@ -12,9 +12,10 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::python::interpreter::exception;
 use crate::wsgi::request::body_pipe::{BodyError, BodyPipe, Until};
 
-use super::{exception, file};
+use super::file;
 
 /// `None` after the end of the request.
 #[pyclass(frozen, weakref, module = "wsgi", name = "UnbufferedInputStream")]

@@ -1,6 +1,6 @@
 //! Interrupts a request that takes longer than `wsgi_request_timeout`.
 //!
-//! Called by `interpreter` on the watchdog's thread, which attaches only for this. The exception is
+//! Called by `host` on the watchdog's thread, which attaches only for this. The exception is
 //! raised in the application's thread at its next step in Python; a call into C goes on until it
 //! returns.
 //! Runs on: watchdog thread (interrupt, locate_main), pool thread (`is_timeout`).
@@ -8,10 +8,9 @@
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
+use crate::python::interpreter::{bootstrap, exception, ffi, log};
 use crate::wsgi::exchange::Exchange;
 use crate::wsgi::mailbox::Level;
-
-use super::{exception, ffi, interpreter, log};
 
 pyo3::create_exception!(
     wsgi,
@@ -25,8 +24,7 @@ pyo3::create_exception!(
 pub fn interrupt(py: Python<'_>, exchange: &Exchange, title: &str) {
     let interruption = exchange.interruption();
     let Some(thread) = interruption.thread() else { return };
-    let stack =
-        interpreter::bootstrap(py).and_then(|module| module.call_method1("stack", (thread,)));
+    let stack = bootstrap::module(py).and_then(|module| module.call_method1("stack", (thread,)));
     // The thread may have gone on meanwhile: what counts is where it is now.
     let class = py.get_type::<RequestTimeout>();
     if !interruption.strike(|thread| ffi::raise_in_thread(thread, &class)) {
@@ -37,13 +35,13 @@ pub fn interrupt(py: Python<'_>, exchange: &Exchange, title: &str) {
 
 /// Logs where Python's main thread is, below `title`.
 pub fn locate_main(py: Python<'_>, title: &str) {
-    let stack = interpreter::bootstrap(py).and_then(|module| module.call_method0("main_stack"));
+    let stack = bootstrap::module(py).and_then(|module| module.call_method0("main_stack"));
     log_stack(py, title, stack);
 }
 
 fn log_stack(py: Python<'_>, title: &str, stack: PyResult<Bound<'_, PyAny>>) {
     let text = stack.and_then(|stack| {
-        let text = interpreter::bootstrap(py)?.call_method1("format_stack", (stack,))?;
+        let text = bootstrap::module(py)?.call_method1("format_stack", (stack,))?;
         Ok(exception::readable(text.cast()?)?.into_owned())
     });
     match text {

@@ -1,6 +1,6 @@
 //! What a runner needs from an interpreter.
 //!
-//! `src/python/interpreter.rs` implements it with the GIL; tests use one that does nothing.
+//! `src/python/host.rs` implements it with the GIL; tests use one that does nothing.
 //! Runs on: pool thread.
 
 use std::os::unix::io::RawFd;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::super::layout::Layout;
+use super::super::interpreter::layout::Layout;
 use super::{app, file, get, load, request, worker};
 use crate::wsgi::lines::printable;
 use crate::wsgi::request::Request;

@@ -23,7 +23,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::app::PythonApplication;
-use super::{ffi, start};
+use super::interpreter::ffi;
+use super::start;
 use crate::wsgi::application::Application;
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Batch, End, Exchange, ResponseSender, Taken};

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use pyo3::prelude::*;
 
 use super::{app, open, request, with_body, worker};
-use crate::python::ffi;
+use crate::python::interpreter::ffi;
 use crate::python::spare::Spare;
 use crate::wsgi::application::Application;
 use crate::wsgi::request::Request;

@@ -14,7 +14,7 @@ use crate::wsgi::error::{Cancelled, HeadError, LoadError};
 use crate::wsgi::lines;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 
-use super::{interpreter, log};
+use super::{bootstrap, log};
 
 /// Logs an exception with its traceback, a record a line; `what` comes first if not empty.
 pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr) {
@@ -48,7 +48,7 @@ pub fn with_traceback(py: Python<'_>, err: &PyErr) -> Py<PyBaseException> {
 
 fn format(py: Python<'_>, err: &PyErr) -> PyResult<String> {
     let exc = with_traceback(py, err);
-    let text = interpreter::bootstrap(py)?
+    let text = bootstrap::module(py)?
         .call_method1(pyo3::intern!(py, "format_exception"), (exc, err.traceback(py)))?;
     Ok(readable(text.cast::<PyString>()?)?.into_owned())
 }

@@ -1,6 +1,6 @@
 //! Where Python's own files are, found and checked before Python is started.
 //!
-//! Called by `interpreter`. CPython's own message for a missing or unreadable standard library
+//! Called by `host`. CPython's own message for a missing or unreadable standard library
 //! names neither path nor cause. The standard library is always the one that belongs to the
 //! libpython in use; a virtualenv, even of another build of the same version, adds its
 //! site-packages (site.py finds its pyvenv.cfg beside the executable).

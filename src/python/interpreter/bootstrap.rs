@@ -1,0 +1,28 @@
+//! The functions of bootstrap.py, which everything in this room may call.
+//!
+//! `host` runs it before any code of an application.
+//! Runs on: main thread (load), any thread that is attached to Python.
+
+use std::ffi::CString;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+const CODE: &str = include_str!("bootstrap.py");
+
+static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+/// Runs bootstrap.py, once.
+pub fn load(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    let code = CString::new(CODE)?;
+    let module = PyModule::from_code(py, &code, c"<wsgi bootstrap>", c"_wsgi_bootstrap")?;
+    MODULE.get_or_init(py, || module.clone().unbind());
+    Ok(module)
+}
+
+/// The functions of bootstrap.py.
+pub fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    let module = MODULE.get(py).ok_or_else(|| PyRuntimeError::new_err("Python is not started"))?;
+    Ok(module.bind(py))
+}
