@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::python::interpreter::{exception, ffi, log};
+use crate::python::response::file_wrapper::FileWrapper;
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{End, Ender, ResponseSender};
 use crate::wsgi::fork;
@@ -21,7 +22,6 @@ use crate::wsgi::request::Request;
 
 use super::development::{Form, Page};
 use super::errors::Context;
-use super::file_wrapper::FileWrapper;
 pub use super::objects::Maker;
 use super::objects::Objects;
 use super::response::{Refused, Response, Wanted};

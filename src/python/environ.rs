@@ -12,11 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::python::interpreter::ffi;
+use crate::python::response::file_wrapper::FileWrapper;
 use crate::wsgi::request::Flags;
 use crate::wsgi::request::vars::Vars;
 
 use super::errors::LogStream;
-use super::file_wrapper::FileWrapper;
 use super::shapes::Shapes;
 
 /// Names kept at most: clients choose the names of headers.

@@ -14,17 +14,14 @@ mod development;
 mod environ;
 mod errors;
 mod file;
-mod file_wrapper;
 mod host;
 mod input;
 mod interpreter;
-mod lent;
 mod literals;
 mod objects;
 mod response;
 mod shapes;
 mod spare;
-mod start_response;
 mod stream;
 
 pub use host::start;

@@ -6,6 +6,7 @@
 
 use pyo3::prelude::*;
 
+use crate::python::response::start_response::StartResponse;
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::request::Request;
 
@@ -14,7 +15,6 @@ use super::errors::LogStream;
 use super::input::Input;
 use super::response::Response;
 use super::spare::Spare;
-use super::start_response::StartResponse;
 use super::stream::Stream;
 
 /// The objects of one request.

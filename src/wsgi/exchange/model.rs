@@ -28,7 +28,7 @@ fn open(buffering: Buffering) -> (Arc<Exchange>, ResponseSender) {
     Exchange::open(1, buffering, Arc::new(Mailbox::new(|| ())))
 }
 
-/// As `python/response.rs` does it.
+/// As `python/response/mod.rs` does it.
 fn send_all(sender: &mut ResponseSender, chunks: &[Vec<u8>]) -> Result<(), Cancelled> {
     let mut full = false;
     for chunk in chunks {

@@ -5,6 +5,10 @@
 //! what head and method allow, and waits, detached, while the client is slower.
 //! Runs on: pool thread. PEP 3333, "Buffering and Streaming", "Handling the Content-Length Header".
 
+pub mod file_wrapper;
+pub mod lent;
+pub mod start_response;
+
 use std::fs::File;
 
 use pyo3::prelude::*;
@@ -16,8 +20,6 @@ use crate::wsgi::exchange::{End, Place, ResponseSender, Room};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::segment::Segment;
-
-use super::lent;
 
 /// Why a chunk cannot be sent.
 #[derive(Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::python::interpreter::exception::{from_cancelled, from_head_error, wro
 use crate::python::interpreter::ffi;
 use crate::wsgi::head::ResponseHead;
 
-use super::response::{Refused, Response};
+use super::{Refused, Response};
 
 #[pyclass(module = "wsgi", name = "StartResponse")]
 pub struct StartResponse {
