@@ -14,6 +14,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::python::interpreter::{bootstrap, exception, log};
+use crate::python::request::errors::Context;
 use crate::wsgi::application::Application;
 use crate::wsgi::error::{Failure, LoadError};
 use crate::wsgi::exchange::ResponseSender;
@@ -22,7 +23,6 @@ use crate::wsgi::request::Request;
 use crate::wsgi::target::{Source, Target};
 
 use super::development::Page;
-use super::errors::Context;
 use super::{call, conflict, development, literals};
 
 const SPAWNED: &str = include_str!("spawned.py");

@@ -13,6 +13,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::python::interpreter::{exception, ffi, log};
+use crate::python::request::errors::Context;
+pub use crate::python::request::objects::Maker;
+use crate::python::request::objects::Objects;
 use crate::python::response::file_wrapper::FileWrapper;
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{End, Ender, ResponseSender};
@@ -21,9 +24,6 @@ use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Request;
 
 use super::development::{Form, Page};
-use super::errors::Context;
-pub use super::objects::Maker;
-use super::objects::Objects;
 use super::response::{Refused, Response, Wanted};
 use super::watchdog;
 

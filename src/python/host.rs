@@ -16,6 +16,7 @@ use pyo3::wrap_pyfunction;
 
 use crate::python::interpreter::layout::Layout;
 use crate::python::interpreter::{bootstrap, exception, ffi, log, start};
+use crate::python::request::errors::{self, LogStream, Std};
 use crate::python::response::lent;
 use crate::wsgi::application::Application;
 use crate::wsgi::error::LoadError;
@@ -25,8 +26,7 @@ use crate::wsgi::mailbox::{Level, Mailbox};
 use crate::wsgi::target::Target;
 
 use super::app::PythonApplication;
-use super::errors::{LogStream, Std};
-use super::{call, development, errors, watchdog};
+use super::{call, development, watchdog};
 
 /// Starts Python. To be called once in a process, before any thread that uses it; the calling
 /// thread becomes Python's main thread and is left detached. The error names path and cause.

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::{app, open, request, with_body, worker};
 use crate::python::interpreter::ffi;
-use crate::python::spare::Spare;
+use crate::python::request::spare::Spare;
 use crate::wsgi::application::Application;
 use crate::wsgi::request::Request;
 use crate::wsgi::segment::Segment;

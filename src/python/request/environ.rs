@@ -17,12 +17,10 @@ use crate::wsgi::request::Flags;
 use crate::wsgi::request::vars::Vars;
 
 use super::errors::LogStream;
-use super::shapes::Shapes;
+use super::shapes::{MAX_NAME, Shapes, schemes};
 
 /// Names kept at most: clients choose the names of headers.
 const MAX_NAMES: usize = 1024;
-/// Longest name kept.
-pub const MAX_NAME: usize = 64;
 
 /// What the environs of one application have in common.
 pub struct EnvironMaker {
@@ -114,30 +112,6 @@ impl EnvironMaker {
                 names.entry(name.into()).or_insert_with(|| key.unbind());
             }
         }
-    }
-}
-
-/// The values of `wsgi.url_scheme`.
-pub struct Schemes<'py> {
-    pub http: &'py Bound<'py, PyString>,
-    https: &'py Bound<'py, PyString>,
-}
-
-pub fn schemes(py: Python<'_>) -> Schemes<'_> {
-    Schemes { http: intern!(py, "http"), https: intern!(py, "https") }
-}
-
-impl<'py> Schemes<'py> {
-    /// HTTPS=on and its kin, or REQUEST_SCHEME, make it https.
-    pub fn of(&self, vars: &Vars) -> &'py Bound<'py, PyString> {
-        let is_secure = vars.iter().any(|(name, value)| match name {
-            b"HTTPS" => [&b"on"[..], b"1", b"https", b"true"]
-                .iter()
-                .any(|secure| value.eq_ignore_ascii_case(secure)),
-            b"REQUEST_SCHEME" => value.eq_ignore_ascii_case(b"https"),
-            _ => false,
-        });
-        if is_secure { self.https } else { self.http }
     }
 }
 

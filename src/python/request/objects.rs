@@ -6,6 +6,7 @@
 
 use pyo3::prelude::*;
 
+use crate::python::response::Response;
 use crate::python::response::start_response::StartResponse;
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::request::Request;
@@ -13,7 +14,6 @@ use crate::wsgi::request::Request;
 use super::environ::EnvironMaker;
 use super::errors::LogStream;
 use super::input::Input;
-use super::response::Response;
 use super::spare::Spare;
 use super::stream::Stream;
 

@@ -1,4 +1,5 @@
-//! What both kinds of `wsgi.input` make of a read and a line: Python's file methods, see `io.IOBase`.
+//! What both kinds of `wsgi.input` make of a read and a line: Python's file methods, see
+//! `io.IOBase`.
 //!
 //! Runs on: any Python thread.
 

@@ -18,12 +18,12 @@ use crate::python::interpreter::ffi;
 use crate::wsgi::numbers::{NumberMap, Spread};
 use crate::wsgi::request::vars::Vars;
 
-use super::environ::{MAX_NAME, schemes};
-
 /// Shapes kept; when another one comes it starts over.
 const MAX_SHAPES: usize = 64;
 /// Names of a shape that is kept.
 const MAX_NAMES: usize = 64;
+/// Longest name that is kept.
+pub const MAX_NAME: usize = 64;
 /// Bytes of a value that is kept.
 const MAX_VALUE: usize = 256;
 
@@ -48,6 +48,30 @@ const STEADY: [&[u8]; 15] = [
 
 /// The variables that `Schemes::of` looks at; all of them are steady.
 const TELLS_SCHEME: [&[u8]; 2] = [b"HTTPS", b"REQUEST_SCHEME"];
+
+/// The values of `wsgi.url_scheme`.
+pub struct Schemes<'py> {
+    pub http: &'py Bound<'py, PyString>,
+    https: &'py Bound<'py, PyString>,
+}
+
+pub fn schemes(py: Python<'_>) -> Schemes<'_> {
+    Schemes { http: intern!(py, "http"), https: intern!(py, "https") }
+}
+
+impl<'py> Schemes<'py> {
+    /// HTTPS=on and its kin, or REQUEST_SCHEME, make it https.
+    pub fn of(&self, vars: &Vars) -> &'py Bound<'py, PyString> {
+        let is_secure = vars.iter().any(|(name, value)| match name {
+            b"HTTPS" => [&b"on"[..], b"1", b"https", b"true"]
+                .iter()
+                .any(|secure| value.eq_ignore_ascii_case(secure)),
+            b"REQUEST_SCHEME" => value.eq_ignore_ascii_case(b"https"),
+            _ => false,
+        });
+        if is_secure { self.https } else { self.http }
+    }
+}
 
 /// One variable of a shape.
 struct Name {
