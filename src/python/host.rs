@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::wrap_pyfunction;
 
+use crate::python::app::{call, development, watchdog};
 use crate::python::interpreter::layout::Layout;
 use crate::python::interpreter::{bootstrap, exception, ffi, log, start};
 use crate::python::request::errors::{self, LogStream, Std};
@@ -26,7 +27,6 @@ use crate::wsgi::mailbox::{Level, Mailbox};
 use crate::wsgi::target::Target;
 
 use super::app::PythonApplication;
-use super::{call, development, watchdog};
 
 /// Starts Python. To be called once in a process, before any thread that uses it; the calling
 /// thread becomes Python's main thread and is left detached. The error names path and cause.

@@ -1,18 +1,12 @@
 //! The pool threads' room: everything of Python, behind [`crate::wsgi::host::Host`].
 //!
-//! `host` is what the other rooms see, `interpreter` starts CPython. `app` loads an application,
-//! `call` runs one request: `request` makes the objects it hands to the application, `response`
-//! passes on what comes back. `conflict` finds applications that get what is another's; `literals`
-//! makes the arguments of a factory.
+//! `host` is what the other rooms see. `interpreter` starts CPython; `app` loads an application and
+//! calls it: `request` makes the objects it gets, `response` passes on what comes back.
 //! Runs on: pool thread, except `start`. PEP 3333.
 
 mod app;
-mod call;
-mod conflict;
-mod development;
 mod host;
 mod interpreter;
-mod literals;
 mod request;
 mod response;
 
@@ -20,4 +14,3 @@ pub use host::start;
 
 #[cfg(test)]
 mod tests;
-mod watchdog;

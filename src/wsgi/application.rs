@@ -1,7 +1,7 @@
 //! An application as the event loop and the runners see it, and the state of its import.
 //!
-//! `src/python/app.rs` implements [`Application`]; [`Hosted`] adds when it may be called. When a
-//! failed import is tried again is said by `tries.rs`.
+//! `src/python/app/mod.rs` implements [`Application`]; [`Hosted`] adds when it may be called. When
+//! a failed import is tried again is said by `tries.rs`.
 //! Runs on: main thread (load), pool thread (call), event loop (the rest).
 
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -2,7 +2,7 @@
 //!
 //! Literals of Python only, so that they mean the same here and there without an interpreter.
 //! What this takes is a part of Python's own syntax; all else is refused, and so found by
-//! `nginx -t`. `src/python/literals.rs` makes objects of them.
+//! `nginx -t`. `src/python/app/literals.rs` makes objects of them.
 //! Runs on: event loop (configuration).
 
 use std::fmt::{self, Write};

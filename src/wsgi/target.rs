@@ -1,7 +1,7 @@
 //! The argument of `wsgi_app`: which module or file, and which callable in it.
 //!
 //! Parsed while nginx reads its configuration, so that a slip is found by `nginx -t`; loaded by
-//! `src/python/app.rs`.
+//! `src/python/app/mod.rs`.
 //! Runs on: event loop (configuration).
 
 use std::fmt;

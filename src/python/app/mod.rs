@@ -1,9 +1,16 @@
 //! Loads an application by its `wsgi_app` target, and calls it.
 //!
-//! Made by `host`; [`crate::wsgi::application::Hosted`] decides when it is loaded and
-//! called. A failed import is logged and never leaves this file as anything but `false`: not even
-//! SystemExit may end the worker.
+//! Made by `host`; [`crate::wsgi::application::Hosted`] decides when it is loaded and called. A
+//! failed import is logged and never leaves this file as anything but `false`: not even SystemExit
+//! may end the worker. `literals` makes the arguments of a factory, `conflict` finds applications
+//! that get what is another's, `call` serves one request.
 //! Runs on: pool thread. PEP 3333, "The Application/Framework Side".
+
+pub mod call;
+mod conflict;
+pub mod development;
+mod literals;
+pub mod watchdog;
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -22,8 +29,7 @@ use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 use crate::wsgi::target::{Source, Target};
 
-use super::development::Page;
-use super::{call, conflict, development, literals};
+use development::Page;
 
 const SPAWNED: &str = include_str!("spawned.py");
 const ASGI: &str = "an ASGI application, which is not called as WSGI has it: name one of WSGI \

@@ -17,6 +17,7 @@ use crate::python::request::errors::Context;
 pub use crate::python::request::objects::Maker;
 use crate::python::request::objects::Objects;
 use crate::python::response::file_wrapper::FileWrapper;
+use crate::python::response::{Refused, Response, Wanted};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{End, Ender, ResponseSender};
 use crate::wsgi::fork;
@@ -24,7 +25,6 @@ use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Request;
 
 use super::development::{Form, Page};
-use super::response::{Refused, Response, Wanted};
 use super::watchdog;
 
 /// Serves one request.

@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
 use crate::python::interpreter::{exception, log};
+use crate::python::response::Response;
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::head::ResponseHead;
@@ -23,8 +24,6 @@ use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 use crate::wsgi::request::vars::Vars;
 use crate::wsgi::sources::SourceWatch;
-
-use super::response::Response;
 
 const CODE: &str = include_str!("development.py");
 
