@@ -196,8 +196,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_conf(
     cycle: *mut ngx_cycle_t,
     _conf: *mut c_void,
 ) -> *mut c_char {
-    let python =
-        check::Python { start: crate::python::start, printable: crate::wsgi::lines::printable };
+    let python = check::Python { start: crate::python::start };
     // SAFETY: the cycle is complete but for the init_conf of later modules.
     unsafe { refuse::init_conf(cycle, &python) }
 }

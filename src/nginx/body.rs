@@ -11,7 +11,8 @@ use std::os::fd::FromRawFd;
 use ngx::ffi::{ngx_buf_t, ngx_http_request_t};
 
 use super::children;
-use crate::wsgi::body::{RequestBody, Segment};
+use crate::wsgi::request::body::RequestBody;
+use crate::wsgi::segment::Segment;
 
 /// The body of `r`, if it has one.
 ///

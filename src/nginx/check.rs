@@ -22,13 +22,12 @@ use super::check_child;
 use super::conf::{MainConf, SHUTDOWN_TIMEOUT, core_of_cycle};
 use super::dispatch::StartHost;
 use super::{process, zone};
+use crate::wsgi::lines;
 use crate::wsgi::trial::{self, Answer};
 
 /// What `module.rs` supplies of Python.
 pub struct Python {
     pub start: StartHost,
-    /// Text of any kind as lines for the log.
-    pub printable: fn(&[u8]) -> Vec<String>,
 }
 
 /// `wsgi_check_timeout` when none is given.
@@ -162,7 +161,7 @@ unsafe fn try_applications(cycle: *mut ngx_cycle_t, main: &MainConf, python: &Py
     };
     let deadline = Instant::now() + timeout;
     let end = child.watch(deadline);
-    let answer = Answer::read(&child.answer.bytes, python.printable);
+    let answer = Answer::read(&child.answer.bytes, lines::printable);
     let unclean = match end {
         End::Answered => {
             // As long as a worker that leaves.
@@ -176,7 +175,7 @@ unsafe fn try_applications(cycle: *mut ngx_cycle_t, main: &MainConf, python: &Py
         _ => None,
     };
     child.kill();
-    let output = (python.printable)(&child.output.bytes);
+    let output = lines::printable(&child.output.bytes);
     let output = &output[output.len().saturating_sub(trial::MOST_LINES)..];
     let is_conflict = answer.is_conflict;
     let failure = failure(answer, main, &end, timeout, output);

@@ -28,8 +28,8 @@ use super::guard::protect;
 use super::handler::ngx_http_wsgi_handler;
 use super::{handover, pool, variables, zone};
 use crate::module::http_module;
+use crate::wsgi::exchange::spool::{Buffering, Spooling};
 use crate::wsgi::passing::{Accel, Passing};
-use crate::wsgi::spool::{Buffering, Spooling};
 use crate::wsgi::target::Target;
 
 /// `wsgi_queue`.

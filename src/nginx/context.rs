@@ -21,10 +21,11 @@ use super::account::Account;
 use super::conf::LocConf;
 use super::log;
 use crate::module::http_module;
-use crate::wsgi::body::{RequestBody, Segment, Segments};
-use crate::wsgi::body_pipe::{BodyError, BodyPipe};
 use crate::wsgi::exchange::{Blocks, End, Exchange, HeldBack, Progress, Taken};
-use crate::wsgi::vars::Vars;
+use crate::wsgi::request::body::RequestBody;
+use crate::wsgi::request::body_pipe::{BodyError, BodyPipe};
+use crate::wsgi::request::vars::Vars;
+use crate::wsgi::segment::{Segment, Segments};
 
 /// The state of one request. Chunks are in the order of the buffers in `busy`.
 ///

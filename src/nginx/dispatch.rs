@@ -28,9 +28,9 @@ use crate::wsgi::application::Hosted;
 use crate::wsgi::host::{SWITCH_INTERVAL, Settings, SharedHost};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::numbers::NumberMap;
+use crate::wsgi::queue::runner::Runners;
 use crate::wsgi::queue::{Full, Job, RequestQueue, Summons};
-use crate::wsgi::runner::Runners;
-use crate::wsgi::stock::Stock;
+use crate::wsgi::request::recycling::Stock;
 
 /// Everything of this worker process. Lives until the process ends.
 pub struct Worker {

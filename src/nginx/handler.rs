@@ -26,8 +26,8 @@ use crate::wsgi::exchange::{Exchange, Progress, time_left};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::passing::Accel;
 use crate::wsgi::queue::Job;
+use crate::wsgi::request::vars::Vars;
 use crate::wsgi::request::{Flags, Request};
-use crate::wsgi::vars::Vars;
 
 const NOT_FOUND: ngx_int_t = NGX_HTTP_NOT_FOUND as ngx_int_t;
 const BAD_REQUEST: ngx_int_t = NGX_HTTP_BAD_REQUEST as ngx_int_t;

@@ -28,9 +28,9 @@ use super::headers::send_head;
 use super::intercept::intercept;
 use super::{accel, conf};
 use super::{log, retire, unbuffered};
-use crate::wsgi::body::{Segment, Segments};
 use crate::wsgi::exchange::{Batch, Passed, Progress};
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::segment::{Segment, Segments};
 
 /// Takes what the application has sent and passes it on. May end the request.
 ///

@@ -2,7 +2,7 @@
 //!
 //! Python imports the first module of a name that it finds in `sys.path`, so of two sites that
 //! both have their application in `config.wsgi`, one would be served in the place of the other.
-//! Called by `refuse.rs`. What an import brings to light is src/python/conflict.rs's.
+//! Called by `refuse.rs`. What an import brings to light is src/python/app/conflict.rs's.
 //! Runs on: event loop (configuration, in the master).
 
 use std::path::{Path, PathBuf};

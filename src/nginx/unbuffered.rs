@@ -1,10 +1,10 @@
 //! `wsgi_request_buffering off`: the request body goes to the application as it arrives.
 //!
 //! nginx reads into its own buffer; what it has read is copied into the request's pipe
-//! (`wsgi/body_pipe.rs`). When the pipe is full nothing is read, so that the client is held back by
-//! its own window; the application's mail makes the reading go on. As with nginx's upstreams,
-//! client_body_timeout runs only while something is waited for, and what goes wrong with the body
-//! ends the request, also when the application has begun its response.
+//! (`wsgi/request/body_pipe.rs`). When the pipe is full nothing is read, so that the client is held
+//! back by its own window; the application's mail makes the reading go on. As with nginx's
+//! upstreams, client_body_timeout runs only while something is waited for, and what goes wrong
+//! with the body ends the request, also when the application has begun its response.
 //! Called by `handler`, `dispatch` and nginx's read events. Runs on: event loop.
 
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use super::context::Context;
 use super::guard::protect;
 use super::handler::watch_client;
 use super::response;
-use crate::wsgi::body_pipe::{BodyError, BodyPipe};
 use crate::wsgi::exchange::Room;
 use crate::wsgi::mailbox::{ExchangeId, Mailbox};
+use crate::wsgi::request::body_pipe::{BodyError, BodyPipe};
 
 /// Least size of a pipe: that of a stream's first window in HTTP/2, too.
 const WINDOW: usize = 64 * 1024;

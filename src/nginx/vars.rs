@@ -1,7 +1,7 @@
 //! The request as uwsgi vars: the set of nginx's `uwsgi_params`, the client's headers, wsgi_param.
 //!
-//! Written into two owned columns, see `wsgi/vars.rs`. RFC 3875 section 4.1 for the CGI names,
-//! PEP 3333 "environ Variables" for what must be there.
+//! Written into two owned columns, see `wsgi/request/vars.rs`. RFC 3875 section 4.1 for the CGI
+//! names, PEP 3333 "environ Variables" for what must be there.
 //! Runs on: event loop.
 
 use ngx::ffi::{
@@ -14,8 +14,8 @@ use ngx::http::{HttpModule, NgxHttpCoreModule};
 use super::conf::{LocConf, MainConf, Param};
 use super::handover;
 use crate::wsgi::error::VarsError;
-use crate::wsgi::fields::Fields;
-use crate::wsgi::vars::{Vars, VarsWriter, header_byte};
+use crate::wsgi::request::fields::Fields;
+use crate::wsgi::request::vars::{Vars, VarsWriter, header_byte};
 
 /// Writes the vars of one request.
 struct Writer<'a> {

@@ -24,7 +24,7 @@ use super::{handler, log, process, retire};
 use crate::wsgi::exchange::{Exchange, Progress, Taken};
 use crate::wsgi::mailbox::{Level, LogRecord};
 use crate::wsgi::main_thread::Exit;
-use crate::wsgi::runner::Runners;
+use crate::wsgi::queue::runner::Runners;
 
 /// How long a thread may take to come back after the exception.
 const PATIENCE: Duration = Duration::from_secs(1);

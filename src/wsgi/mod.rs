@@ -30,9 +30,5 @@ pub mod trial;
 pub mod tries;
 pub mod zone;
 
-pub use exchange::spool;
-pub use queue::runner;
-pub use request::{body, body_pipe, fields, recycling as stock, vars};
-
 #[cfg(test)]
 pub(crate) mod tests;

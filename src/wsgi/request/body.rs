@@ -7,7 +7,7 @@
 use std::io;
 use std::os::unix::io::{AsRawFd, RawFd};
 
-pub use crate::wsgi::segment::{Segment, Segments};
+use crate::wsgi::segment::Segment;
 
 /// A whole request body.
 #[derive(Debug, Default)]
