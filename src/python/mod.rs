@@ -4,11 +4,17 @@
 //! calls it: `request` makes the objects it gets, `response` passes on what comes back.
 //! Runs on: pool thread, except `start`. PEP 3333.
 
-mod app;
-mod host;
+// Each imports only from the groups above its own (scripts/lint).
+
 mod interpreter;
-mod request;
+
 mod response;
+
+mod request;
+
+mod app;
+
+mod host;
 
 pub use host::start;
 

@@ -9,26 +9,34 @@
 
 #![forbid(unsafe_code)]
 
-pub mod application;
+// Each imports only from the groups above its own (scripts/lint).
+
 pub mod arguments;
 pub mod error;
-pub mod exchange;
 pub mod fork;
-pub mod head;
-pub mod host;
 pub mod lines;
 pub mod mailbox;
-pub mod main_thread;
 pub mod numbers;
 pub mod passing;
-pub mod queue;
-pub mod request;
 pub mod segment;
 pub mod sources;
-pub mod target;
 pub mod trial;
 pub mod tries;
 pub mod zone;
+
+pub mod head;
+pub mod target;
+
+pub mod exchange;
+
+pub mod request;
+
+pub mod application;
+
+pub mod host;
+
+pub mod main_thread;
+pub mod queue;
 
 #[cfg(test)]
 pub(crate) mod tests;
