@@ -15,8 +15,8 @@ mod alone;
 mod at;
 mod job;
 mod lanes;
-mod posts;
 pub mod runner;
+mod slots;
 mod thread_name;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::at::At;
-use super::posts::{Post, Posts};
+use super::slots::{RunnerSlot, RunnerSlots};
 use super::thread_name::thread_name;
 use super::{From, Job, Next, RequestQueue};
 use crate::wsgi::exchange::Taken;
@@ -34,15 +34,15 @@ const REST: Duration = Duration::from_millis(100);
 /// What is counted on a runner of one pool: given back however it leaves.
 struct Place<'a> {
     queue: &'a RequestQueue,
-    posts: &'a Posts,
-    post: Arc<Post>,
+    slots: &'a RunnerSlots,
+    slot: Arc<RunnerSlot>,
     /// `None`: the queue does not count it.
     at: Option<At>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.posts.remove(&self.post);
+        self.slots.remove(&self.slot);
         if let Some(at) = self.at {
             self.queue.leave(at);
         }
@@ -56,7 +56,7 @@ pub struct Runners {
     /// Of the pools.
     names: Vec<String>,
     /// What the runners of each queue are at.
-    posts: Vec<Posts>,
+    slots: Vec<RunnerSlots>,
     mailbox: Arc<Mailbox>,
     /// Posted or begun, and not left.
     alive: AtomicUsize,
@@ -64,9 +64,9 @@ pub struct Runners {
 
 impl Runners {
     pub fn new(host: Arc<dyn Host>, queues: Vec<Arc<RequestQueue>>, mailbox: Arc<Mailbox>) -> Self {
-        let posts = queues.iter().map(|_| Posts::default()).collect();
+        let slots = queues.iter().map(|_| RunnerSlots::default()).collect();
         let (names, alive) = (Vec::new(), AtomicUsize::new(0));
-        Self { host, queues, names, posts, mailbox, alive }
+        Self { host, queues, names, slots, mailbox, alive }
     }
 
     /// Threads are called after their pool.
@@ -84,22 +84,22 @@ impl Runners {
 
     /// Event loop: whether a runner of this pool is at this exchange.
     pub fn is_at(&self, pool: usize, id: ExchangeId) -> bool {
-        self.posts.get(pool).is_some_and(|posts| posts.is_at(id))
+        self.slots.get(pool).is_some_and(|slots| slots.is_at(id))
     }
 
     /// Event loop: the runner that is at this exchange is not expected back. False if none is.
     pub fn lose(&self, pool: usize, id: ExchangeId) -> bool {
-        self.posts.get(pool).is_some_and(|posts| posts.lose(id))
+        self.slots.get(pool).is_some_and(|slots| slots.lose(id))
     }
 
     /// Runners of this pool that are lost at present.
     pub fn lost(&self, pool: usize) -> usize {
-        self.posts.get(pool).map_or(0, Posts::lost)
+        self.slots.get(pool).map_or(0, RunnerSlots::lost)
     }
 
     /// All runners that are lost at present.
     pub fn all_lost(&self) -> usize {
-        self.posts.iter().map(Posts::lost).sum()
+        self.slots.iter().map(RunnerSlots::lost).sum()
     }
 
     /// Event loop: one more runner is about to be posted.
@@ -145,11 +145,11 @@ impl Runners {
     }
 
     fn serve(&self, index: usize) {
-        let (Some(queue), Some(posts)) = (self.queues.get(index), self.posts.get(index)) else {
+        let (Some(queue), Some(slots)) = (self.queues.get(index), self.slots.get(index)) else {
             return;
         };
         let begun = queue.begin();
-        let mut place = Place { queue, posts, post: posts.add(), at: begun.map(|_| At::Way) };
+        let mut place = Place { queue, slots, slot: slots.add(), at: begun.map(|_| At::Way) };
         self.host.attach(&mut || {
             if let (Some(pool), Some(number)) = (self.names.get(index), begun) {
                 self.host.name_thread(&thread_name(pool, index, number));
@@ -190,7 +190,7 @@ impl Runners {
                     }
                     let taken = Taken { at, runner: begun.unwrap_or_default() };
                     let before = watch.then(|| self.host.sleeps());
-                    from = self.work(job, taken, &place.post, posts);
+                    from = self.work(job, taken, &place.slot, slots);
                     if let From::Request { slept, .. } = &mut from {
                         *slept = before.map(|before| self.host.sleeps() != before);
                     }
@@ -206,22 +206,22 @@ impl Runners {
         });
     }
 
-    fn work(&self, job: Job, taken: Taken, post: &Post, posts: &Posts) -> From {
+    fn work(&self, job: Job, taken: Taken, slot: &RunnerSlot, slots: &RunnerSlots) -> From {
         let is_call = matches!(job, Job::Call { .. });
         let request = From::Request { since: taken.at, slept: None };
         let from = if is_call { request } else { From::Other };
         self.panics("a runner panicked", || match job {
             Job::Call { app, request, response } => {
                 // First: whoever sees that it is taken finds the runner at it.
-                post.enter(response.id());
+                slot.enter(response.id());
                 if response.begin(taken).is_ok() {
                     app.call(request, response);
                 }
             }
             Job::Tidy => (),
         });
-        if post.leave() {
-            posts.found();
+        if slot.leave() {
+            slots.found();
             let line = String::from("a lost thread is back");
             self.mailbox.log(LogRecord { exchange: None, level: Level::Info, text: line });
         }

@@ -1,21 +1,21 @@
 //! Which request each runner is at, and which runners are lost: stuck in a request that was to end.
 //!
-//! A runner writes its own [`Post`], the event loop reads all of them. A lost runner that comes
-//! back is not lost any more. Runs on: pool thread (`Post`), event loop (the rest).
+//! A runner writes its own [`RunnerSlot`], the event loop reads all of them. A lost runner that
+//! comes back is not lost any more. Runs on: pool thread (`RunnerSlot`), event loop (the rest).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::wsgi::mailbox::ExchangeId;
 
-/// In a post beside the number of the exchange.
+/// In a slot beside the number of the exchange.
 const LOST: u64 = 1 << 63;
 
 /// What one runner is at; 0: nothing.
 #[derive(Debug, Default)]
-pub struct Post(AtomicU64);
+pub struct RunnerSlot(AtomicU64);
 
-impl Post {
+impl RunnerSlot {
     /// The runner takes a request.
     pub fn enter(&self, id: ExchangeId) {
         self.0.store(id, Ordering::Relaxed);
@@ -35,39 +35,39 @@ impl Post {
     }
 }
 
-/// The posts of one pool.
+/// The slots of one pool.
 #[derive(Debug, Default)]
-pub struct Posts {
-    all: Mutex<Vec<Arc<Post>>>,
+pub struct RunnerSlots {
+    all: Mutex<Vec<Arc<RunnerSlot>>>,
     lost: AtomicUsize,
 }
 
-impl Posts {
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Post>>> {
+impl RunnerSlots {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<RunnerSlot>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A runner begins.
-    pub fn add(&self) -> Arc<Post> {
-        let post = Arc::new(Post::default());
-        self.lock().push(Arc::clone(&post));
-        post
+    pub fn add(&self) -> Arc<RunnerSlot> {
+        let slot = Arc::new(RunnerSlot::default());
+        self.lock().push(Arc::clone(&slot));
+        slot
     }
 
     /// A runner leaves.
-    pub fn remove(&self, post: &Arc<Post>) {
-        self.lock().retain(|known| !Arc::ptr_eq(known, post));
+    pub fn remove(&self, slot: &Arc<RunnerSlot>) {
+        self.lock().retain(|known| !Arc::ptr_eq(known, slot));
     }
 
     /// Whether a runner is at this exchange.
     pub fn is_at(&self, id: ExchangeId) -> bool {
-        self.lock().iter().any(|post| post.is_at(id))
+        self.lock().iter().any(|slot| slot.is_at(id))
     }
 
     /// The runner at this exchange counts as lost from now on; false if there is none.
     pub fn lose(&self, id: ExchangeId) -> bool {
         let all = self.lock();
-        let lost = all.iter().any(|post| post.lose(id));
+        let lost = all.iter().any(|slot| slot.lose(id));
         if lost {
             self.lost.fetch_add(1, Ordering::AcqRel);
         }
@@ -93,24 +93,24 @@ mod tests {
 
     #[test]
     fn a_runner_is_lost_once_and_found_when_it_leaves() {
-        let posts = Posts::default();
-        let (one, other) = (posts.add(), posts.add());
+        let slots = RunnerSlots::default();
+        let (one, other) = (slots.add(), slots.add());
         one.enter(5);
         other.enter(6);
-        assert!(posts.is_at(5) && posts.is_at(6) && !posts.is_at(7));
-        assert!(posts.lose(5));
-        assert!(!posts.lose(5) && !posts.lose(7));
-        assert_eq!(posts.lost(), 1);
-        assert!(posts.is_at(5));
+        assert!(slots.is_at(5) && slots.is_at(6) && !slots.is_at(7));
+        assert!(slots.lose(5));
+        assert!(!slots.lose(5) && !slots.lose(7));
+        assert_eq!(slots.lost(), 1);
+        assert!(slots.is_at(5));
         assert!(!other.leave());
         assert!(one.leave());
-        posts.found();
-        assert_eq!(posts.lost(), 0);
-        assert!(!posts.is_at(5) && !posts.is_at(6));
+        slots.found();
+        assert_eq!(slots.lost(), 0);
+        assert!(!slots.is_at(5) && !slots.is_at(6));
         one.enter(8);
         assert!(!one.leave());
-        posts.remove(&one);
+        slots.remove(&one);
         one.enter(9);
-        assert!(!posts.is_at(9));
+        assert!(!slots.is_at(9));
     }
 }
