@@ -29,7 +29,7 @@ use super::mailbox::ExchangeId;
 
 /// What a runner was at before it pops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum After {
     /// `begin`, `wait`, or [`Next::Yield`].
     Waiting,
     Request {
@@ -312,12 +312,12 @@ impl RequestQueue {
     }
 
     /// The next job, for an attached runner, and what it comes from.
-    pub fn pop(&self, from: From) -> Next {
+    pub fn pop(&self, after: After) -> Next {
         let at = self.now();
         let mut state = self.lock();
         let mut unlooked = false;
-        match from {
-            From::Waiting => {
+        match after {
+            After::Waiting => {
                 state.standby = false;
                 unlooked = std::mem::take(&mut state.unlooked);
                 let attaching = state.attaching.take();
@@ -328,7 +328,7 @@ impl RequestQueue {
                 state.lone = None;
                 state.needed = Some(at);
             }
-            From::Request { since, slept } => {
+            After::Request { since, slept } => {
                 let taken = state.begun.iter().position(|begun| *begun == since);
                 taken.map(|taken| state.begun.swap_remove(taken));
                 let lone = state.lone.take() == Some(since);
@@ -339,7 +339,7 @@ impl RequestQueue {
                     return next;
                 }
             }
-            From::Other => (),
+            After::Other => (),
         }
         if state.stopping {
             return Next::Nothing;
@@ -356,7 +356,7 @@ impl RequestQueue {
             state.begun.push(at);
         }
         state.popped = Some(at);
-        if from != From::Waiting {
+        if after != After::Waiting {
             state.returned = Some(at);
             return Next::Work { job, at, watch, lacks_runner: false };
         }

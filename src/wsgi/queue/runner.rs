@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::at::At;
 use super::slots::{RunnerSlot, RunnerSlots};
 use super::thread_name::thread_name;
-use super::{From, Job, Next, RequestQueue};
+use super::{After, Job, Next, RequestQueue};
 use crate::wsgi::exchange::Taken;
 use crate::wsgi::host::Host;
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
@@ -156,11 +156,11 @@ impl Runners {
             }
             let mut arrived = begun.is_some();
             while arrived {
-                let mut from = From::Waiting;
+                let mut after = After::Waiting;
                 // When the event loop may last have been woken for a response.
                 let mut since = None;
                 let spare = loop {
-                    let next = queue.pop(from);
+                    let next = queue.pop(after);
                     place.at = Some(At::after(&next));
                     let (job, at, watch, lacks_runner) = match next {
                         Next::Work { job, at, watch, lacks_runner } => {
@@ -177,7 +177,7 @@ impl Runners {
                                 thread::sleep(YIELD);
                                 queue.yielded();
                             });
-                            from = From::Waiting;
+                            after = After::Waiting;
                             continue;
                         }
                     };
@@ -190,8 +190,8 @@ impl Runners {
                     }
                     let taken = Taken { at, runner: begun.unwrap_or_default() };
                     let before = watch.then(|| self.host.sleeps());
-                    from = self.work(job, taken, &place.slot, slots);
-                    if let From::Request { slept, .. } = &mut from {
+                    after = self.work(job, taken, &place.slot, slots);
+                    if let After::Request { slept, .. } = &mut after {
                         *slept = before.map(|before| self.host.sleeps() != before);
                     }
                     self.host.tidy();
@@ -206,10 +206,10 @@ impl Runners {
         });
     }
 
-    fn work(&self, job: Job, taken: Taken, slot: &RunnerSlot, slots: &RunnerSlots) -> From {
+    fn work(&self, job: Job, taken: Taken, slot: &RunnerSlot, slots: &RunnerSlots) -> After {
         let is_call = matches!(job, Job::Call { .. });
-        let request = From::Request { since: taken.at, slept: None };
-        let from = if is_call { request } else { From::Other };
+        let request = After::Request { since: taken.at, slept: None };
+        let after = if is_call { request } else { After::Other };
         self.panics("a runner panicked", || match job {
             Job::Call { app, request, response } => {
                 // First: whoever sees that it is taken finds the runner at it.
@@ -225,7 +225,7 @@ impl Runners {
             let line = String::from("a lost thread is back");
             self.mailbox.log(LogRecord { exchange: None, level: Level::Info, text: line });
         }
-        from
+        after
     }
 
     /// Logs a defect of this module.

@@ -62,12 +62,12 @@ impl Next {
 }
 
 /// From the request that was taken first.
-fn request(queue: &RequestQueue) -> From {
+fn request(queue: &RequestQueue) -> After {
     watched(queue, None)
 }
 
-fn watched(queue: &RequestQueue, slept: Option<bool>) -> From {
-    From::Request { since: queue.lock().begun[0], slept }
+fn watched(queue: &RequestQueue, slept: Option<bool>) -> After {
+    After::Request { since: queue.lock().begun[0], slept }
 }
 
 struct Ok200;
@@ -114,7 +114,7 @@ impl Fixture {
         let mut f = Self::new(threads);
         f.push(9).unwrap();
         f.queue.begin();
-        assert!(f.queue.pop(From::Waiting).is_some());
+        assert!(f.queue.pop(After::Waiting).is_some());
         for _ in 0..8 {
             f.push(9).unwrap();
         }
@@ -168,11 +168,11 @@ fn a_runner_is_posted_only_when_the_last_one_has_begun() {
     assert!(f.queue.begin().is_some());
     // One is on its way and takes a job first.
     assert_eq!(f.push(9), Ok(Summons::CheckLater));
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
     f.lose_patience();
     assert_eq!(f.push(9), Ok(Summons::PostRunner));
     assert!(f.queue.begin().is_some());
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
     // Never more than threads.
     f.lose_patience();
     assert_eq!(f.push(9), Ok(Summons::Done));
@@ -191,10 +191,10 @@ fn a_request_that_comes_while_a_runner_pops_is_left_to_it() {
     let mut f = Fixture::new(2);
     f.push(9).unwrap();
     f.queue.begin();
-    let mut from = From::Waiting;
+    let mut after = After::Waiting;
     for _ in 0..3 {
-        assert!(f.queue.pop(from).is_some());
-        from = request(&f.queue);
+        assert!(f.queue.pop(after).is_some());
+        after = request(&f.queue);
         assert_eq!(f.push(9), Ok(Summons::CheckLater));
     }
     // It is not enough that it goes on, unless that has been tried.
@@ -209,14 +209,14 @@ fn nothing_is_left_to_a_check_that_may_come_late() {
     let mut push = || queue.push(f.job().1, 9);
     assert_eq!(push(), Ok(Summons::PostRunner));
     queue.begin();
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
     assert_eq!(push(), Ok(Summons::PostRunner));
     queue.begin();
     assert!(queue.pop(request(&queue)).is_some());
     queue.assume();
     queue.lock().attaching.as_mut().unwrap().since -= INTERVAL;
     push().unwrap();
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
     queue.lock().needed = None;
     push().unwrap();
     // It neither gives way nor yields.
@@ -232,7 +232,7 @@ fn one_tidying_is_enough() {
     f.queue.push(Job::Tidy, 9).unwrap();
     f.queue.push(Job::Tidy, 9).unwrap();
     f.queue.begin();
-    assert!(f.queue.pop(From::Waiting).is_some() && f.queue.pop(From::Other).is_none());
+    assert!(f.queue.pop(After::Waiting).is_some() && f.queue.pop(After::Other).is_none());
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn the_limit_counts_those_that_wait_and_not_those_that_a_thread_can_take() {
     assert_ne!(f.push(1), Err(Full));
     assert_eq!(f.push(1), Err(Full));
     f.queue.begin();
-    let _running = f.queue.pop(From::Waiting);
+    let _running = f.queue.pop(After::Waiting);
     assert_eq!(f.push(1), Err(Full));
     assert!(f.queue.pop(request(&f.queue)).is_some());
     assert!(f.queue.pop(request(&f.queue)).is_some());
@@ -268,7 +268,7 @@ fn a_removed_request_is_never_popped() {
     assert!(!f.queue.remove(exchange.id()));
     assert_eq!(exchange.progress(), Progress::Ended);
     f.queue.begin();
-    assert!(f.queue.pop(From::Waiting).is_none());
+    assert!(f.queue.pop(After::Waiting).is_none());
 }
 
 #[test]
@@ -282,11 +282,11 @@ fn requests_of_an_application_being_imported_let_others_pass() {
     let (_, job) = f.job();
     f.queue.push(job, 9).unwrap();
     f.queue.begin();
-    let (job, _) = f.queue.pop(From::Waiting).unwrap();
+    let (job, _) = f.queue.pop(After::Waiting).unwrap();
     assert_ne!(job.id(), Some(waiting.id()));
     assert!(f.queue.pop(request(&f.queue)).is_none());
     other.load();
-    assert_eq!(f.queue.pop(From::Other).unwrap().0.id(), Some(waiting.id()));
+    assert_eq!(f.queue.pop(After::Other).unwrap().0.id(), Some(waiting.id()));
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
     assert!(f.queue.begin().is_some());
     f.queue.stop();
     assert_eq!(exchange.progress(), Progress::Ended);
-    assert!(f.queue.pop(From::Waiting).is_none());
+    assert!(f.queue.pop(After::Waiting).is_none());
     assert!(!f.queue.wait(false));
     assert!(f.queue.begin().is_none());
     assert_eq!(f.push(9), Err(Full));
@@ -310,12 +310,12 @@ fn a_queue_without_patience_leaves_nothing_to_a_later_look() {
     let queue = RequestQueue::timeless(8, false);
     let mut push = || queue.push(f.job().1, 9);
     assert_eq!(push(), Ok(Summons::PostRunner));
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
+    assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_some());
     assert_eq!(push(), Ok(Summons::PostRunner));
     assert_eq!([push(), push()], [Ok(Summons::CheckLater), Ok(Summons::CheckLater)]);
     // The first runner comes back for one, the second begins with another.
     assert!(queue.pop(request(&queue)).is_some());
     assert!(queue.begin().is_some());
-    assert!(queue.pop(From::Waiting).unwrap().1);
+    assert!(queue.pop(After::Waiting).unwrap().1);
     assert_eq!(queue.check(), Summons::PostRunner);
 }

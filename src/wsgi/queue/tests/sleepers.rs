@@ -7,7 +7,7 @@ use super::*;
 
 /// A runner asleep in `wait`, which returns when the queue is stopped or it is woken.
 fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> JoinHandle<bool> {
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+    assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_none());
     let waiting = Arc::clone(queue);
     let thread = thread::spawn(move || waiting.wait(false));
     while queue.lock().idle < idle {
@@ -29,14 +29,14 @@ fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
     while queue.lock().idle > 1 {
         thread::yield_now();
     }
-    assert!(!queue.pop(From::Waiting).unwrap().1);
+    assert!(!queue.pop(After::Waiting).unwrap().1);
     for sleeper in sleepers {
         assert!(sleeper.join().unwrap());
     }
     // Nobody sleeps any more, but there may be one more.
     let (_, job) = f.job();
     queue.push(job, 9).unwrap();
-    assert!(queue.pop(From::Waiting).unwrap().1);
+    assert!(queue.pop(After::Waiting).unwrap().1);
 }
 
 #[test]
@@ -46,9 +46,9 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     let mut push = || queue.push(f.job().1, 9);
     // The third one is busy.
     assert_eq!(push(), Ok(Summons::PostRunner));
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
+    assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_some());
     for _ in 0..2 {
-        assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+        assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_none());
     }
     queue.lock().popped = None;
     for _ in 0..3 {
@@ -62,16 +62,16 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     }
     // Even if the third one comes back just now.
     assert!(queue.pop(request(&queue)).is_some());
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
     assert!(second.join().unwrap());
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
 }
 
 #[test]
 fn a_sleeping_runner_is_woken_for_what_waits() {
     let f = Arc::new(Mutex::new(Fixture::new(1)));
     let queue = Arc::new(RequestQueue::timeless(1, true));
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+    assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_none());
     let waiting = Arc::clone(&queue);
     let thread = thread::spawn(move || waiting.wait(false));
     while queue.lock().idle == 0 {
@@ -116,7 +116,7 @@ fn end(queue: &RequestQueue, sleepers: Vec<JoinHandle<bool>>) {
 fn a_standby_calls_the_next_runner_if_one_may_not_be_enough() {
     let mut f = Fixture::new(1);
     let (queue, sleepers) = three_sleepers(&mut f, false);
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
     assert!(queue.lock().standby);
     end(&queue, sleepers);
 }
@@ -127,7 +127,7 @@ fn a_standby_calls_nobody_if_one_is_enough_unless_it_is_found_stuck() {
     let (queue, sleepers) = three_sleepers(&mut f, true);
     // A look while it is on its way finds nothing wrong.
     assert_eq!(queue.check(), Summons::CheckLater);
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
     assert!(!queue.lock().standby);
     // It does not come back: the next look calls one. That one finds the GIL free, not for the first
     // time, and calls the next.
@@ -138,7 +138,7 @@ fn a_standby_calls_nobody_if_one_is_enough_unless_it_is_found_stuck() {
     while queue.lock().idle > 1 {
         thread::yield_now();
     }
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
     assert!(queue.lock().standby);
     end(&queue, sleepers);
 }
@@ -150,14 +150,14 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
     let mut push = || queue.push(f.job().1, 9);
     // The fourth is busy for long.
     push().unwrap();
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
+    assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_some());
     for _ in 0..2 {
-        assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+        assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_none());
     }
     assert!(queue.begin().is_some());
     push().unwrap();
-    assert!(queue.pop(From::Waiting).is_some());
-    let short = From::Request { since: queue.lock().begun[1], slept: None };
+    assert!(queue.pop(After::Waiting).is_some());
+    let short = After::Request { since: queue.lock().begun[1], slept: None };
     assert!(queue.pop(short).is_none());
     queue.assume();
     // A moment later all three are between their last pop and wait.
@@ -176,13 +176,13 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
     }
     for idle in (0..2).rev() {
         // Nobody looks after what is left, so each calls the next one.
-        assert!(queue.pop(From::Waiting).is_some());
+        assert!(queue.pop(After::Waiting).is_some());
         assert!(queue.lock().standby, "{idle}");
         while queue.lock().idle > idle {
             thread::yield_now();
         }
     }
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
     assert_eq!(queue.lock().jobs.len(), 0);
     end(&queue, sleepers);
 }
@@ -194,10 +194,10 @@ fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
     let mut push = || queue.push(f.job().1, 9);
     for _ in 0..2 {
         push().unwrap();
-        assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_some());
+        assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_some());
     }
     // The third is between its last pop and wait.
-    assert!(queue.begin().is_some() && queue.pop(From::Waiting).is_none());
+    assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_none());
     {
         let mut state = queue.lock();
         (state.popped, state.needed) = (None, None);
@@ -219,7 +219,7 @@ fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
     // lately.
     queue.pass(SOON);
     queue.lock().returned = None;
-    assert!(queue.pop(From::Waiting).is_some());
+    assert!(queue.pop(After::Waiting).is_some());
     assert!(!queue.lock().standby);
     assert_eq!(queue.lock().jobs.len(), 1);
     assert_eq!(queue.check(), Summons::Wake);

@@ -7,7 +7,7 @@ fn a_standby_is_spare_where_one_runner_is_enough() {
     let f = Fixture::with_two_alone(2);
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
     // The first one is left alone for a while, even if it does not come back for a moment.
     assert_eq!(f.queue.check(), Summons::CheckLater);
     assert_eq!(f.queue.check(), Summons::CheckLater);
@@ -17,7 +17,7 @@ fn a_standby_is_spare_where_one_runner_is_enough() {
     assert_eq!(f.queue.check(), Summons::WakeAndCheck);
     // It has not fallen asleep yet, and does not now.
     assert!(f.queue.wait(true));
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn one_runner_is_looked_after_sooner_while_that_has_not_been_proven() {
     f.queue.assume();
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
     let mut state = f.queue.lock();
     state.spared = state.spared.map(|at| at - FIRST_TRIAL);
     drop(state);
@@ -38,7 +38,7 @@ fn what_a_spare_runner_left_is_not_left_alone_when_the_others_block() {
     let mut f = Fixture::with_two_alone(2);
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
     assert_eq!(f.push(99), Ok(Summons::CheckLater));
     // The switch interval has passed, a trial is not due.
     let mut state = f.queue.lock();
@@ -53,14 +53,14 @@ fn a_standby_is_needed_unless_one_runner_is_enough() {
     let f = Fixture::with_two(2);
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
 }
 
 #[test]
 fn a_standby_is_needed_when_nobody_has_come_back_lately() {
     let f = Fixture::with_two_alone(2);
     f.find_it_taken();
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_standby_is_needed_when_nobody_is_at_work() {
     f.queue.lock().jobs = jobs;
     f.queue.lock().returned = Some(f.queue.now());
     f.find_it_taken();
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_gil_found_free_again_and_again_speaks_against_one_runner() {
     let f = Fixture::with_two_alone(2);
     for spare in [true, true, true, true, false] {
         assert!(f.queue.pop(request(&f.queue)).is_some());
-        assert_eq!(matches!(f.queue.pop(From::Waiting), Next::Spare), spare);
+        assert_eq!(matches!(f.queue.pop(After::Waiting), Next::Spare), spare);
         if spare {
             f.elapse();
             let now = f.queue.now();
@@ -94,7 +94,7 @@ fn the_gil_found_free_again_and_again_speaks_against_one_runner() {
 fn a_request_that_has_become_long_is_no_company() {
     for long in [false, true] {
         let f = Fixture::with_two(3);
-        assert!(f.queue.pop(From::Waiting).is_some());
+        assert!(f.queue.pop(After::Waiting).is_some());
         f.queue.assume();
         let now = f.queue.now();
         for _ in 0..99 {
@@ -107,7 +107,7 @@ fn a_request_that_has_become_long_is_no_company() {
             }
             f.find_it_taken();
             f.queue.lock().returned = Some(f.queue.now());
-            assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+            assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
         }
         assert_eq!(f.queue.lock().alone.is_proven(f.queue.now()), long);
     }
@@ -120,7 +120,7 @@ fn requests_that_sleep_speak_against_one_runner() {
         f.find_it_taken();
         assert!(matches!(f.queue.pop(request(&f.queue)), Next::Work { watch: false, .. }));
         f.find_it_taken();
-        assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+        assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
         // That one had a stand-by beside it: nothing is made of it.
         assert!(f.queue.pop(watched(&f.queue, Some(true))).is_some());
         for _ in 0..3 {
@@ -172,7 +172,7 @@ fn a_request_that_slept_for_long_has_blocked_whoever_was_beside_it() {
     for tried in [false, true] {
         let f = Fixture::with_two_alone(2);
         // Nobody has come back, so it takes a job though one is enough.
-        assert!(f.queue.pop(From::Waiting).is_some());
+        assert!(f.queue.pop(After::Waiting).is_some());
         f.queue.pass(INTERVAL);
         if tried {
             // It is one of the many that were at work before one was tried.
@@ -191,7 +191,7 @@ fn a_request_that_slept_for_long_has_blocked_whoever_was_beside_it() {
 fn only_requests_with_none_but_long_ones_beside_them_say_something() {
     for long in [false, true] {
         let mut f = Fixture::with_two(2);
-        assert!(f.queue.pop(From::Waiting).is_some());
+        assert!(f.queue.pop(After::Waiting).is_some());
         for _ in 0..5 {
             f.push(99).unwrap();
             f.queue.lock().watched = None;
@@ -199,7 +199,7 @@ fn only_requests_with_none_but_long_ones_beside_them_say_something() {
                 f.queue.lock().begun[0] -= INTERVAL;
             }
             let since = f.queue.lock().begun[1];
-            assert!(f.queue.pop(From::Request { since, slept: Some(false) }).is_some());
+            assert!(f.queue.pop(After::Request { since, slept: Some(false) }).is_some());
         }
         assert_eq!(f.is_enough(), long);
     }
@@ -208,11 +208,11 @@ fn only_requests_with_none_but_long_ones_beside_them_say_something() {
 #[test]
 fn a_runner_that_comes_back_leaves_the_work_to_the_one_that_is_enough() {
     let f = Fixture::with_two_alone(3);
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
     // Not if that one is at a long computation.
     f.queue.lock().begun[0] -= INTERVAL;
     let since = f.queue.lock().begun[1];
-    assert!(f.queue.pop(From::Request { since, slept: None }).is_some());
+    assert!(f.queue.pop(After::Request { since, slept: None }).is_some());
     // Nor while a stand-by is on its way, which is judged.
     f.queue.lock().begun[0] += INTERVAL;
     f.queue.lock().standby = true;
@@ -237,13 +237,13 @@ fn a_runner_that_calls_itself_is_not_judged() {
     assert!(f.queue.wait(false));
     f.push(99).unwrap();
     assert_eq!(f.queue.lock().attaching, None);
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
 }
 
 #[test]
 fn a_runner_that_comes_back_looks_now_and_then_whether_one_is_enough() {
     let f = Fixture::with_two(2);
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
     // That one was needed just now.
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.elapse();
@@ -253,7 +253,7 @@ fn a_runner_that_comes_back_looks_now_and_then_whether_one_is_enough() {
     // One at a time.
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
     assert!(f.is_enough());
     // The last one stays.
     f.elapse();
@@ -264,7 +264,7 @@ fn a_runner_that_comes_back_looks_now_and_then_whether_one_is_enough() {
 fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
     let f = Fixture::with_two(2);
     let pause = f.queue.lock().alone.pause();
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
     f.elapse();
     // Beside a long one it does not.
     assert!(f.queue.pop(request(&f.queue)).is_some());
@@ -273,7 +273,7 @@ fn a_runner_that_gets_the_gil_back_at_once_goes_on() {
     // It comes for the GIL only after a while.
     f.queue.pass(SOON);
     f.queue.yielded();
-    assert!(f.queue.pop(From::Waiting).is_some());
+    assert!(f.queue.pop(After::Waiting).is_some());
     assert!(f.queue.pop(request(&f.queue)).is_some());
     assert!(!f.is_enough());
     assert_eq!(f.queue.lock().alone.pause(), 2 * pause);
@@ -284,7 +284,7 @@ fn a_spare_runner_waits_until_it_is_called() {
     let f = Arc::new(Fixture::with_two_alone(2));
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(From::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
     let waiting = Arc::clone(&f);
     let spare = std::thread::spawn(move || waiting.queue.wait(true));
     std::thread::sleep(INTERVAL);
