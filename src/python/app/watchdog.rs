@@ -27,7 +27,7 @@ pub fn interrupt(py: Python<'_>, exchange: &Exchange, title: &str) {
     let stack = bootstrap::module(py).and_then(|module| module.call_method1("stack", (thread,)));
     // The thread may have gone on meanwhile: what counts is where it is now.
     let class = py.get_type::<RequestTimeout>();
-    if !interruption.strike(|thread| ffi::raise_in_thread(thread, &class)) {
+    if !interruption.raise(|thread| ffi::raise_in_thread(thread, &class)) {
         return;
     }
     log_stack(py, title, stack);

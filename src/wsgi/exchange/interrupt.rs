@@ -1,10 +1,10 @@
 //! Which thread an exception may be raised in for one exchange, and whether that was done.
 //!
 //! Part of an [`Exchange`](super::Exchange). The runner opens it while it is in the application and
-//! closes it before it does anything else, `close()` of the result included; the watchdog strikes
-//! while it is open. All of it happens attached to the interpreter, whose lock makes each of these
-//! steps one: an exception meant for one request never hits what its thread does next.
-//! Runs on: pool thread (open, close), watchdog (thread, strike).
+//! closes it before it does anything else, `close()` of the result included; the watchdog raises an
+//! exception while it is open. All of it happens attached to the interpreter, whose lock makes each
+//! of these steps one: an exception meant for one request never hits what its thread does next.
+//! Runs on: pool thread (open, close), watchdog (thread, raise).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Interruption {
     /// The interpreter's name of the thread; 0 while it must not be interrupted.
     thread: AtomicU64,
-    struck: AtomicBool,
+    raised: AtomicBool,
 }
 
 impl Interruption {
@@ -26,7 +26,7 @@ impl Interruption {
     /// the caller takes it away.
     pub fn close(&self) -> bool {
         self.thread.store(0, Ordering::Relaxed);
-        self.struck.load(Ordering::Relaxed)
+        self.raised.load(Ordering::Relaxed)
     }
 
     /// The thread that is in the application.
@@ -34,12 +34,12 @@ impl Interruption {
         Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
     }
 
-    /// Lets `raise` raise an exception in the thread that is in the application, if one still is.
-    pub fn strike(&self, raise: impl FnOnce(u64)) -> bool {
+    /// Lets `in_thread` raise an exception in the thread that is in the application, if one still is.
+    pub fn raise(&self, in_thread: impl FnOnce(u64)) -> bool {
         let thread = self.thread();
         if let Some(thread) = thread {
-            self.struck.store(true, Ordering::Relaxed);
-            raise(thread);
+            self.raised.store(true, Ordering::Relaxed);
+            in_thread(thread);
         }
         thread.is_some()
     }
@@ -50,20 +50,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_thread_in_the_application_is_struck() {
+    fn only_a_thread_in_the_application_is_interrupted() {
         let interruption = Interruption::default();
-        assert!(!interruption.strike(|_| unreachable!("nobody is there")));
+        assert!(!interruption.raise(|_| unreachable!("nobody is there")));
         interruption.open(7);
         assert_eq!(interruption.thread(), Some(7));
-        let mut struck = None;
-        assert!(interruption.strike(|thread| struck = Some(thread)));
-        assert_eq!(struck, Some(7));
+        let mut raised = None;
+        assert!(interruption.raise(|thread| raised = Some(thread)));
+        assert_eq!(raised, Some(7));
         assert!(interruption.close());
-        assert!(!interruption.strike(|_| unreachable!("it has left")));
+        assert!(!interruption.raise(|_| unreachable!("it has left")));
     }
 
     #[test]
-    fn a_thread_that_was_not_struck_has_nothing_to_take_away() {
+    fn a_thread_that_was_not_interrupted_has_nothing_to_take_away() {
         let interruption = Interruption::default();
         interruption.open(7);
         assert!(!interruption.close());

@@ -67,7 +67,7 @@ mod tests {
         let chunk = sender.copy(b"first body");
         assert_eq!(sender.send(chunk, false), Ok(Room::Full));
         sender.ender().interruption().open(7);
-        sender.ender().interruption().strike(|_| ());
+        sender.ender().interruption().raise(|_| ());
         sender.finish(Ok(()));
         drop(sender);
         let mut batch = exchange.take();
