@@ -15,8 +15,8 @@ pub enum At {
     Way,
     /// The request that was taken then.
     Request(Instant),
-    /// It has been told [`Next::Spare`] and has not come to `wait`.
-    Spare,
+    /// It has been told [`Next::Surplus`] and has not come to `wait`.
+    Surplus,
 }
 
 impl At {
@@ -25,7 +25,7 @@ impl At {
         match next {
             Next::Work { job, at, .. } if job.id().is_some() => Self::Request(*at),
             Next::Work { .. } | Next::Nothing => Self::Nothing,
-            Next::Spare => Self::Spare,
+            Next::Surplus => Self::Surplus,
             Next::Yield => Self::Way,
         }
     }
@@ -47,7 +47,7 @@ impl RequestQueue {
                 let taken = state.begun.iter().position(|begun| *begun == since);
                 taken.map(|taken| state.begun.swap_remove(taken));
             }
-            At::Spare => {
+            At::Surplus => {
                 state.idle -= 1;
                 // It may be the one that has been called, or woken.
                 if state.called && state.idle == 0 {

@@ -6,7 +6,7 @@
 //! a request it calls the next, so that blocking work spreads over all threads.
 //!
 //! Where nothing blocks one runner is enough ([`alone`]), beside those at long requests. Then a
-//! stand-by is *spare* if somebody has come back for more within the switch interval, and goes back
+//! stand-by is *surplus* if somebody has come back for more within the switch interval, and goes back
 //! to sleep; so does a runner that comes back while another is at work. That is believed for
 //! [`TRIAL`], or [`FIRST_TRIAL`], unless nobody comes back; then a stand-by looks again.
 //! Runs on: event loop (push, check, remove), pool thread (the rest).
@@ -55,7 +55,7 @@ pub enum Next {
     /// It waits, or leaves.
     Nothing,
     /// Others take what waits: it waits too, and the caller has the event loop check.
-    Spare,
+    Surplus,
     /// It lets others have the GIL for a moment, calls [`RequestQueue::yielded`], and pops again when
     /// it has got it back. The caller has the event loop check, which looks after what is left then.
     Yield,
@@ -84,7 +84,7 @@ pub struct Full;
 /// For so long after a request has been taken its runner is expected to come back by itself.
 const PATIENCE: Duration = Duration::from_micros(500);
 
-/// For so long it is believed that one more runner is spare.
+/// For so long it is believed that one more runner is surplus.
 const TRIAL: Duration = Duration::from_millis(20);
 /// The same while that has not been proven.
 const FIRST_TRIAL: Duration = Duration::from_millis(1);
@@ -130,13 +130,13 @@ struct State {
     alone: Alone,
     /// When the request was taken that has had none but long ones beside it.
     lone: Option<Instant>,
-    /// A spare stand-by has come since.
+    /// A surplus stand-by has come since.
     disturbed: bool,
     /// When a request was last taken to be watched.
     watched: Option<Instant>,
-    /// When a runner was last found to be spare.
-    spared: Option<Instant>,
-    /// When a stand-by last came and was not spare.
+    /// When a runner was last found to be surplus.
+    surplus_at: Option<Instant>,
+    /// When a stand-by last came and was not surplus.
     needed: Option<Instant>,
 }
 
@@ -151,18 +151,18 @@ impl State {
         sleeps
     }
 
-    /// Whether it is still believed that one more runner is spare.
+    /// Whether it is still believed that one more runner is surplus.
     fn is_trusted(&self, now: Instant) -> bool {
         let trial = if self.alone.is_proven(now) { TRIAL } else { FIRST_TRIAL };
-        is_within(now, self.spared, trial)
+        is_within(now, self.surplus_at, trial)
     }
 
     /// A runner goes back to sleep though jobs wait.
-    fn spare(&mut self, at: Instant) -> Next {
-        self.spared = Some(at);
+    fn surplus(&mut self, at: Instant) -> Next {
+        self.surplus_at = Some(at);
         // From now on it can be called.
         self.idle += 1;
-        Next::Spare
+        Next::Surplus
     }
 }
 
@@ -244,7 +244,7 @@ impl RequestQueue {
         Ok(self.summon(&mut state))
     }
 
-    /// Looks again after a [`Summons::CheckLater`], or because a runner is lacking or spare: if
+    /// Looks again after a [`Summons::CheckLater`], or because a runner is lacking or surplus: if
     /// nobody has come for what waits, or it is time for a trial, somebody is called.
     pub fn check(&self) -> Summons {
         let mut state = self.lock();
@@ -257,7 +257,7 @@ impl RequestQueue {
     /// Whether runners that compute have just shown that one more is of no use. They need not come
     /// back as soon as others do: whoever loses the GIL has to wait for it.
     fn is_crowded(&self, state: &State, now: Instant) -> bool {
-        let last = state.spared.max(state.returned);
+        let last = state.surplus_at.max(state.returned);
         state.is_trusted(now) && is_within(now, last, self.switch_interval)
     }
 
@@ -321,9 +321,9 @@ impl RequestQueue {
                 state.standby = false;
                 unlooked = std::mem::take(&mut state.unlooked);
                 let attaching = state.attaching.take();
-                if attaching.is_some_and(|attaching| self.is_spare(&mut state, attaching, at)) {
+                if attaching.is_some_and(|attaching| self.is_surplus(&mut state, attaching, at)) {
                     state.disturbed = true;
-                    return state.spare(at);
+                    return state.surplus(at);
                 }
                 state.lone = None;
                 state.needed = Some(at);
@@ -377,14 +377,14 @@ impl RequestQueue {
         let long = at - since >= self.switch_interval;
         let disturbed = state.standby || state.disturbed;
         // For a moment others may have made it wait for the GIL: those beside it, or a stand-by that
-        // was spare. If it was long it has blocked, or somebody else has the GIL.
+        // was surplus. If it was long it has blocked, or somebody else has the GIL.
         if (lone && !(slept && disturbed)) || (slept && long && state.alone.is_tried(since)) {
             state.alone.answered(slept, at);
         }
     }
 
     /// Whether the stand-by, which has the GIL now, is of no use.
-    fn is_spare(&self, state: &mut State, attaching: Attaching, at: Instant) -> bool {
+    fn is_surplus(&self, state: &mut State, attaching: Attaching, at: Instant) -> bool {
         if !self.is_patient() || state.begun.is_empty() {
             return false;
         }
@@ -408,7 +408,7 @@ impl RequestQueue {
             return None;
         }
         if state.alone.is_enough(at) {
-            return Some(state.spare(at));
+            return Some(state.surplus(at));
         }
         if is_within(at, state.needed, state.alone.pause()) {
             return None;
@@ -437,17 +437,17 @@ impl RequestQueue {
         !self.patience.is_zero()
     }
 
-    /// Blocks, detached, until this runner is to take a job; false when it is to leave. `spare`:
-    /// after [`Next::Spare`], what waits is left to others.
-    pub fn wait(&self, spare: bool) -> bool {
+    /// Blocks, detached, until this runner is to take a job; false when it is to leave. `surplus`:
+    /// after [`Next::Surplus`], what waits is left to others.
+    pub fn wait(&self, surplus: bool) -> bool {
         let mut state = self.lock();
         // A job may have come between the last `pop` and now, when nobody was idle.
-        if !spare && !state.stopping && !state.standby && state.jobs.has_next() {
+        if !surplus && !state.stopping && !state.standby && state.jobs.has_next() {
             state.standby = true;
             state.unlooked = true;
             return true;
         }
-        state.idle += usize::from(!spare);
+        state.idle += usize::from(!surplus);
         while !state.stopping && !state.called {
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

@@ -24,7 +24,7 @@ use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 /// left to the event loop only when it will look within a moment (`Mailbox::post_soon`).
 const LATE: Duration = Duration::from_millis(1);
 
-/// For so long a runner that may be spare leaves the GIL to those that wait for it.
+/// For so long a runner that may be surplus leaves the GIL to those that wait for it.
 const YIELD: Duration = Duration::from_micros(100);
 
 /// How long the thread of a runner that has panicked rests, lest one that always panics fills the
@@ -159,7 +159,7 @@ impl Runners {
                 let mut after = After::Waiting;
                 // When the event loop may last have been woken for a response.
                 let mut since = None;
-                let spare = loop {
+                let surplus = loop {
                     let next = queue.pop(after);
                     place.at = Some(At::after(&next));
                     let (job, at, watch, lacks_runner) = match next {
@@ -167,7 +167,7 @@ impl Runners {
                             (job, at, watch, lacks_runner)
                         }
                         Next::Nothing => break false,
-                        Next::Spare => break true,
+                        Next::Surplus => break true,
                         Next::Yield => {
                             self.mailbox.post(Mail::Check(index));
                             // Whoever waits for the GIL has it by then, and keeps it.
@@ -196,11 +196,11 @@ impl Runners {
                     }
                     self.host.tidy();
                 };
-                if spare {
+                if surplus {
                     self.mailbox.post(Mail::Check(index));
                 }
                 self.mailbox.wake_if_late();
-                self.host.detach(&mut || arrived = queue.wait(spare));
+                self.host.detach(&mut || arrived = queue.wait(surplus));
                 place.at = Some(At::Way);
             }
         });

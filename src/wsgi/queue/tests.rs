@@ -2,7 +2,7 @@
 
 mod removal;
 mod sleepers;
-mod spare;
+mod surplus;
 
 use std::sync::Arc;
 

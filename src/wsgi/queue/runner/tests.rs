@@ -199,7 +199,7 @@ fn the_queue_is_told_whether_a_request_has_slept() {
 
 #[test]
 fn a_runner_that_lets_others_have_the_gil_asks_for_a_look() {
-    // Where time stands still nobody is late for the GIL, so that no runner is spare: a look is
+    // Where time stands still nobody is late for the GIL, so that no runner is surplus: a look is
     // asked for to have the second one posted, and after that only by those that yield.
     let queue = RequestQueue::timeless(2, true);
     let mut worker = Worker::of(queue);

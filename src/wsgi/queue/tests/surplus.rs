@@ -1,4 +1,4 @@
-//! Who is found to be spare, and what is made of it.
+//! Who is found to be surplus, and what is made of it.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn a_standby_is_spare_where_one_runner_is_enough() {
     let f = Fixture::with_two_alone(2);
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Surplus));
     // The first one is left alone for a while, even if it does not come back for a moment.
     assert_eq!(f.queue.check(), Summons::CheckLater);
     assert_eq!(f.queue.check(), Summons::CheckLater);
@@ -26,9 +26,9 @@ fn one_runner_is_looked_after_sooner_while_that_has_not_been_proven() {
     f.queue.assume();
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Surplus));
     let mut state = f.queue.lock();
-    state.spared = state.spared.map(|at| at - FIRST_TRIAL);
+    state.surplus_at = state.surplus_at.map(|at| at - FIRST_TRIAL);
     drop(state);
     assert_eq!(f.queue.check(), Summons::WakeAndCheck);
 }
@@ -38,11 +38,11 @@ fn what_a_spare_runner_left_is_not_left_alone_when_the_others_block() {
     let mut f = Fixture::with_two_alone(2);
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Surplus));
     assert_eq!(f.push(99), Ok(Summons::CheckLater));
     // The switch interval has passed, a trial is not due.
     let mut state = f.queue.lock();
-    state.spared = state.spared.map(|at| at - INTERVAL);
+    state.surplus_at = state.surplus_at.map(|at| at - INTERVAL);
     state.returned = None;
     drop(state);
     assert_eq!(f.queue.check(), Summons::WakeAndCheck);
@@ -77,10 +77,10 @@ fn a_standby_is_needed_when_nobody_is_at_work() {
 #[test]
 fn the_gil_found_free_again_and_again_speaks_against_one_runner() {
     let f = Fixture::with_two_alone(2);
-    for spare in [true, true, true, true, false] {
+    for surplus in [true, true, true, true, false] {
         assert!(f.queue.pop(request(&f.queue)).is_some());
-        assert_eq!(matches!(f.queue.pop(After::Waiting), Next::Spare), spare);
-        if spare {
+        assert_eq!(matches!(f.queue.pop(After::Waiting), Next::Surplus), surplus);
+        if surplus {
             f.elapse();
             let now = f.queue.now();
             f.queue.lock().alone.answered(false, now);
@@ -107,7 +107,7 @@ fn a_request_that_has_become_long_is_no_company() {
             }
             f.find_it_taken();
             f.queue.lock().returned = Some(f.queue.now());
-            assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
+            assert!(matches!(f.queue.pop(After::Waiting), Next::Surplus));
         }
         assert_eq!(f.queue.lock().alone.is_proven(f.queue.now()), long);
     }
@@ -120,7 +120,7 @@ fn requests_that_sleep_speak_against_one_runner() {
         f.find_it_taken();
         assert!(matches!(f.queue.pop(request(&f.queue)), Next::Work { watch: false, .. }));
         f.find_it_taken();
-        assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
+        assert!(matches!(f.queue.pop(After::Waiting), Next::Surplus));
         // That one had a stand-by beside it: nothing is made of it.
         assert!(f.queue.pop(watched(&f.queue, Some(true))).is_some());
         for _ in 0..3 {
@@ -221,7 +221,7 @@ fn a_runner_that_comes_back_leaves_the_work_to_the_one_that_is_enough() {
     f.queue.lock().posted = 1;
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.queue.lock().posted = 0;
-    assert!(matches!(f.queue.pop(request(&f.queue)), Next::Spare));
+    assert!(matches!(f.queue.pop(request(&f.queue)), Next::Surplus));
     assert_eq!(f.queue.lock().idle, 1);
     // The last one stays.
     assert!(f.queue.pop(request(&f.queue)).is_some());
@@ -253,7 +253,7 @@ fn a_runner_that_comes_back_looks_now_and_then_whether_one_is_enough() {
     // One at a time.
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Surplus));
     assert!(f.is_enough());
     // The last one stays.
     f.elapse();
@@ -284,14 +284,14 @@ fn a_spare_runner_waits_until_it_is_called() {
     let f = Arc::new(Fixture::with_two_alone(2));
     assert!(f.queue.pop(request(&f.queue)).is_some());
     f.find_it_taken();
-    assert!(matches!(f.queue.pop(After::Waiting), Next::Spare));
+    assert!(matches!(f.queue.pop(After::Waiting), Next::Surplus));
     let waiting = Arc::clone(&f);
-    let spare = std::thread::spawn(move || waiting.queue.wait(true));
+    let surplus = std::thread::spawn(move || waiting.queue.wait(true));
     std::thread::sleep(INTERVAL);
-    assert!(!spare.is_finished());
+    assert!(!surplus.is_finished());
     f.elapse();
     assert_eq!(f.queue.check(), Summons::WakeAndCheck);
     f.queue.wake();
-    assert!(spare.join().unwrap());
+    assert!(surplus.join().unwrap());
     assert_eq!(f.queue.lock().idle, 0);
 }
