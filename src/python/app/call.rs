@@ -14,8 +14,8 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::python::interpreter::{exception, ffi, log};
 use crate::python::request::errors::Context;
-pub use crate::python::request::objects::Maker;
-use crate::python::request::objects::Objects;
+pub use crate::python::request::objects::ObjectFactory;
+use crate::python::request::objects::RequestObjects;
 use crate::python::response::file_wrapper::FileWrapper;
 use crate::python::response::{Refused, Response, Wanted};
 use crate::wsgi::error::Failure;
@@ -28,10 +28,15 @@ use super::development::{Form, Page};
 use super::watchdog;
 
 /// Serves one request.
-pub fn serve(app: &Bound<'_, PyAny>, maker: &Maker, request: Request, sender: ResponseSender) {
+pub fn serve(
+    app: &Bound<'_, PyAny>,
+    factory: &ObjectFactory,
+    request: Request,
+    sender: ResponseSender,
+) {
     let (py, id, ender, flags) = (app.py(), sender.id(), sender.ender(), request.flags);
     let debug = flags.debug.then(|| Form::of(&request.vars));
-    match maker.make(py, request, sender) {
+    match factory.make(py, request, sender) {
         Ok(objects) => {
             // Until all objects are gone: their ends may print something.
             let context = Context::enter(py, Some(id));
@@ -40,7 +45,7 @@ pub fn serve(app: &Bound<'_, PyAny>, maker: &Maker, request: Request, sender: Re
                 Call { py, id, objects: &objects, ender, context: &context, debug, finished };
             call.run(app);
             drop(call);
-            maker.leave(objects);
+            factory.leave(objects);
         }
         Err(err) => exception::log(py, Some(id), "the request could not be handed over", &err),
     }
@@ -75,7 +80,7 @@ impl From<Refused> for Broken {
 struct Call<'a, 'py> {
     py: Python<'py>,
     id: ExchangeId,
-    objects: &'a Objects<'py>,
+    objects: &'a RequestObjects<'py>,
     ender: Ender,
     context: &'a Context<'py>,
     /// `wsgi_debug`: what the client is shown in place of a bare 500.

@@ -40,7 +40,7 @@ struct Loaded {
     /// The name of the module that the target names.
     module: String,
     callable: Py<PyAny>,
-    objects: call::Maker,
+    objects: call::ObjectFactory,
 }
 
 pub struct PythonApplication {
@@ -71,7 +71,7 @@ impl PythonApplication {
             found = literals::call(&found, arguments)?;
         }
         self.check_callable(&found)?;
-        Ok(Loaded { module, callable: found.unbind(), objects: call::Maker::new(py)? })
+        Ok(Loaded { module, callable: found.unbind(), objects: call::ObjectFactory::new(py)? })
     }
 
     /// Which modules it comes from is the file's matter: it has no name of one here.
@@ -83,7 +83,7 @@ impl PythonApplication {
         Ok(Loaded {
             module: String::new(),
             callable: found.unbind(),
-            objects: call::Maker::new(py)?,
+            objects: call::ObjectFactory::new(py)?,
         })
     }
 

@@ -23,7 +23,7 @@ use super::shapes::{MAX_NAME, Shapes, schemes};
 const MAX_NAMES: usize = 1024;
 
 /// What the environs of one application have in common.
-pub struct EnvironMaker {
+pub struct EnvironFactory {
     /// By multithread and multiprocess.
     prototypes: [[Py<PyDict>; 2]; 2],
     names: RwLock<HashMap<Box<[u8]>, Py<PyString>>>,
@@ -31,7 +31,7 @@ pub struct EnvironMaker {
     shapes: [Shapes; 2],
 }
 
-impl EnvironMaker {
+impl EnvironFactory {
     pub fn new(py: Python<'_>) -> PyResult<Self> {
         let of = |multithread, multiprocess| prototype(py, multithread, multiprocess);
         Ok(Self {

@@ -1,7 +1,7 @@
 //! What the application gets for one request: environ, `wsgi.input`, `wsgi.errors`, start_response.
 //!
-//! Made for `call` by the [`Maker`] of an application, which gets them back when the request has
-//! ended.
+//! Made for `call` by the [`ObjectFactory`] of an application, which gets them back when the
+//! request has ended.
 //! Runs on: pool thread. PEP 3333, "environ Variables".
 
 use pyo3::prelude::*;
@@ -11,14 +11,14 @@ use crate::python::response::start_response::StartResponse;
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::request::Request;
 
-use super::environ::EnvironMaker;
+use super::environ::EnvironFactory;
 use super::errors::LogStream;
 use super::input::Input;
 use super::spare::Spare;
 use super::stream::Stream;
 
 /// The objects of one request.
-pub struct Objects<'py> {
+pub struct RequestObjects<'py> {
     pub environ: Bound<'py, PyAny>,
     pub start: Bound<'py, StartResponse>,
     pub input: Body<'py>,
@@ -56,17 +56,17 @@ impl<'py> Body<'py> {
 }
 
 /// Makes the objects of an application's requests.
-pub struct Maker {
-    environs: EnvironMaker,
+pub struct ObjectFactory {
+    environs: EnvironFactory,
     inputs: Spare<Input>,
     errors: Spare<LogStream>,
     starts: Spare<StartResponse>,
 }
 
-impl Maker {
+impl ObjectFactory {
     pub fn new(py: Python<'_>) -> PyResult<Self> {
         Ok(Self {
-            environs: EnvironMaker::new(py)?,
+            environs: EnvironFactory::new(py)?,
             inputs: Spare::default(),
             errors: Spare::default(),
             starts: Spare::default(),
@@ -78,7 +78,7 @@ impl Maker {
         py: Python<'py>,
         request: Request,
         sender: ResponseSender,
-    ) -> PyResult<Objects<'py>> {
+    ) -> PyResult<RequestObjects<'py>> {
         let Request { vars, body, pipe, flags } = request;
         let input = match pipe {
             Some(pipe) => Body::Stream(Bound::new(py, Stream::new(pipe))?),
@@ -94,12 +94,12 @@ impl Maker {
         let start = self.starts.take_or_make(py, StartResponse::new)?;
         let response = Response::new(sender, flags.head);
         start.try_borrow_mut()?.begin(response, flags.ignores_redirect);
-        Ok(Objects { environ, start, input, errors })
+        Ok(RequestObjects { environ, start, input, errors })
     }
 
     /// The request has ended, and its objects have been told.
-    pub fn leave(&self, objects: Objects<'_>) {
-        let Objects { environ, start, input, errors } = objects;
+    pub fn leave(&self, objects: RequestObjects<'_>) {
+        let RequestObjects { environ, start, input, errors } = objects;
         // It refers to the others, and its end may run code of the application.
         drop(environ);
         self.starts.leave(start);
