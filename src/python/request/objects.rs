@@ -13,8 +13,8 @@ use crate::wsgi::request::Request;
 
 use super::environ::EnvironFactory;
 use super::errors::LogStream;
+use super::free_list::FreeList;
 use super::input::Input;
-use super::spare::Spare;
 use super::stream::Stream;
 
 /// The objects of one request.
@@ -58,18 +58,18 @@ impl<'py> Body<'py> {
 /// Makes the objects of an application's requests.
 pub struct ObjectFactory {
     environs: EnvironFactory,
-    inputs: Spare<Input>,
-    errors: Spare<LogStream>,
-    starts: Spare<StartResponse>,
+    inputs: FreeList<Input>,
+    errors: FreeList<LogStream>,
+    starts: FreeList<StartResponse>,
 }
 
 impl ObjectFactory {
     pub fn new(py: Python<'_>) -> PyResult<Self> {
         Ok(Self {
             environs: EnvironFactory::new(py)?,
-            inputs: Spare::default(),
-            errors: Spare::default(),
-            starts: Spare::default(),
+            inputs: FreeList::default(),
+            errors: FreeList::default(),
+            starts: FreeList::default(),
         })
     }
 

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::{app, open, request, with_body, worker};
 use crate::python::interpreter::ffi;
-use crate::python::request::spare::Spare;
+use crate::python::request::free_list::FreeList;
 use crate::wsgi::application::Application;
 use crate::wsgi::request::Request;
 use crate::wsgi::segment::Segment;
@@ -36,9 +36,9 @@ fn eval<'py>(
 fn an_object_is_used_again_unless_somebody_refers_to_it() {
     let _ = worker();
     Python::attach(|py| {
-        let spare = Spare::<Thing>::default();
+        let free = FreeList::<Thing>::default();
         let made = Cell::new(0);
-        let take = || spare.take_or_make(py, || count(&made)).unwrap();
+        let take = || free.take_or_make(py, || count(&made)).unwrap();
         for (code, is_alone) in
             [(c"None", true), (c"[thing]", false), (c"weakref.ref(thing)", false)]
         {
@@ -46,7 +46,7 @@ fn an_object_is_used_again_unless_somebody_refers_to_it() {
             let held = eval(py, code, &thing);
             assert_eq!(ffi::is_alone(thing.as_any()), is_alone, "{code:?}");
             let before = made.get();
-            spare.leave(thing);
+            free.leave(thing);
             drop(take());
             assert_eq!(made.get() == before, is_alone, "{code:?}");
             drop(held);
@@ -62,12 +62,12 @@ fn an_object_is_used_again_unless_somebody_refers_to_it() {
 fn no_more_objects_are_kept_than_are_of_use() {
     let _ = worker();
     Python::attach(|py| {
-        let spare = Spare::<Thing>::default();
+        let free = FreeList::<Thing>::default();
         let all: Vec<_> = (0..100).map(|_| Bound::new(py, Thing).unwrap()).collect();
-        all.into_iter().for_each(|thing| spare.leave(thing));
+        all.into_iter().for_each(|thing| free.leave(thing));
         let made = Cell::new(0);
         for _ in 0..100 {
-            drop(spare.take_or_make(py, || count(&made)).unwrap());
+            drop(free.take_or_make(py, || count(&made)).unwrap());
         }
         assert_eq!(made.get(), 100 - 32);
     });

@@ -16,15 +16,15 @@ use crate::python::interpreter::ffi;
 const MOST: usize = 32;
 
 /// Objects of one class whose requests have ended.
-pub struct Spare<T>(Mutex<Vec<Py<T>>>);
+pub struct FreeList<T>(Mutex<Vec<Py<T>>>);
 
-impl<T> Default for Spare<T> {
+impl<T> Default for FreeList<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: PyClass> Spare<T> {
+impl<T: PyClass> FreeList<T> {
     /// One that has been left here, or a new one. It is to be told of its request.
     pub fn take_or_make<'py>(
         &self,
