@@ -77,8 +77,8 @@ pub trait Host: Send + Sync {
     /// can be attached to: for a thread of its own.
     fn interrupt(&self, exchange: &Exchange, title: &str);
 
-    /// Called attached on Python's main thread: imports what `target` names as [`Application::load`] does; what is wrong
-    /// is not logged but told.
+    /// Called attached on Python's main thread: imports what `target` names as
+    /// [`Application::load`] does; what is wrong is returned, and not logged.
     fn check(&self, target: &Target) -> Result<(), LoadError>;
 
     /// Whether all of these files that are still there are correct Python; logs what is not, and

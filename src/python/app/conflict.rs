@@ -21,10 +21,10 @@ struct Known {
     /// Target and name of the module, of each application that has been imported.
     apps: Vec<(String, String)>,
     /// The conflicts that have been found.
-    told: Vec<String>,
+    reported: Vec<String>,
 }
 
-static KNOWN: Mutex<Known> = Mutex::new(Known { apps: Vec::new(), told: Vec::new() });
+static KNOWN: Mutex<Known> = Mutex::new(Known { apps: Vec::new(), reported: Vec::new() });
 
 /// An application has been imported from this module: the conflicts this brings, a line each.
 pub fn note(py: Python<'_>, target: &Target, module: &str) -> Vec<String> {
@@ -45,8 +45,8 @@ pub fn note(py: Python<'_>, target: &Target, module: &str) -> Vec<String> {
         Vec::new()
     });
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    lines.retain(|line| !known.told.contains(line));
-    known.told.extend_from_slice(&lines);
+    lines.retain(|line| !known.reported.contains(line));
+    known.reported.extend_from_slice(&lines);
     lines
 }
 

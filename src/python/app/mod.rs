@@ -124,7 +124,7 @@ impl PythonApplication {
                     Err(LoadError { cause, traceback: conflicts.collect(), is_conflict: true })
                 })
             }
-            Err(err) => Err(exception::told(py, &err)),
+            Err(err) => Err(exception::report(py, &err)),
         })
     }
 }

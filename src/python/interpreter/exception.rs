@@ -24,7 +24,7 @@ pub fn log(py: Python<'_>, exchange: Option<ExchangeId>, what: &str, err: &PyErr
 }
 
 /// An exception for a process that has no log of its own.
-pub fn told(py: Python<'_>, err: &PyErr) -> LoadError {
+pub fn report(py: Python<'_>, err: &PyErr) -> LoadError {
     let cause = lines::printable(err.to_string().as_bytes()).into_iter().next();
     let traceback = lines::printable(text(py, err).as_bytes());
     LoadError { cause: cause.unwrap_or_default(), traceback, is_conflict: false }

@@ -375,7 +375,7 @@ impl ResponseSender {
     /// Blocks until the client has taken half of the window, or, which is false, for `time`.
     fn wait(&self, time: Option<Duration>) -> Result<bool, Cancelled> {
         let end = time.map(|time| Instant::now() + time);
-        let mut told = false;
+        let mut reported = false;
         let mut state = self.exchange.lock();
         loop {
             if self.is_cancelled() || state.progress == Progress::Ended {
@@ -394,7 +394,7 @@ impl ResponseSender {
                 Some(_) => (),
                 None => state.progress = Progress::Blocked,
             }
-            if !mem::replace(&mut told, true) {
+            if !mem::replace(&mut reported, true) {
                 self.exchange.announce(state);
                 state = self.exchange.lock();
                 // There may be room by now.
@@ -408,7 +408,7 @@ impl ResponseSender {
                 }
                 None => room.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
-            told = false;
+            reported = false;
         }
     }
 
