@@ -18,7 +18,7 @@ use crate::python::app::{call, development, watchdog};
 use crate::python::interpreter::layout::Layout;
 use crate::python::interpreter::{bootstrap, exception, ffi, log, start};
 use crate::python::request::errors::{self, LogStream, Std};
-use crate::python::response::lent;
+use crate::python::response::deferred_release;
 use crate::wsgi::application::Application;
 use crate::wsgi::error::LoadError;
 use crate::wsgi::exchange::Exchange;
@@ -105,12 +105,12 @@ impl Host for Interpreter {
     }
 
     fn tidy(&self) {
-        lent::take_back();
+        deferred_release::release();
         call::returned();
     }
 
     fn exit(&self, patience: Instant) {
-        lent::take_back();
+        deferred_release::release();
         Python::attach(|py| {
             if let Err(err) = leave(py, patience) {
                 exception::log(py, None, "at exit:", &err);

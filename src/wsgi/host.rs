@@ -54,7 +54,7 @@ pub trait Host: Send + Sync {
     /// How often the calling thread has slept so far: waited for something, not for a processor.
     fn sleeps(&self) -> u64;
 
-    /// Called attached after each job: drops what was lent and has come back.
+    /// Called attached after each job: drops the objects that the event loop is done with.
     fn tidy(&self);
 
     /// Called attached, once, when no runner is left but lost ones: does what the end of an

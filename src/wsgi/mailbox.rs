@@ -44,7 +44,7 @@ pub enum Mail {
     Log(LogRecord),
     /// Requests of the pool with this index may have become runnable.
     Check(usize),
-    /// What the interpreter lent has come back: some runner shall see to it.
+    /// Objects of the interpreter wait for their release: some runner shall see to it.
     Tidy,
     /// The changed sources have been looked at; whether they can be compiled.
     Compiled(bool),

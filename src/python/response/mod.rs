@@ -5,8 +5,8 @@
 //! what head and method allow, and waits, detached, while the client is slower.
 //! Runs on: pool thread. PEP 3333, "Buffering and Streaming", "Handling the Content-Length Header".
 
+pub mod deferred_release;
 pub mod file_wrapper;
-pub mod lent;
 pub mod start_response;
 
 use std::fs::File;
@@ -151,7 +151,7 @@ impl Response {
         }
         let allowed = self.within_length(py, bytes.len());
         let sent = match allowed {
-            ..lent::MIN => self.send_pieces(py, &bytes[..allowed], more),
+            ..deferred_release::MIN => self.send_pieces(py, &bytes[..allowed], more),
             _ => self.send_whole(chunk, allowed, more),
         };
         sent.map_err(Refused::Cancelled)?;
@@ -197,7 +197,7 @@ impl Response {
         allowed
     }
 
-    /// What is lent is in memory anyway, however much it is: its first `len` bytes go as a whole.
+    /// What is shared is in memory anyway, however much it is: its first `len` bytes go as a whole.
     fn send_whole(
         &mut self,
         chunk: &Bound<'_, PyBytes>,
@@ -206,8 +206,8 @@ impl Response {
     ) -> Result<(), Cancelled> {
         if !self.is_spooled(chunk.py(), &chunk.as_bytes()[..len])? {
             // A long response would pile them up, if every thread is busy with one.
-            lent::take_back();
-            let chunk = lent::lend(chunk).slice(..len);
+            deferred_release::release();
+            let chunk = deferred_release::share(chunk).slice(..len);
             self.full = self.sender.send(Segment::Memory(chunk), more)? == Room::Full;
         }
         Ok(())
