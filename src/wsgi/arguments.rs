@@ -225,11 +225,13 @@ impl<'a> Parser<'a> {
         let number = &self.rest[..end];
         let is_over =
             !self.rest[end..].starts_with(|c: char| c == '_' || c == '.' || c.is_alphanumeric());
-        let found = match is_float {
-            true => Some(Literal::Float(number.to_owned())),
+        let found = if is_float {
+            Some(Literal::Float(number.to_owned()))
+        } else if whole > 1 && self.rest[sign..].starts_with('0') {
             // Python takes no number that begins with 0, lest it be taken for an octal one.
-            false if whole > 1 && self.rest[sign..].starts_with('0') => None,
-            false => number.parse().ok().map(Literal::Int),
+            None
+        } else {
+            number.parse().ok().map(Literal::Int)
         };
         let found = found.filter(|_| is_over && whole + part > 0);
         let found = found.ok_or_else(|| self.wrong("no decimal number, or one beyond 64 bits,"))?;

@@ -103,9 +103,10 @@ impl Mailbox {
     pub fn post_soon(&self, mail: Mail) {
         self.lock().mails.push(mail);
         // After the post: what is posted before `expect(false)` is collected behind it.
-        match self.expected.load(Ordering::SeqCst) {
-            true => self.late.store(true, Ordering::Release),
-            false => self.wake(),
+        if self.expected.load(Ordering::SeqCst) {
+            self.late.store(true, Ordering::Release);
+        } else {
+            self.wake();
         }
     }
 

@@ -63,13 +63,12 @@ impl Watched {
     /// What has changed, if it matters: `name` was written or has appeared in a directory.
     pub fn changed(&self, id: WatchId, name: &OsStr, is_directory: bool) -> Option<PathBuf> {
         let directory = self.directories.get(&id)?;
-        let matters = match is_directory {
+        let matters = if is_directory {
             // Perhaps a package. Python itself makes the other one.
-            true => self.any && name != "__pycache__" && !name.as_encoded_bytes().starts_with(b"."),
-            false => {
-                let any = self.any && name.as_encoded_bytes().ends_with(b".py");
-                any || directory.names.contains(name)
-            }
+            self.any && name != "__pycache__" && !name.as_encoded_bytes().starts_with(b".")
+        } else {
+            let any = self.any && name.as_encoded_bytes().ends_with(b".py");
+            any || directory.names.contains(name)
         };
         matters.then(|| directory.path.join(name))
     }
