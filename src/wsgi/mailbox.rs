@@ -8,6 +8,8 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::lock::lock;
+
 /// Identifies one exchange in its worker; never used twice.
 pub type ExchangeId = u64;
 
@@ -90,7 +92,7 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub fn post(&self, mail: Mail) {

@@ -15,7 +15,7 @@ pub mod arguments;
 pub mod error;
 pub mod fork;
 pub mod lines;
-pub mod mailbox;
+pub mod lock;
 pub mod numbers;
 pub mod passing;
 pub mod segment;
@@ -25,6 +25,7 @@ pub mod tries;
 pub mod zone;
 
 pub mod head;
+pub mod mailbox;
 pub mod target;
 
 pub mod exchange;

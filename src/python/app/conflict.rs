@@ -6,12 +6,13 @@
 //! Runs on: pool thread, attached.
 
 use std::ffi::CString;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::python::interpreter::{bootstrap, exception};
+use crate::wsgi::lock::lock;
 use crate::wsgi::target::Target;
 
 const CODE: &str = include_str!("conflict.py");
@@ -29,7 +30,7 @@ static KNOWN: Mutex<Known> = Mutex::new(Known { apps: Vec::new(), reported: Vec:
 /// An application has been imported from this module: the conflicts this brings, a line each.
 pub fn note(py: Python<'_>, target: &Target, module: &str) -> Vec<String> {
     let apps = {
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&KNOWN);
         if known.apps.iter().any(|(_, name)| name == module) {
             return Vec::new();
         }
@@ -44,7 +45,7 @@ pub fn note(py: Python<'_>, target: &Target, module: &str) -> Vec<String> {
         exception::log(py, None, "looking for conflicts of applications:", &err);
         Vec::new()
     });
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(&KNOWN);
     lines.retain(|line| !known.reported.contains(line));
     known.reported.extend_from_slice(&lines);
     lines

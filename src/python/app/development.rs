@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -20,6 +20,7 @@ use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::host::Settings;
+use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 use crate::wsgi::request::vars::Vars;
@@ -75,7 +76,7 @@ pub fn compiles(py: Python<'_>, files: &[PathBuf]) -> bool {
         Ok(Some((path, err))) => {
             let what = format!("\"{path}\" has changed and is not used: it cannot be compiled");
             let text = exception::text(py, &err);
-            let is_new = match &*WRONG.lock().unwrap_or_else(PoisonError::into_inner) {
+            let is_new = match &*lock(&WRONG) {
                 Some((known, _)) => *known != text,
                 None => true,
             };
@@ -104,7 +105,7 @@ fn first_wrong(py: Python<'_>, files: &[PathBuf]) -> PyResult<Option<(String, Py
 }
 
 fn set_wrong(wrong: Option<(String, Page)>) {
-    let mut known = WRONG.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(&WRONG);
     let old = std::mem::replace(&mut *known, wrong);
     drop(known);
     drop(old);
@@ -112,7 +113,7 @@ fn set_wrong(wrong: Option<(String, Page)>) {
 
 /// The page about sources that cannot be compiled, if there are such.
 pub fn wrong() -> Option<Page> {
-    let wrong = WRONG.lock().unwrap_or_else(PoisonError::into_inner);
+    let wrong = lock(&WRONG);
     wrong.as_ref().map(|(_, page)| page.clone())
 }
 

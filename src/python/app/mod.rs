@@ -15,21 +15,22 @@ pub mod watchdog;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Path};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+
+use development::Page;
 
 use crate::python::interpreter::{bootstrap, exception, log};
 use crate::python::request::errors::Context;
 use crate::wsgi::application::Application;
 use crate::wsgi::error::{Failure, LoadError};
 use crate::wsgi::exchange::ResponseSender;
+use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 use crate::wsgi::target::{Source, Target};
-
-use development::Page;
 
 const SPAWNED: &str = include_str!("spawned.py");
 const ASGI: &str = "an ASGI application, which is not called as WSGI has it: name one of WSGI \
@@ -154,7 +155,7 @@ impl Application for PythonApplication {
                     let what = format!("wsgi_app \"{}\" could not be loaded", self.target);
                     exception::log(py, None, &what, &err);
                     let page = development::import_failed(py, &what, &err);
-                    *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = page;
+                    *lock(&self.failed) = page;
                     false
                 }
             }
@@ -177,7 +178,7 @@ impl Application for PythonApplication {
     }
 
     fn refuse(&self, request: Request, mut response: ResponseSender) {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let failed = lock(&self.failed).clone();
         match development::wrong().or(failed).filter(|_| request.flags.debug) {
             Some(page) => Python::attach(|py| page.answer(py, &request, response)),
             None => response.finish(Err(Failure::Import)),

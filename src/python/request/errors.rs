@@ -7,13 +7,14 @@
 //! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyString, PyTuple};
 
 use crate::python::interpreter::{exception, log};
 use crate::wsgi::lines::LineBuffer;
+use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 
 thread_local! {
@@ -28,10 +29,6 @@ type Lines = Mutex<[LineBuffer; 2]>;
 
 /// Those of all threads that have printed something, for when the worker leaves.
 static ALL: Mutex<Vec<Weak<Lines>>> = Mutex::new(Vec::new());
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What one thread has begun. It is logged when the thread ends, by then without Python.
 struct Begun(Arc<Lines>);

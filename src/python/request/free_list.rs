@@ -5,12 +5,13 @@
 //! again, so that it stays what it is after the end of its request: dead.
 //! Runs on: pool thread.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use pyo3::PyClass;
 use pyo3::prelude::*;
 
 use crate::python::interpreter::ffi;
+use crate::wsgi::lock::lock;
 
 /// Objects kept of a class: as many as threads of a usual pool.
 const MOST: usize = 32;
@@ -34,7 +35,7 @@ impl<T: PyClass> FreeList<T> {
     where
         T: Into<PyClassInitializer<T>>,
     {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = lock(&self.0).pop();
         kept.map_or_else(|| Bound::new(py, make()), |object| Ok(object.into_bound(py)))
     }
 
@@ -43,7 +44,7 @@ impl<T: PyClass> FreeList<T> {
         if !ffi::is_alone(object.as_any()) {
             return;
         }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         if kept.len() < MOST {
             kept.push(object.unbind());
         }

@@ -7,7 +7,7 @@
 //! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
 
 use std::io;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use memchr::memchr;
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyValueError};
@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::python::interpreter::exception;
+use crate::wsgi::lock::lock;
 use crate::wsgi::request::body::RequestBody;
 
 use super::file::{self, limit};
@@ -88,7 +89,7 @@ impl Input {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Reserves up to `limit` bytes from the position on and reads them.

@@ -8,13 +8,14 @@
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::python::interpreter::ffi;
+use crate::wsgi::lock::lock;
 use crate::wsgi::numbers::{NumberMap, Spread};
 use crate::wsgi::request::vars::Vars;
 
@@ -106,7 +107,7 @@ impl Shape {
         let (scheme_key, schemes) = (intern!(py, "wsgi.url_scheme"), schemes(py));
         let version = self.version.load(Ordering::Acquire);
         let environ = self.prototype.bind(py).copy()?;
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = lock(&self.values);
         // Copying may have let another thread change the prototype.
         let is_last = version == self.version.load(Ordering::Acquire);
         let mut is_scheme_known = is_last;
@@ -165,7 +166,7 @@ struct State {
 
 impl Shapes {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// The shape of these vars, if it is known.

@@ -6,13 +6,14 @@
 //! taken for the whole.
 //! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::python::interpreter::exception;
+use crate::wsgi::lock::lock;
 use crate::wsgi::request::body_pipe::{BodyError, BodyPipe, Until};
 
 use super::file;
@@ -27,7 +28,7 @@ impl Stream {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<BodyPipe>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Whether the body does not come to its end.

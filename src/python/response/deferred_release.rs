@@ -6,8 +6,8 @@
 //! Runs on: either; each function says which.
 
 use std::mem;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::python::interpreter::log;
+use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::Mail;
 
 /// Shorter ones are copied: that costs less than the release.
@@ -38,7 +39,7 @@ impl AsRef<[u8]> for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let len = self.as_ref().len();
-        UNRELEASED.lock().unwrap_or_else(PoisonError::into_inner).extend(self.0.take());
+        lock(&UNRELEASED).extend(self.0.take());
         let before = WAITING.fetch_add(len, Ordering::AcqRel);
         let crosses = before < MANY && before + len >= MANY;
         if let Some(mailbox) = log::mailbox().filter(|_| crosses) {
@@ -57,7 +58,7 @@ pub fn share(object: &Bound<'_, PyBytes>) -> Bytes {
 pub fn release() {
     if WAITING.load(Ordering::Acquire) > 0 {
         WAITING.store(0, Ordering::Release);
-        let unreleased = mem::take(&mut *UNRELEASED.lock().unwrap_or_else(PoisonError::into_inner));
+        let unreleased = mem::take(&mut *lock(&UNRELEASED));
         // Without the lock: the end of an object may run Python code.
         drop(unreleased);
     }

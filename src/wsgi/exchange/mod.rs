@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::error::{Cancelled, Failure};
 use super::fork;
 use super::head::ResponseHead;
+use super::lock::lock;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use super::segment::Segment;
 
@@ -59,7 +60,7 @@ pub struct Exchange {
 
 impl Exchange {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub fn id(&self) -> ExchangeId {

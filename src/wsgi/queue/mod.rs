@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use self::alone::Alone;
 pub use self::job::Job;
 use self::lanes::Lanes;
+use super::lock::lock;
 use super::mailbox::ExchangeId;
 
 /// What a runner was at before it pops.
@@ -205,7 +206,7 @@ impl RequestQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     #[cfg(test)]

@@ -4,8 +4,9 @@
 //! comes back is not lost any more. Runs on: pool thread (`RunnerSlot`), event loop (the rest).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::ExchangeId;
 
 /// In a slot beside the number of the exchange.
@@ -44,7 +45,7 @@ pub struct RunnerSlots {
 
 impl RunnerSlots {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<RunnerSlot>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.all)
     }
 
     /// A runner begins.

@@ -15,6 +15,7 @@ use memchr::memchr;
 
 use crate::wsgi::exchange::{Progress, Room};
 use crate::wsgi::fork;
+use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::{ExchangeId, Mail, Mailbox};
 
 /// Why a body does not come to its end.
@@ -122,7 +123,7 @@ impl BodyPipe {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Puts in what has come; [`Self::hand_over`] follows. Event loop.
@@ -216,7 +217,7 @@ impl BodyPipe {
         if fork::is_child() {
             return Err(BodyError::Forked);
         }
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.turn);
         let mut out = Vec::new();
         let mut state = self.lock();
         loop {
