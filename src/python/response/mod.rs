@@ -16,7 +16,7 @@ use pyo3::types::PyBytes;
 
 use crate::python::interpreter::log;
 use crate::wsgi::error::{Cancelled, Failure};
-use crate::wsgi::exchange::{End, Place, ResponseSender, Room};
+use crate::wsgi::exchange::{End, ResponseSender, Room, Sink};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::segment::Segment;
@@ -233,7 +233,7 @@ impl Response {
         if self.sender.append(chunk) {
             return Ok(true);
         }
-        Ok(py.detach(|| self.sender.make_room(chunk))? == Place::File)
+        Ok(py.detach(|| self.sender.make_room(chunk))? == Sink::File)
     }
 
     /// The application has returned everything: sends what is held back, and says how the

@@ -41,7 +41,7 @@ pub enum Room {
 
 /// Where a chunk goes for which there was no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Sink {
     /// There is room now: [`ResponseSender::send`] it.
     Memory,
     /// It has been written to the temporary file; the next one needs room too.
@@ -307,10 +307,10 @@ impl ResponseSender {
 
     /// Finds room for a chunk: blocks until the client has taken half of the window, or writes the
     /// chunk to the temporary file. Never call it with the GIL.
-    pub fn make_room(&mut self, chunk: &[u8]) -> Result<Place, Cancelled> {
+    pub fn make_room(&mut self, chunk: &[u8]) -> Result<Sink, Cancelled> {
         let Some((mut spool, tail)) = self.spool_for(chunk.len())? else {
             self.wait(None)?;
-            return Ok(Place::Memory);
+            return Ok(Sink::Memory);
         };
         let written = spool.write(&[&tail, chunk]);
         let mut state = self.exchange.lock();
@@ -318,7 +318,7 @@ impl ResponseSender {
             return Err(Cancelled);
         }
         match written {
-            Ok(_) if state.discarding => Ok(Place::File),
+            Ok(_) if state.discarding => Ok(Sink::File),
             Ok((file, offset)) => {
                 state.spool = Some(spool);
                 state.progress = Progress::Silent(Instant::now());
@@ -328,7 +328,7 @@ impl ResponseSender {
                     len: (tail.len() + chunk.len()) as u64,
                 });
                 self.exchange.announce(state);
-                Ok(Place::File)
+                Ok(Sink::File)
             }
             Err(err) => {
                 drop(state);

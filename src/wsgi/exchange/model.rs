@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 
 use super::spool::{Buffering, Spooling};
-use super::{Batch, Exchange, Passed, Place, ResponseSender, Room};
+use super::{Batch, Exchange, Passed, ResponseSender, Room, Sink};
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::mailbox::Mailbox;
 use crate::wsgi::request::body::RequestBody;
@@ -32,7 +32,7 @@ fn open(buffering: Buffering) -> (Arc<Exchange>, ResponseSender) {
 fn send_all(sender: &mut ResponseSender, chunks: &[Vec<u8>]) -> Result<(), Cancelled> {
     let mut full = false;
     for chunk in chunks {
-        if full && (sender.append(chunk) || sender.make_room(chunk)? == Place::File) {
+        if full && (sender.append(chunk) || sender.make_room(chunk)? == Sink::File) {
             continue;
         }
         let copy = sender.copy(chunk);
@@ -157,7 +157,7 @@ fn spooled(limit: u64, rest: &[&[u8]]) -> (Arc<Exchange>, ResponseSender) {
     let (exchange, mut sender) = open(buffering(4, limit));
     sender.send(Segment::Memory(Bytes::from_static(b"full")), false).unwrap();
     for chunk in rest {
-        assert_eq!(sender.make_room(chunk), Ok(Place::File));
+        assert_eq!(sender.make_room(chunk), Ok(Sink::File));
     }
     (exchange, sender)
 }
@@ -170,7 +170,7 @@ fn what_is_in_the_file_grows_together() {
     assert_eq!(part(&batch.chunks[1], 0, 3), b"abc");
     // While nginx is busy with this piece, the next ones become one too.
     for chunk in [b"d", b"e", b"f"] {
-        assert_eq!(sender.make_room(chunk), Ok(Place::File));
+        assert_eq!(sender.make_room(chunk), Ok(Sink::File));
         assert!(exchange.take_unless(true).chunks.is_empty());
     }
     assert!(exchange.mailbox.collect(Vec::new()).len() < 3);
@@ -184,10 +184,10 @@ fn small_chunks_go_into_the_file_together_or_to_a_client_that_has_caught_up() {
     let (exchange, mut sender) = open(buffering(16, 100));
     sender.send(Segment::Memory(Bytes::from_static(&[b'm'; 16])), false).unwrap();
     assert!(!sender.append(b"1"), "nothing is in the file");
-    assert_eq!(sender.make_room(b"1"), Ok(Place::File));
+    assert_eq!(sender.make_room(b"1"), Ok(Sink::File));
     let first = exchange.take();
     assert!(sender.append(b"ab") && sender.append(b"cd") && !sender.append(b"e"));
-    assert_eq!(sender.make_room(b"e"), Ok(Place::File));
+    assert_eq!(sender.make_room(b"e"), Ok(Sink::File));
     assert!(sender.append(b"f"));
     assert!(exchange.take_unless(true).chunks.is_empty());
     let passed = first.chunks.iter().map(Passed::of).fold(Passed::default(), Passed::plus);
@@ -204,7 +204,7 @@ fn small_chunks_go_into_the_file_together_or_to_a_client_that_has_caught_up() {
 fn the_end_does_not_wait_for_the_file() {
     let (exchange, mut sender) = spooled(100, &[b"ab"]);
     exchange.take();
-    assert_eq!(sender.make_room(b"cd"), Ok(Place::File));
+    assert_eq!(sender.make_room(b"cd"), Ok(Sink::File));
     assert!(exchange.take_unless(true).end.is_none());
     exchange.mailbox.collect(Vec::new());
     sender.finish(Ok(()));
@@ -218,7 +218,7 @@ fn an_empty_file_is_used_from_its_start_and_its_pages_are_not_overwritten() {
     let (exchange, mut sender) = spooled(5, &[b"abcde"]);
     let chunks = exchange.take().chunks;
     exchange.consumed(Passed { chunks: 1, bytes: 0, spooled: 5 });
-    assert_eq!(sender.make_room(b"xy"), Ok(Place::File));
+    assert_eq!(sender.make_room(b"xy"), Ok(Sink::File));
     let Segment::Spooled { file, .. } = &chunks[1] else { unreachable!() };
     assert_eq!(file.metadata().unwrap().len(), 2);
 }
@@ -228,7 +228,7 @@ fn a_client_that_has_taken_all_gets_the_next_chunk_from_memory() {
     let (exchange, mut sender) = spooled(100, &[b"ab"]);
     exchange.take();
     exchange.consumed(Passed { chunks: 2, bytes: 4, spooled: 2 });
-    assert_eq!(sender.make_room(b"cd"), Ok(Place::Memory));
+    assert_eq!(sender.make_room(b"cd"), Ok(Sink::Memory));
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn the_window_blocks_until_half_of_it_is_free() {
     assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Free));
     assert_eq!(sender.send(chunk(b"de"), true), Ok(Room::Full));
     let waiting = thread::spawn(move || {
-        assert_eq!(sender.make_room(b""), Ok(Place::Memory));
+        assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
         sender
     });
     while exchange.progress() != Progress::Blocked {
@@ -113,7 +113,7 @@ fn the_event_loop_is_woken_without_the_lock() {
     assert_eq!(sender.send(chunk(b"abcd"), false), Ok(Room::Full));
     assert_eq!((woken.load(Ordering::SeqCst), collect()), (1, 1));
     let waiting = thread::spawn(move || {
-        assert_eq!(sender.make_room(b""), Ok(Place::Memory));
+        assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
         sender
     });
     while woken.load(Ordering::SeqCst) < 2 {
@@ -140,7 +140,7 @@ fn room_that_comes_in_between_ends_the_wait() {
     let (exchange, mut sender) = Exchange::open(7, Buffering::in_memory(4), mailbox);
     assert!(opened.set(exchange).is_ok());
     assert_eq!(sender.send(chunk(b"abcd"), true), Ok(Room::Full));
-    assert_eq!(sender.make_room(b""), Ok(Place::Memory));
+    assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn many_small_chunks_fill_the_window_too() {
     }
     assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Full));
     exchange.consumed(Passed { chunks: MAX_CHUNKS / 2, bytes: MAX_CHUNKS / 2, spooled: 0 });
-    assert_eq!(sender.make_room(b""), Ok(Place::Memory));
+    assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
 }
 
 #[test]

@@ -32,7 +32,7 @@ const YIELD: Duration = Duration::from_micros(100);
 const REST: Duration = Duration::from_millis(100);
 
 /// What is counted on a runner of one pool: given back however it leaves.
-struct Place<'a> {
+struct Counted<'a> {
     queue: &'a RequestQueue,
     slots: &'a RunnerSlots,
     slot: Arc<RunnerSlot>,
@@ -40,7 +40,7 @@ struct Place<'a> {
     at: Option<At>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.slots.remove(&self.slot);
         if let Some(at) = self.at {
@@ -149,7 +149,7 @@ impl Runners {
             return;
         };
         let begun = queue.begin();
-        let mut place = Place { queue, slots, slot: slots.add(), at: begun.map(|_| At::Way) };
+        let mut counted = Counted { queue, slots, slot: slots.add(), at: begun.map(|_| At::Way) };
         self.host.attach(&mut || {
             if let (Some(pool), Some(number)) = (self.names.get(index), begun) {
                 self.host.name_thread(&thread_name(pool, index, number));
@@ -161,7 +161,7 @@ impl Runners {
                 let mut since = None;
                 let surplus = loop {
                     let next = queue.pop(after);
-                    place.at = Some(At::after(&next));
+                    counted.at = Some(At::after(&next));
                     let (job, at, watch, lacks_runner) = match next {
                         Next::Work { job, at, watch, lacks_runner } => {
                             (job, at, watch, lacks_runner)
@@ -190,7 +190,7 @@ impl Runners {
                     }
                     let taken = Taken { at, runner: begun.unwrap_or_default() };
                     let before = watch.then(|| self.host.sleeps());
-                    after = self.work(job, taken, &place.slot, slots);
+                    after = self.work(job, taken, &counted.slot, slots);
                     if let After::Request { slept, .. } = &mut after {
                         *slept = before.map(|before| self.host.sleeps() != before);
                     }
@@ -201,7 +201,7 @@ impl Runners {
                 }
                 self.mailbox.wake_if_late();
                 self.host.detach(&mut || arrived = queue.wait(surplus));
-                place.at = Some(At::Way);
+                counted.at = Some(At::Way);
             }
         });
     }
