@@ -71,7 +71,8 @@ def make(make_nginx, targets, wsgi="wsgi_python_path @DIR@/a @DIR@/b;"):
 def started(site, count):
     """Start it, and see all applications imported; the answers."""
     site.start()
-    return [site.get(f"/{n}") for n in range(count)]
+    # The last one answers when all have been imported.
+    return [site.get(f"/{n}") for n in reversed(range(count))][::-1]
 
 
 def told(site):
