@@ -22,7 +22,7 @@ use ngx::ffi::{
     ngx_shm_zone_t, ngx_str_t, ngx_thread_pool_add, ngx_thread_pool_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
-use ngx::ngx_conf_log_error;
+use ngx::{ngx_conf_log_error, ngx_string};
 
 use super::guard::protect;
 use super::handler::ngx_http_wsgi_handler;
@@ -327,7 +327,7 @@ unsafe fn merge(cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> Op
 }
 
 /// `wsgi_temp_path` when none is given: beside nginx's own.
-const TEMP_PATH: &str = concat!(env!("WSGI_TEMP_PATH"), "\0");
+const TEMP_PATH: ngx_str_t = ngx_string!(env!("WSGI_TEMP_PATH"));
 /// `wsgi_max_temp_file_size` when none is given.
 const MAX_TEMP_FILE_SIZE: u64 = 1 << 30;
 /// How long a client may take for half of `wsgi_buffer_size` before the file is used.
@@ -340,8 +340,7 @@ const PATIENCE: Duration = Duration::from_millis(5);
 ///
 /// `cf` is the configuration being read.
 unsafe fn spooling(cf: *mut ngx_conf_t, conf: &mut LocConf) -> Option<()> {
-    let name = ngx_str_t { len: TEMP_PATH.len() - 1, data: TEMP_PATH.as_ptr().cast_mut() };
-    let mut init = ngx_path_init_t { name, level: [0; 3] };
+    let mut init = ngx_path_init_t { name: TEMP_PATH, level: [0; 3] };
     // SAFETY: an optional pointer that is not null has the form of a plain one. nginx leaves a path
     // that is set, or makes one; its name ends with a zero byte, and is as old as this image.
     let path = unsafe {
@@ -457,8 +456,7 @@ pub unsafe extern "C" fn ngx_http_wsgi_init_main_conf(
     cf: *mut ngx_conf_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let name = c"document_root";
-    let mut name = ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
+    let mut name = ngx_string!("document_root");
     protect(NGX_CONF_ERROR.cast(), || {
         // SAFETY: nginx copies the name; the conf was made by `ngx_http_wsgi_create_main_conf`.
         unsafe {

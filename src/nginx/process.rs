@@ -11,6 +11,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::thread;
 
+use ngx::ffi::{
+    pthread_attr_destroy, pthread_attr_getstacksize, pthread_attr_setstacksize, pthread_attr_t,
+    pthread_getattr_default_np, pthread_setattr_default_np,
+};
+
 use crate::wsgi::fork;
 
 /// What pthread needs at least for deep recursion in Python (musl's default is 128 KiB).
@@ -21,24 +26,19 @@ pub fn ensure_stack_size() {
     // SAFETY: the attribute object is initialised by pthread_getattr_default_np and destroyed
     // after use; failures leave the default as it is.
     unsafe {
-        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
+        let mut attr: pthread_attr_t = std::mem::zeroed();
         let mut size = 0;
         if pthread_getattr_default_np(&mut attr) != 0 {
             return;
         }
-        if libc::pthread_attr_getstacksize(&attr, &mut size) == 0
+        if pthread_attr_getstacksize(&attr, &mut size) == 0
             && size < STACK_SIZE
-            && libc::pthread_attr_setstacksize(&mut attr, STACK_SIZE) == 0
+            && pthread_attr_setstacksize(&mut attr, STACK_SIZE) == 0
         {
             pthread_setattr_default_np(&attr);
         }
-        libc::pthread_attr_destroy(&mut attr);
+        pthread_attr_destroy(&mut attr);
     }
-}
-
-unsafe extern "C" {
-    fn pthread_getattr_default_np(attr: *mut libc::pthread_attr_t) -> libc::c_int;
-    fn pthread_setattr_default_np(attr: *const libc::pthread_attr_t) -> libc::c_int;
 }
 
 /// Stack of a thread as nginx's pools make them, in bytes.
@@ -46,10 +46,10 @@ pub fn stack_size() -> usize {
     let mut size = 0;
     // SAFETY: as above.
     unsafe {
-        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
+        let mut attr: pthread_attr_t = std::mem::zeroed();
         if pthread_getattr_default_np(&mut attr) == 0 {
-            libc::pthread_attr_getstacksize(&attr, &mut size);
-            libc::pthread_attr_destroy(&mut attr);
+            pthread_attr_getstacksize(&attr, &mut size);
+            pthread_attr_destroy(&mut attr);
         }
     }
     size.max(STACK_SIZE)

@@ -5,7 +5,6 @@
 //! cleanly here: the connection (HTTP/1) or stream (HTTP/2) is aborted.
 //! Runs on: event loop.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::mem;
 use std::os::fd::AsRawFd;
@@ -21,6 +20,7 @@ use ngx::ffi::{
     ngx_del_timer, ngx_file_t, ngx_handle_write_event, ngx_http_finalize_request,
     ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pcalloc, ngx_str_t, ngx_uint_t,
 };
+use ngx::ngx_string;
 
 use super::context::Context;
 use super::guard::protect;
@@ -367,28 +367,23 @@ unsafe fn fill_memory(b: *mut ngx_buf_t, bytes: &[u8]) -> bool {
 }
 
 /// nginx's view of a file; null without memory. A name must be there: nginx logs it.
-unsafe fn open_file(
-    r: *mut ngx_http_request_t,
-    file: &File,
-    name: &'static CStr,
-) -> *mut ngx_file_t {
+unsafe fn open_file(r: *mut ngx_http_request_t, file: &File, name: ngx_str_t) -> *mut ngx_file_t {
     // SAFETY: as `advance`.
     unsafe {
         let opened: *mut ngx_file_t = ngx_pcalloc((*r).pool, mem::size_of::<ngx_file_t>()).cast();
         if !opened.is_null() {
             (*opened).fd = file.as_raw_fd();
             (*opened).log = (*(*r).connection).log;
-            (*opened).name =
-                ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
+            (*opened).name = name;
         }
         opened
     }
 }
 
 /// What nginx's messages call a file of the application.
-const FILE_NAME: &CStr = c"wsgi.file_wrapper";
+const FILE_NAME: ngx_str_t = ngx_string!("wsgi.file_wrapper");
 /// And the temporary file, which has no name.
-const SPOOL_NAME: &CStr = c"wsgi_temp_path";
+const SPOOL_NAME: ngx_str_t = ngx_string!("wsgi_temp_path");
 
 /// The last buffer of this request is that of the response: not so in a subrequest.
 unsafe fn ends_response(r: *mut ngx_http_request_t) -> bool {

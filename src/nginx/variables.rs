@@ -6,7 +6,7 @@
 //! states has an `r->upstream` too, and crash. It costs nothing when nobody asks.
 //! Runs on: event loop.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::mem;
 
 use ngx::ffi::{
@@ -16,6 +16,7 @@ use ngx::ffi::{
     ngx_http_variable_value_t, ngx_int_t, ngx_msec_t, ngx_palloc, ngx_str_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, NgxHttpCoreModule};
+use ngx::ngx_string;
 
 use super::conf::{self, LocConf};
 use super::context::Context;
@@ -27,7 +28,12 @@ const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 
 /// By the number that nginx passes to the handler.
-const OURS: [&CStr; 4] = [c"wsgi_app", c"wsgi_queue_time", c"wsgi_app_time", c"wsgi_thread"];
+const OURS: [ngx_str_t; 4] = [
+    ngx_string!("wsgi_app"),
+    ngx_string!("wsgi_queue_time"),
+    ngx_string!("wsgi_app_time"),
+    ngx_string!("wsgi_thread"),
+];
 
 /// Those of nginx that read upstream states.
 const NGINX: [&[u8]; 8] = [
@@ -48,9 +54,7 @@ const NGINX: [&[u8]; 8] = [
 /// Called by nginx before it reads the http block.
 pub unsafe extern "C" fn ngx_http_wsgi_add_variables(cf: *mut ngx_conf_t) -> ngx_int_t {
     protect(ERROR, || {
-        for (number, name) in OURS.iter().enumerate() {
-            let data = name.as_ptr().cast_mut().cast();
-            let mut name = ngx_str_t { len: name.count_bytes(), data };
+        for (number, mut name) in OURS.into_iter().enumerate() {
             // SAFETY: nginx copies the name and gives a variable of the configuration at hand.
             unsafe {
                 let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;

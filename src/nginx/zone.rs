@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use ngx::ffi::{
     NGX_ERROR, NGX_OK, ngx_conf_t, ngx_cycle_t, ngx_int_t, ngx_list_part_t, ngx_shared_memory_add,
-    ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t,
+    ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t,
 };
 
 use super::conf::{self, MainConf};
@@ -63,8 +63,7 @@ fn shared(zone: &ngx_shm_zone_t) -> *const Shared {
 ///
 /// `cf` is the configuration being read.
 pub unsafe fn add(cf: *mut ngx_conf_t, apps: usize) -> *mut ngx_shm_zone_t {
-    let name = c"wsgi_workers";
-    let mut name = ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
+    let mut name = ngx::ngx_string!("wsgi_workers");
     let tries = apps + 1;
     // SAFETY: nginx keeps the name, which is static, and adds the zone to the cycle being built.
     unsafe {
