@@ -4,15 +4,18 @@
 
 use std::env;
 use std::error::Error;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use bindgen::FieldVisibilityKind;
+use bindgen::callbacks::{FieldInfo, ParseCallbacks};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     nginx_capabilities()?;
-    linked_headers()?;
-    temp_path()?;
+    structures()?;
+    test_library()?;
     python()
 }
 
@@ -32,40 +35,102 @@ fn nginx_capabilities() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `ngx_linked_headers`: headers of one name form a list (nginx 1.23 and later), not an array.
-fn linked_headers() -> Result<(), Box<dyn Error>> {
+/// `nginx.rs` in OUT_DIR: the structures that `src/nginx/sys` needs from another bindgen than
+/// nginx-sys has, see there. And what their parser comes upon:
+///
+/// * `ngx_linked_headers`: headers of one name form a list (nginx 1.23 and later), not an array.
+/// * `WSGI_TEMP_PATH`: beside the directory that nginx has for uwsgi, and named like it.
+fn structures() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-check-cfg=cfg(ngx_linked_headers)");
-    let text = header("ngx_hash.h")?;
-    let words: Vec<&str> = text.split_whitespace().collect();
-    if words.windows(2).any(|pair| pair == ["ngx_table_elt_t", "*next;"]) {
+    let found = Arc::new(Mutex::new(Found::default()));
+    let bindings = bindgen::builder()
+        .header("src/nginx/sys/nginx.h")
+        .clang_args(include_dirs()?.iter().map(|dir| format!("-I{}", dir.display())))
+        .clang_args(defines())
+        .allowlist_type(STRUCTURES)
+        .generate_comments(false)
+        .derive_copy(false)
+        .derive_debug(false)
+        .use_core()
+        .rust_target(env::var("CARGO_PKG_RUST_VERSION")?.parse()?)
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        .formatter(bindgen::Formatter::None)
+        .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
+        .parse_callbacks(Box::new(Finder(Arc::clone(&found))))
+        .generate()?;
+    bindings.write_to_file(out_dir()?.join("nginx.rs"))?;
+
+    let found = found.lock().map_err(|_| "bindgen has panicked")?;
+    if found.linked_headers {
         println!("cargo::rustc-cfg=ngx_linked_headers");
     }
-    Ok(())
-}
-
-/// `WSGI_TEMP_PATH`: beside the directory that nginx has for uwsgi, and named like it.
-fn temp_path() -> Result<(), Box<dyn Error>> {
-    let text = header("ngx_auto_config.h")?;
-    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let found = lines.find_map(|words| match &words[..] {
-        ["#define", "NGX_HTTP_UWSGI_TEMP_PATH", path] => Some(path.trim_matches('"').to_owned()),
-        _ => None,
-    });
-    let uwsgi = PathBuf::from(found.unwrap_or_else(|| String::from("uwsgi_temp")));
+    let uwsgi = PathBuf::from(found.uwsgi_temp_path.as_deref().unwrap_or("uwsgi_temp"));
     let name = uwsgi.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = if name.contains("uwsgi") { name.replace("uwsgi", "wsgi") } else { "wsgi".into() };
     println!("cargo::rustc-env=WSGI_TEMP_PATH={}", uwsgi.with_file_name(name).display());
     Ok(())
 }
 
-/// The text of one of nginx's headers.
-fn header(name: &str) -> Result<String, Box<dyn Error>> {
+/// What has bit-fields that are read or written.
+const STRUCTURES: &str = "ngx_(http_request|http_core_loc_conf|buf|event|connection|ssl_connection)_s\
+                          |ngx_http_headers_in_t|ngx_variable_value_t";
+
+#[derive(Debug, Default)]
+struct Found {
+    linked_headers: bool,
+    uwsgi_temp_path: Option<String>,
+}
+
+/// Hears of each field and each macro.
+#[derive(Debug)]
+struct Finder(Arc<Mutex<Found>>);
+
+impl ParseCallbacks for Finder {
+    fn field_visibility(&self, field: FieldInfo<'_>) -> Option<FieldVisibilityKind> {
+        if field.type_name == "ngx_table_elt_s" && field.field_name == "next" {
+            self.0.lock().ok()?.linked_headers = true;
+        }
+        None
+    }
+
+    fn str_macro(&self, name: &str, value: &[u8]) {
+        if name == "NGX_HTTP_UWSGI_TEMP_PATH"
+            && let Ok(mut found) = self.0.lock()
+        {
+            found.uwsgi_temp_path = Some(String::from_utf8_lossy(value).into_owned());
+        }
+    }
+}
+
+/// `libbits.a` in OUT_DIR: the C side of the tests of `src/nginx/sys`. Only they name it.
+fn test_library() -> Result<(), Box<dyn Error>> {
+    let mut build = cc::Build::new();
+    build.file("src/nginx/sys/tests/bits.c").includes(include_dirs()?).warnings(false);
+    for define in defines() {
+        build.flag(define);
+    }
+    build.cargo_metadata(false).try_compile("bits")?;
+    println!("cargo::rerun-if-changed=src/nginx/sys/tests/bits.c");
+    println!("cargo::rustc-link-search=native={}", out_dir()?.display());
+    Ok(())
+}
+
+fn out_dir() -> Result<PathBuf, Box<dyn Error>> {
+    Ok(env::var_os("OUT_DIR").ok_or("cargo gives no OUT_DIR")?.into())
+}
+
+/// Where nginx's headers are.
+fn include_dirs() -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let include = env::var_os("DEP_NGINX_INCLUDE").ok_or("nginx-sys names no headers")?;
-    let header = env::split_paths(&include)
-        .map(|dir| dir.join(name))
-        .find(|path| path.exists())
-        .ok_or_else(|| format!("{name} is not among nginx's headers"))?;
-    Ok(fs::read_to_string(header)?)
+    Ok(env::split_paths(&include).collect())
+}
+
+/// The -D options that nginx is compiled with.
+fn defines() -> Vec<String> {
+    // nginx-sys 0.5.0 tells them in cargo's older way, in which "metadata" is a name.
+    let flags = env::var("DEP_NGINX_CFLAGS").or_else(|_| env::var("DEP_NGINX_METADATA"));
+    let flags = flags.unwrap_or_default();
+    flags.trim_start_matches("cflags=").split_whitespace().map(str::to_owned).collect()
 }
 
 /// `WSGI_PYTHON_VERSION` (`3.11`), `WSGI_PYTHON_PREFIX` (where its standard library lies), and the

@@ -12,3 +12,7 @@ mod module;
 #[cfg(not(test))]
 mod nginx;
 mod python;
+/// What needs nothing of nginx but its headers.
+#[cfg(test)]
+#[path = "nginx/sys/mod.rs"]
+mod sys;

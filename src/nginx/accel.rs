@@ -19,6 +19,7 @@ use super::conf;
 use super::context::Context;
 use super::headers::{copy, set_header};
 use super::response::finish;
+use super::sys::bits;
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::passing::{Accel, Passing};
 
@@ -55,7 +56,7 @@ pub unsafe fn obey(
             let rate = ngx_atoi(value.as_ptr().cast_mut(), value.len());
             if rate != NGX_ERROR as ngx_int_t {
                 (*r).limit_rate = rate as usize;
-                (*r).set_limit_rate_set(1);
+                bits::request::set_limit_rate_set(r, true);
             }
         } else if accel == Accel::Charset {
             let charset: *mut ngx_str_t = ngx_palloc((*r).pool, size_of::<ngx_str_t>()).cast();
@@ -88,7 +89,7 @@ pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
     // SAFETY: the request is live until it is finalized, which is the last thing done to it.
     unsafe {
         let r = (*context).request;
-        if (*r).post_action() != 0 {
+        if bits::request::post_action(r) {
             // It has no response.
             finish(context, Status::NGX_OK.into());
             return true;

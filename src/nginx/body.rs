@@ -11,6 +11,7 @@ use std::os::fd::FromRawFd;
 use ngx::ffi::{ngx_buf_t, ngx_http_request_t};
 
 use super::children;
+use super::sys::bits;
 use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::segment::Segment;
 
@@ -41,7 +42,7 @@ pub unsafe fn request_body(r: *mut ngx_http_request_t) -> io::Result<Option<Requ
 unsafe fn segment(b: *mut ngx_buf_t) -> io::Result<Option<Segment>> {
     // SAFETY: a buffer in a file names its open file, one in memory its bytes.
     unsafe {
-        if (*b).in_file() != 0 {
+        if bits::buffer::in_file(b) {
             let offset = (*b).file_pos as u64;
             let len = (*b).file_last as u64 - offset;
             // nginx's own descriptor is as little for children as ours.

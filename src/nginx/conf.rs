@@ -26,7 +26,7 @@ use ngx::{ngx_conf_log_error, ngx_string};
 
 use super::guard::protect;
 use super::handler::ngx_http_wsgi_handler;
-use super::{handover, pool, variables, zone};
+use super::{handover, pool, sys::bits, variables, zone};
 use crate::module::http_module;
 use crate::wsgi::exchange::spool::{Buffering, Spooling};
 use crate::wsgi::passing::{Accel, Passing};
@@ -312,14 +312,16 @@ unsafe fn merge(cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> Op
     inherit(prev, conf);
     note_aio_pool(main, clcf);
     // As uwsgi_pass: into `if` and `limit_except`, and into no nested location.
-    if clcf.noname() != 0 && conf.app.is_none() {
+    // SAFETY: the location is live.
+    if unsafe { bits::location::noname(clcf) } && conf.app.is_none() {
         conf.app = prev.app.clone();
         conf.app_text = prev.app_text;
     }
     if conf.app.is_none() {
         return Some(());
     }
-    if clcf.lmt_excpt() != 0 && clcf.handler.is_none() {
+    // SAFETY: as above.
+    if unsafe { bits::location::lmt_excpt(clcf) } && clcf.handler.is_none() {
         clcf.handler = Some(ngx_http_wsgi_handler);
     }
     // SAFETY: `cf` is the configuration being read.

@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{
-    NGX_ALIGNMENT, ngx_add_timer, ngx_chain_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t,
-    ngx_file_t, ngx_http_cleanup_add, ngx_http_request_t, ngx_http_run_posted_requests, ngx_int_t,
-    ngx_msec_t, ngx_pool_cleanup_add,
+    NGX_ALIGNMENT, ngx_chain_t, ngx_event_handler_pt, ngx_event_t, ngx_file_t,
+    ngx_http_cleanup_add, ngx_http_request_t, ngx_http_run_posted_requests, ngx_int_t, ngx_msec_t,
+    ngx_pool_cleanup_add,
 };
 
 use super::account::Account;
 use super::conf::LocConf;
 use super::log;
+use super::sys::bits;
+use super::sys::event::{add_timer, del_timer};
 use crate::module::http_module;
 use crate::wsgi::exchange::{Blocks, End, Exchange, HeldBack, Progress, Taken};
 use crate::wsgi::request::body::RequestBody;
@@ -208,7 +210,7 @@ impl Context {
         let time = self.conf().request_timeout().map_or(time, |timeout| timeout.min(time));
         let msec = ngx_msec_t::try_from(time.as_millis()).unwrap_or(ngx_msec_t::MAX / 2);
         // SAFETY: the event lives as long as the context, which deletes it when it is detached.
-        unsafe { ngx_add_timer(&mut self.timer, msec.max(1)) };
+        unsafe { add_timer(&mut self.timer, msec.max(1)) };
     }
 
     /// How long until the request has been in the application for `wsgi_request_timeout`; `None`
@@ -242,9 +244,11 @@ impl Context {
             // SAFETY: the first call, which comes while the request lives.
             unsafe { worker.watch.follow(worker, self, timeout) };
         }
-        if self.timer.timer_set() != 0 {
-            // SAFETY: the timer is set, so it is in nginx's tree.
-            unsafe { ngx_del_timer(&mut self.timer) };
+        // SAFETY: a timer that is set is in nginx's tree.
+        unsafe {
+            if bits::event::timer_set(&self.timer) {
+                del_timer(&mut self.timer);
+            }
         }
     }
 

@@ -25,6 +25,7 @@ use ngx::ngx_conf_log_error;
 use super::conf::{LocConf, MainConf, Param, Place, Queue};
 use super::guard::protect;
 use super::handler::ngx_http_wsgi_handler;
+use super::sys::bits;
 use crate::wsgi::target::Target;
 
 /// Why a directive is refused.
@@ -321,7 +322,7 @@ handler!(cmd_wsgi_app, LocConf, |args, conf| {
         let clcf: &mut ngx_http_core_loc_conf_t = clcf.as_mut();
         clcf.handler = Some(ngx_http_wsgi_handler);
         if clcf.name.as_bytes().last() == Some(&b'/') {
-            clcf.set_auto_redirect(1);
+            bits::location::set_auto_redirect(clcf, true);
         }
         conf.app = Some((target, Place::of(args.cf)));
         conf.app_text = args.values.first().copied();

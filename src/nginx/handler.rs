@@ -20,6 +20,7 @@ use super::context::{Context, Waiting};
 use super::dispatch::{self, Worker};
 use super::guard::protect;
 use super::retry::{self, Answer};
+use super::sys::bits;
 use super::{headers, log, response, retire, unbuffered, vars};
 use crate::wsgi::application::Import;
 use crate::wsgi::exchange::{Exchange, Progress, time_left};
@@ -49,7 +50,7 @@ pub unsafe extern "C" fn ngx_http_wsgi_handler(r: *mut ngx_http_request_t) -> ng
             }
             let streams = !conf.request_buffering() && conf.passing.passes_request_body();
             let rc = if streams && unbuffered::is_unread(r) {
-                (*r).set_request_body_no_buffering(1);
+                bits::request::set_request_body_no_buffering(r, true);
                 ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_begun))
             } else {
                 ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_read))
@@ -194,7 +195,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
 unsafe fn not_loaded(r: *mut ngx_http_request_t) -> ngx_int_t {
     if retire::is_draining() {
         // SAFETY: the caller's request.
-        unsafe { (*r).set_keepalive(0) };
+        unsafe { bits::request::set_keepalive(r, false) };
     }
     INTERNAL_ERROR
 }
@@ -225,14 +226,14 @@ unsafe fn vars(
 pub unsafe fn watch_client(r: *mut ngx_http_request_t) {
     // SAFETY: a live request that waits for its application.
     unsafe {
-        if (*(*r).main).post_action() != 0 || conf::of_request(r).ignores_client_abort() {
+        if bits::request::post_action((*r).main) || conf::of_request(r).ignores_client_abort() {
             // It runs when the client has its response, and may be gone.
             return;
         }
         (*r).read_event_handler = Some(ngx_http_test_reading);
         // Its end may have been seen while the body was read; there is no second event for it.
         let read = (*(*r).connection).read;
-        if (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t && (*read).pending_eof() != 0 {
+        if (*r).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t && bits::event::pending_eof(read) {
             ngx_http_test_reading(r);
         }
     }

@@ -10,14 +10,16 @@
 use std::ptr;
 
 use ngx::ffi::{
-    NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, ngx_array_push, ngx_del_timer,
-    ngx_http_core_main_conf_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_REWRITE_PHASE,
+    NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, ngx_array_push, ngx_http_core_main_conf_t,
+    ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_REWRITE_PHASE,
     ngx_http_phases_NGX_HTTP_SERVER_REWRITE_PHASE, ngx_http_request_body_t, ngx_http_request_t,
     ngx_int_t, ngx_pcalloc,
 };
 
 use super::context::Context;
 use super::guard::protect;
+use super::sys::bits;
+use super::sys::event::del_timer;
 
 /// Before nginx compares the length with the location's client_max_body_size, and, for a named
 /// location, which has only the second of the two, before anything there looks at it.
@@ -59,7 +61,7 @@ unsafe fn promises_what_is_gone(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: the caller's request.
     unsafe {
         let fields = &raw const (*r).headers_in;
-        ((*fields).content_length_n != -1 || (*fields).chunked() != 0) && is_gone(r)
+        ((*fields).content_length_n != -1 || bits::headers_in::chunked(fields)) && is_gone(r)
     }
 }
 
@@ -74,7 +76,7 @@ pub unsafe fn is_gone(r: *mut ngx_http_request_t) -> bool {
     unsafe {
         let main = (*r).main;
         !(*main).request_body.is_null()
-            && ((*main).reading_body() != 0
+            && (bits::request::reading_body(main)
                 || Context::all_of(main).into_iter().any(|context| (*context).takes_body))
     }
 }
@@ -90,15 +92,15 @@ unsafe fn leave_body(r: *mut ngx_http_request_t) -> bool {
             return false;
         }
         (*r).request_body = body.cast();
-        (*r).set_request_body_no_buffering(0);
+        bits::request::set_request_body_no_buffering(r, false);
         let fields = &raw mut (*r).headers_in;
         (*fields).content_length = ptr::null_mut();
         (*fields).content_length_n = -1;
-        (*fields).set_chunked(0);
+        bits::headers_in::set_chunked(fields, false);
         let rev = (*(*r).connection).read;
-        if r == (*r).main && (*rev).timer_set() != 0 {
+        if r == (*r).main && bits::event::timer_set(rev) {
             // client_body_timeout: nothing of the body is waited for.
-            ngx_del_timer(rev);
+            del_timer(rev);
         }
         true
     }

@@ -13,6 +13,7 @@ use ngx::ffi::{
     ngx_pnalloc, ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 
+use super::sys::bits;
 use super::{accel, conf};
 use crate::wsgi::head::ResponseHead;
 
@@ -47,7 +48,7 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_
             }
         }
         allow_ranges(r, head, passing.forces_ranges());
-        (*r).set_disable_not_modified(u32::from(!leaves_conditions(r)));
+        bits::request::set_disable_not_modified(r, !leaves_conditions(r));
         ngx_http_send_header(r)
     }
 }
@@ -90,9 +91,9 @@ unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead, forced: 
         if !(cut || forced) {
             return;
         }
-        (*r).set_allow_ranges(1);
+        bits::request::set_allow_ranges(r, true);
         // Several ranges need the whole body in one buffer.
-        (*r).set_single_range(u32::from(!head.is_file()));
+        bits::request::set_single_range(r, !head.is_file());
         if !(*out).accept_ranges.is_null() {
             // The range filter has one of its own.
             (*(*out).accept_ranges).hash = 0;

@@ -5,6 +5,7 @@
 //! nginx's `headers` and chains. `context` is what one request keeps meanwhile. `conf` is the
 //! configuration, `guard` the way out of a worker, `process` what a worker changes of its process, `surroundings` what an
 //! application sees of it, `children` what its children inherit;
+//! `sys` is what nginx-sys leaves out or gets wrong, bit-fields above all;
 //! `clock` keeps the time zone of its logs. `check` lets a
 //! child try the applications of a new configuration, which is `check_child`.
 //! Runs on: event loop, but for `dispatch::ngx_http_wsgi_runner`.
@@ -37,6 +38,7 @@ pub mod retry;
 mod shadow;
 pub mod summons;
 pub mod surroundings;
+pub mod sys;
 mod timer;
 pub mod unbuffered;
 pub mod variables;

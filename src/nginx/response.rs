@@ -15,10 +15,10 @@ use libc::off_t;
 use ngx::core::Status;
 use ngx::ffi::{
     NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_REQUEST_TIME_OUT,
-    NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_VERSION_20, NGX_HTTP_WRITE_BUFFERED, NGX_OK, ngx_add_timer,
-    ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_connection_t,
-    ngx_del_timer, ngx_file_t, ngx_handle_write_event, ngx_http_finalize_request,
-    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pcalloc, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_VERSION_20, NGX_HTTP_WRITE_BUFFERED, NGX_OK, ngx_buf_t,
+    ngx_chain_get_free_buf, ngx_chain_t, ngx_chain_update_chains, ngx_connection_t, ngx_file_t,
+    ngx_handle_write_event, ngx_http_finalize_request, ngx_http_output_filter, ngx_http_request_t,
+    ngx_int_t, ngx_pcalloc, ngx_str_t, ngx_uint_t,
 };
 use ngx::ngx_string;
 
@@ -26,6 +26,8 @@ use super::context::Context;
 use super::guard::protect;
 use super::headers::send_head;
 use super::intercept::intercept;
+use super::sys::bits;
+use super::sys::event::{add_timer, del_timer};
 use super::{accel, conf};
 use super::{log, retire, unbuffered};
 use crate::wsgi::exchange::{Batch, Passed, Progress};
@@ -66,14 +68,17 @@ pub unsafe fn advance(context: *mut Context) {
                 return;
             }
             if retire::is_draining() {
-                (*r).set_keepalive(0);
+                bits::request::set_keepalive(r, false);
             }
             let rc = send_head(r, &head);
             (*context).blocks.head = head.into_block();
             if rc == NGX_ERROR as ngx_int_t && outlives_client(context, rc) {
                 return;
             }
-            if rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || (*r).header_only() != 0 {
+            if rc == NGX_ERROR as ngx_int_t
+                || rc > NGX_OK as ngx_int_t
+                || bits::request::header_only(r)
+            {
                 return finish(context, rc);
             }
             (*r).write_event_handler = Some(ngx_http_wsgi_write);
@@ -114,9 +119,9 @@ unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
         }
         let r = (*context).request;
         let c = (*r).connection;
-        let buffered = (*r).buffered() != 0
+        let buffered = bits::request::buffered(r) != 0
             || !(*r).postponed.is_null()
-            || (is_active(r) && (*c).buffered() != 0);
+            || (is_active(r) && bits::connection::buffered(c) != 0);
         match (*context).end {
             // nginx sends the rest by itself.
             Some(Ok(())) => finish(context, rc),
@@ -133,15 +138,15 @@ unsafe fn outlives_client(context: *mut Context, rc: ngx_int_t) -> bool {
     // SAFETY: as `advance`.
     unsafe {
         let c = (*(*context).request).connection;
-        let gone = (*c).error() != 0 || (*c).timedout() != 0;
+        let gone = bits::connection::error(c) || bits::connection::timedout(c);
         if !((*context).conf().ignores_client_abort() && gone && (*context).end.is_none()) {
             return false;
         }
         (*context).client_lost = Some(rc);
         (*context).exchange.discard();
         let wev = (*c).write;
-        if (*wev).timer_set() != 0 {
-            ngx_del_timer(wev);
+        if bits::event::timer_set(wev) {
+            del_timer(wev);
         }
         true
     }
@@ -169,9 +174,9 @@ pub unsafe fn abort(context: *mut Context) {
         }
         let main = (*r).main;
         // A post_action would end it well, with a connection that goes on.
-        (*main).set_keepalive(0);
+        bits::request::set_keepalive(main, false);
         let until_close = (*main).http_version < NGX_HTTP_VERSION_20 as ngx_uint_t
-            && (*main).chunked() == 0
+            && !bits::request::chunked(main)
             && (*main).headers_out.content_length_n == -1;
         if until_close {
             reset_at_close((*r).connection);
@@ -195,8 +200,8 @@ unsafe fn reset_at_close(c: *mut ngx_connection_t) {
         );
         #[cfg(ngx_feature = "ssl")]
         if !(*c).ssl.is_null() {
-            (*(*c).ssl).set_no_send_shutdown(1);
-            (*(*c).ssl).set_no_wait_shutdown(1);
+            bits::tls::set_no_send_shutdown((*c).ssl, true);
+            bits::tls::set_no_wait_shutdown((*c).ssl, true);
         }
     }
 }
@@ -214,7 +219,7 @@ pub unsafe fn finish(context: *mut Context, rc: ngx_int_t) {
         (*context).account.refused(rc);
         // A post_action has no response of its own, and the client's must not suffer.
         let failed = rc >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
-        let rc = if failed && (*r).post_action() != 0 { NGX_OK as ngx_int_t } else { rc };
+        let rc = if failed && bits::request::post_action(r) { NGX_OK as ngx_int_t } else { rc };
         ngx_http_finalize_request(r, rc);
     }
 }
@@ -232,16 +237,16 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
                 unbuffered::look_again(r);
             }
             let wev = (*(*r).connection).write;
-            if (*wev).timedout() != 0 {
+            if bits::event::timedout(wev) {
                 log::write_request(r, Level::Info, format_args!("client timed out"));
-                (*(*r).connection).set_timedout(1);
+                bits::connection::set_timedout((*r).connection, true);
                 let rc = NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t;
                 if !outlives_client(context, rc) {
                     finish(context, rc);
                 }
                 return;
             }
-            if (*wev).delayed() != 0 || (*r).aio() != 0 {
+            if bits::event::delayed(wev) || bits::request::aio(r) {
                 return watch_output(context);
             }
             let rc = ngx_http_output_filter(r, ptr::null_mut());
@@ -272,16 +277,17 @@ unsafe fn watch_output(context: *mut Context) {
         if ngx_handle_write_event(wev, clcf.send_lowat) != NGX_OK as ngx_int_t {
             return finish(context, Status::NGX_ERROR.into());
         }
-        if (*wev).delayed() != 0 {
+        if bits::event::delayed(wev) {
             // limit_rate has a timer of its own.
-        } else if (*wev).active() != 0 && (*wev).ready() == 0 {
-            ngx_add_timer(wev, clcf.send_timeout);
+        } else if bits::event::active(wev) && !bits::event::ready(wev) {
+            add_timer(wev, clcf.send_timeout);
         } else {
-            if (*wev).timer_set() != 0 {
-                ngx_del_timer(wev);
+            if bits::event::timer_set(wev) {
+                del_timer(wev);
             }
             // Nothing is left to write, so a filter holds it back for an end that does not come.
-            let written = (*(*r).connection).buffered() & NGX_HTTP_WRITE_BUFFERED == 0;
+            let written =
+                bits::connection::buffered((*r).connection) & NGX_HTTP_WRITE_BUFFERED == 0;
             if written && matches!((*context).end, Some(Err(_))) {
                 abort(context);
             }
@@ -314,12 +320,12 @@ unsafe fn send_chunks(context: *mut Context, chunks: Segments, last: bool) -> ng
                 }
                 (*context).chunks.push(Segment::default());
                 // Only the end of a main request may be empty and nothing else.
-                (*b).set_sync(u32::from(!ends_response(r)));
+                bits::buffer::set_sync(b, !ends_response(r));
             }
-            (*b).set_last_buf(u32::from(ends_response(r)));
-            (*b).set_last_in_chain(1);
+            bits::buffer::set_last_buf(b, ends_response(r));
+            bits::buffer::set_last_in_chain(b, true);
         } else if !b.is_null() {
-            (*b).set_flush(1);
+            bits::buffer::set_flush(b, true);
         }
         let rc = ngx_http_output_filter(r, out);
         release(context, out);
@@ -348,7 +354,7 @@ unsafe fn fill(context: *mut Context, b: *mut ngx_buf_t, chunk: &Segment) -> boo
         (*b).file = file;
         (*b).file_pos = *offset as off_t;
         (*b).file_last = (*offset + *len) as off_t;
-        (*b).set_in_file(1);
+        bits::buffer::set_in_file(b, true);
         !file.is_null()
     }
 }
@@ -361,7 +367,7 @@ unsafe fn fill_memory(b: *mut ngx_buf_t, bytes: &[u8]) -> bool {
         (*b).last = (*b).pos.add(bytes.len());
         (*b).start = (*b).pos;
         (*b).end = (*b).last;
-        (*b).set_memory(1);
+        bits::buffer::set_memory(b, true);
     }
     true
 }
@@ -388,7 +394,7 @@ const SPOOL_NAME: ngx_str_t = ngx_string!("wsgi_temp_path");
 /// The last buffer of this request is that of the response: not so in a subrequest.
 unsafe fn ends_response(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: as `advance`.
-    unsafe { r == (*r).main && (*r).post_action() == 0 }
+    unsafe { r == (*r).main && !bits::request::post_action(r) }
 }
 
 /// Appends an empty buffer to the chain at `tail`; null without memory.
@@ -416,9 +422,9 @@ unsafe fn is_read_ahead(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: a live request has a main request.
     unsafe {
         [r, (*r).main].into_iter().any(|r| {
-            (*r).main_filter_need_in_memory() != 0
-                || (*r).filter_need_in_memory() != 0
-                || (*r).filter_need_temporary() != 0
+            bits::request::main_filter_need_in_memory(r)
+                || bits::request::filter_need_in_memory(r)
+                || bits::request::filter_need_temporary(r)
         })
     }
 }

@@ -24,6 +24,7 @@ use ngx::ngx_log_error;
 
 use super::conf::MainConf;
 use super::guard::protect;
+use super::sys::bits;
 use super::timer::Timer;
 use super::zone::{self, Shared};
 
@@ -297,8 +298,8 @@ fn is_busy() -> bool {
             let c: *const ngx_connection_t = (*cycle).connections.add(n);
             (*c).fd != -1
                 && !(*c).listening.is_null()
-                && (*(*c).read).accept() == 0
-                && (*c).reusable() == 0
+                && !bits::event::accept((*c).read)
+                && !bits::connection::reusable(c)
         })
     }
 }
@@ -313,7 +314,7 @@ fn close_silent() {
         for n in 0..(*cycle).connection_n {
             let c = (*cycle).connections.add(n);
             let mut byte = 0u8;
-            if (*c).fd == -1 || (*c).reusable() == 0 {
+            if (*c).fd == -1 || !bits::connection::reusable(c) {
                 continue;
             }
             let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
@@ -321,7 +322,7 @@ fn close_silent() {
             if libc::recv((*c).fd, (&raw mut byte).cast(), 1, flags) == -1
                 && let Some(handler) = (*(*c).read).handler
             {
-                (*c).set_close(1);
+                bits::connection::set_close(c, true);
                 handler((*c).read);
             }
         }

@@ -10,13 +10,12 @@
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 
-use ngx::ffi::{
-    ngx_add_timer, ngx_current_msec, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_log_t,
-    ngx_post_event, ngx_posted_events,
-};
+use ngx::ffi::{ngx_current_msec, ngx_event_handler_pt, ngx_event_t, ngx_log_t, ngx_posted_events};
 
 use super::dispatch;
 use super::guard::protect;
+use super::sys::bits;
+use super::sys::event::{add_timer, del_timer, post_event};
 
 /// nginx counts in milliseconds: no timer is shorter.
 const MOMENT: usize = 1;
@@ -47,7 +46,8 @@ impl PoolEvents {
             event.data = data;
             event.handler = handler;
             event.log = log;
-            event.set_cancelable(1);
+            // SAFETY: an event that nobody else has yet.
+            unsafe { bits::event::set_cancelable(event, true) };
         }
         this
     }
@@ -66,23 +66,23 @@ impl PoolEvents {
         // SAFETY: only the event loop's thread comes here; the event is never freed.
         unsafe {
             let event = self.check.get();
-            if (*event).timer_set() != 0 {
+            if bits::event::timer_set(event) {
                 // nginx's times wrap around.
                 let sooner = (*event).timer.key.wrapping_sub(ngx_current_msec.wrapping_add(time));
                 if sooner as isize <= 0 {
                     return;
                 }
                 // nginx leaves a timer as it is that is to be set a little sooner.
-                ngx_del_timer(event);
+                del_timer(event);
             }
-            ngx_add_timer(event, time);
+            add_timer(event, time);
         }
     }
 
     /// Wakes the runner that the queue has called, at the end of this turn of the loop.
     pub fn wake_soon(&self) {
         // SAFETY: as above; nginx's queue of posted events is its loop's too.
-        unsafe { ngx_post_event(self.wake.get(), &raw mut ngx_posted_events) };
+        unsafe { post_event(self.wake.get(), &raw mut ngx_posted_events) };
     }
 }
 

@@ -5,10 +5,10 @@
 
 use std::cell::UnsafeCell;
 
-use ngx::ffi::{
-    ngx_add_timer, ngx_current_msec, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_log_t,
-    ngx_msec_t,
-};
+use ngx::ffi::{ngx_current_msec, ngx_event_handler_pt, ngx_event_t, ngx_log_t, ngx_msec_t};
+
+use super::sys::bits;
+use super::sys::event::{add_timer, del_timer};
 
 /// Lives as long as the process: nginx keeps a pointer to its event.
 pub struct Timer(&'static UnsafeCell<ngx_event_t>);
@@ -21,7 +21,8 @@ impl Timer {
         let event: &mut ngx_event_t = timer.get_mut();
         event.handler = handler;
         event.log = log;
-        event.set_cancelable(1);
+        // SAFETY: an event that nobody else has yet.
+        unsafe { bits::event::set_cancelable(event, true) };
         Self(timer)
     }
 
@@ -32,9 +33,9 @@ impl Timer {
         unsafe {
             // nginx would leave it almost as it is.
             if self.is_set() {
-                ngx_del_timer(event);
+                del_timer(event);
             }
-            ngx_add_timer(event, time);
+            add_timer(event, time);
         }
     }
 
@@ -51,12 +52,12 @@ impl Timer {
     pub fn clear(&self) {
         if self.is_set() {
             // SAFETY: as above; the event is in nginx's tree.
-            unsafe { ngx_del_timer(self.0.get()) };
+            unsafe { del_timer(self.0.get()) };
         }
     }
 
     pub fn is_set(&self) -> bool {
         // SAFETY: as above.
-        unsafe { (*self.0.get()).timer_set() != 0 }
+        unsafe { bits::event::timer_set(self.0.get()) }
     }
 }

@@ -12,9 +12,8 @@ use std::sync::Arc;
 use ngx::ffi::{
     NGX_AGAIN, NGX_HTTP_BAD_REQUEST, NGX_HTTP_INTERNAL_SERVER_ERROR,
     NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, NGX_HTTP_REQUEST_TIME_OUT, NGX_HTTP_SPECIAL_RESPONSE,
-    NGX_OK, ngx_del_timer, ngx_handle_read_event, ngx_http_block_reading,
-    ngx_http_read_unbuffered_request_body, ngx_http_request_t, ngx_http_test_reading, ngx_int_t,
-    ngx_post_event, ngx_posted_events,
+    NGX_OK, ngx_handle_read_event, ngx_http_block_reading, ngx_http_read_unbuffered_request_body,
+    ngx_http_request_t, ngx_http_test_reading, ngx_int_t, ngx_posted_events,
 };
 
 use super::conf;
@@ -22,6 +21,8 @@ use super::context::Context;
 use super::guard::protect;
 use super::handler::watch_client;
 use super::response;
+use super::sys::bits;
+use super::sys::event::{del_timer, post_event};
 use crate::wsgi::exchange::Room;
 use crate::wsgi::mailbox::{ExchangeId, Mailbox};
 use crate::wsgi::request::body_pipe::{BodyError, BodyPipe};
@@ -37,7 +38,7 @@ const WINDOW: usize = 64 * 1024;
 /// `r` is a live request.
 pub unsafe fn is_unread(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: the caller's request.
-    unsafe { r == (*r).main && (*r).request_body.is_null() && (*r).discard_body() == 0 }
+    unsafe { r == (*r).main && (*r).request_body.is_null() && !bits::request::discard_body(r) }
 }
 
 /// Whether a part of the body has gone to an application before, so that the rest is of no use.
@@ -47,7 +48,7 @@ pub unsafe fn is_unread(r: *mut ngx_http_request_t) -> bool {
 /// `r` is a live request.
 pub unsafe fn is_begun(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: a live request has a main request.
-    unsafe { (*(*r).main).reading_body() != 0 }
+    unsafe { bits::request::reading_body((*r).main) }
 }
 
 /// The pipe of `r`, with what nginx has read so far; `None` if all of it is in a file.
@@ -64,7 +65,7 @@ pub unsafe fn open(
     unsafe {
         let window = WINDOW.max(conf::core_of_request(r).client_body_buffer_size);
         let pipe = Arc::new(BodyPipe::new(id, window, Arc::clone(mailbox)));
-        match (*r).reading_body() != 0 {
+        match bits::request::reading_body(r) {
             true => drop(move_on(r, &pipe)),
             // A complete body stays where it is, for a location that the request is handed to.
             false if !copy(r, &pipe) => return None,
@@ -82,7 +83,7 @@ unsafe fn copy(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> bool {
         let mut link = if rb.is_null() { std::ptr::null_mut() } else { (*rb).bufs };
         while !link.is_null() {
             let b = (*link).buf;
-            if (*b).in_file() != 0 {
+            if bits::buffer::in_file(b) {
                 return false;
             }
             if (*b).last > (*b).pos {
@@ -114,7 +115,7 @@ unsafe fn move_on(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> Room {
             (*(*r).pool).chain = link;
             link = next;
         }
-        pipe.hand_over((*r).reading_body() == 0)
+        pipe.hand_over(!bits::request::reading_body(r))
     }
 }
 
@@ -126,7 +127,7 @@ unsafe fn move_on(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> Room {
 pub unsafe fn start(r: *mut ngx_http_request_t) {
     // SAFETY: the caller's request.
     unsafe {
-        if (*r).reading_body() == 0 {
+        if !bits::request::reading_body(r) {
             return watch_client(r);
         }
         (*r).read_event_handler = Some(ngx_http_wsgi_read_body);
@@ -142,7 +143,7 @@ pub unsafe fn start(r: *mut ngx_http_request_t) {
 pub unsafe fn resume(context: *mut Context) {
     // SAFETY: as the caller says. Once complete there is nothing to read.
     unsafe {
-        if (*(*context).request).reading_body() != 0 {
+        if bits::request::reading_body((*context).request) {
             read(context);
         }
     }
@@ -156,11 +157,11 @@ pub unsafe fn resume(context: *mut Context) {
 pub unsafe fn look_again(r: *mut ngx_http_request_t) {
     // SAFETY: the caller's request; nginx takes the event out when it closes the connection.
     unsafe {
-        if (*r).reading_body() != 0 {
+        if bits::request::reading_body(r) {
             let rev = (*(*r).connection).read;
             // Nobody has looked whether the client was in time.
-            (*rev).set_timedout(0);
-            ngx_post_event(rev, &raw mut ngx_posted_events);
+            bits::event::set_timedout(rev, false);
+            post_event(rev, &raw mut ngx_posted_events);
         }
     }
 }
@@ -172,7 +173,7 @@ unsafe extern "C" fn ngx_http_wsgi_read_body(r: *mut ngx_http_request_t) {
         unsafe {
             let context = Context::of(r);
             let ours = !context.is_null() && !(*context).is_detached();
-            if !ours || (*r).reading_body() == 0 {
+            if !ours || !bits::request::reading_body(r) {
                 // Another location has the request now, and has set no handler.
                 return ngx_http_block_reading(r);
             }
@@ -191,7 +192,7 @@ unsafe fn read(context: *mut Context) {
         };
         loop {
             let room = move_on(r, &pipe);
-            if (*r).reading_body() == 0 {
+            if !bits::request::reading_body(r) {
                 return watch_client(r);
             }
             if room == Room::Full {
@@ -201,7 +202,7 @@ unsafe fn read(context: *mut Context) {
             if rc != NGX_OK as ngx_int_t && rc != NGX_AGAIN as ngx_int_t {
                 return fail(context, &pipe, rc);
             }
-            if (*(*r).request_body).bufs.is_null() && (*r).reading_body() != 0 {
+            if (*(*r).request_body).bufs.is_null() && bits::request::reading_body(r) {
                 return;
             }
         }
@@ -214,10 +215,10 @@ unsafe fn pause(context: *mut Context) {
     unsafe {
         let r = (*context).request;
         let rev = (*(*r).connection).read;
-        if (*rev).timer_set() != 0 {
-            ngx_del_timer(rev);
+        if bits::event::timer_set(rev) {
+            del_timer(rev);
         }
-        (*rev).set_timedout(0);
+        bits::event::set_timedout(rev, false);
         if ngx_handle_read_event(rev, 0) != NGX_OK as ngx_int_t {
             return response::finish(context, NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t);
         }
@@ -233,7 +234,7 @@ unsafe fn fail(context: *mut Context, pipe: &BodyPipe, rc: ngx_int_t) {
     const BAD: ngx_int_t = NGX_HTTP_BAD_REQUEST as ngx_int_t;
     // SAFETY: as `read`.
     unsafe {
-        let gone = (*(*(*context).request).connection).error() != 0;
+        let gone = bits::connection::error((*(*context).request).connection);
         (*context).exchange.cancel();
         pipe.fail(match rc {
             TIMED_OUT => BodyError::TimedOut,

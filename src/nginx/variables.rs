@@ -22,6 +22,7 @@ use super::conf::{self, LocConf};
 use super::context::Context;
 use super::guard::protect;
 use super::headers::copy;
+use super::sys::bits;
 use crate::wsgi::exchange::Taken;
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
@@ -196,18 +197,18 @@ unsafe extern "C" fn ngx_http_wsgi_variable(
                 2 => account.and_then(|account| account.app_time(taken)).map(seconds),
                 _ => taken.and_then(|taken| thread(r, conf, taken)),
             };
-            (*v).set_valid(0);
-            (*v).set_no_cacheable(0);
+            bits::variable::set_valid(v, false);
+            bits::variable::set_no_cacheable(v, false);
             let Some(text) = text else {
-                (*v).set_not_found(1);
+                bits::variable::set_not_found(v, true);
                 return OK;
             };
             let Some(text) = copy(r, &text) else {
                 return ERROR;
             };
-            (*v).set_valid(1);
-            (*v).set_not_found(0);
-            (*v).set_len(u32::try_from(text.len).unwrap_or_default());
+            bits::variable::set_valid(v, true);
+            bits::variable::set_not_found(v, false);
+            bits::variable::set_len(v, u32::try_from(text.len).unwrap_or_default());
             (*v).data = text.data;
             OK
         }

@@ -13,6 +13,7 @@ use ngx::http::{HttpModule, NgxHttpCoreModule};
 
 use super::conf::{LocConf, MainConf, Param};
 use super::handover;
+use super::sys::bits;
 use crate::wsgi::error::VarsError;
 use crate::wsgi::request::fields::Fields;
 use crate::wsgi::request::vars::{Vars, VarsWriter, header_byte};
@@ -115,7 +116,7 @@ unsafe fn put_request(
         let protocol = if protocol.is_empty() { b"HTTP/0.9" } else { protocol };
         w.put(b"SERVER_PROTOCOL", protocol)?;
         let root = ngx_http_get_flushed_variable(r, main.document_root as usize);
-        if !root.is_null() && (*root).not_found() == 0 {
+        if !root.is_null() && !bits::variable::not_found(root) {
             w.put(b"DOCUMENT_ROOT", (*root).as_bytes())?;
         }
     }
@@ -139,8 +140,8 @@ unsafe fn put_body(
         }
         let declared = !headers.content_length.is_null();
         let sent = || {
-            let was_sent = (*r).internal() != 0 && handover::is_gone(r);
-            declared || headers.chunked() != 0 || was_sent
+            let was_sent = bits::request::internal(r) && handover::is_gone(r);
+            declared || bits::headers_in::chunked(headers) || was_sent
         };
         let length = match body {
             Some(len) => (len > 0 || sent()).then_some(len),

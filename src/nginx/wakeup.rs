@@ -15,6 +15,7 @@ use ngx::ffi::{
     ngx_handle_read_event, ngx_int_t,
 };
 
+use super::sys::bits;
 use crate::wsgi::fork;
 
 /// An eventfd in nginx's event loop. Lives as long as its process: a late thread may still write.
@@ -143,8 +144,10 @@ pub unsafe fn listen(fd: RawFd, cycle: *mut ngx_cycle_t, handler: ngx_event_hand
     c.write = write;
     // nginx marks events of a reused connection with alternating instances; ours is never
     // reused, but epoll compares the bit.
-    read.set_instance(1);
-    write.set_instance(1);
+    for event in [&mut *read, &mut *write] {
+        // SAFETY: an event that nobody else has yet.
+        unsafe { bits::event::set_instance(event, true) };
+    }
     read.data = (&raw mut *c).cast();
     write.data = (&raw mut *c).cast();
     // SAFETY: the event is complete; epoll keeps the pointer to the leaked connection. The

@@ -1,0 +1,3 @@
+//! Needs no nginx but its headers: structures alone.
+
+mod bits;
