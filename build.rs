@@ -71,9 +71,10 @@ fn structures() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What has bit-fields that are read or written.
-const STRUCTURES: &str = "ngx_(http_request|http_core_loc_conf|buf|event|connection|ssl_connection)_s\
-                          |ngx_http_headers_in_t|ngx_variable_value_t";
+/// What has bit-fields that are read or written, and what nginx's headers leave out.
+const STRUCTURES: &str = "ngx_(http_request|http_core_loc_conf|buf|event|connection|ssl_connection\
+                          |thread_pool)_s|ngx_http_headers_in_t|ngx_variable_value_t\
+                          |declared_thread_pool_s";
 
 #[derive(Debug, Default)]
 struct Found {

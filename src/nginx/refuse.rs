@@ -7,18 +7,19 @@
 //! init_module, whose failure ends a running master.
 //! Runs on: event loop (configuration, in the master).
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 use std::ptr;
 
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
     NGX_EVENT_MODULE, NGX_PROCESS_SINGLE, ngx_cycle_t, ngx_event_conf_t, ngx_event_core_module,
-    ngx_event_module_t, ngx_events_module, ngx_process, ngx_str_t, ngx_uint_t,
+    ngx_event_module_t, ngx_events_module, ngx_process, ngx_uint_t,
 };
 use ngx::http::HttpModuleConfExt;
 
 use super::conf::{MainConf, PoolUse, core_of_cycle};
 use super::guard::protect;
+use super::sys::thread_pool::ThreadPool;
 use super::{check, dispatch, shadow};
 use crate::module::http_module;
 
@@ -125,51 +126,27 @@ impl PoolUse {
     }
 }
 
-/// The beginning of nginx's ngx_thread_pool_s, which its headers leave out; [`layout`] checks it.
-#[repr(C)]
-struct ThreadPool {
-    mutex: libc::pthread_mutex_t,
-    queue_first: *mut c_void,
-    queue_last: *mut c_void,
-    waiting: isize,
-    cond: libc::pthread_cond_t,
-    log: *mut c_void,
-    name: ngx_str_t,
-    threads: usize,
-    max_queue: isize,
-}
-
 /// What the name of a pool ends with in a worker, see [`hide_pools`].
 const HIDDEN: &str = " (wsgi_app)";
 
-/// Threads and max_queue of a pool.
+/// nginx's structure of a pool, unless it has another layout.
 ///
 /// # Safety
 ///
 /// `pool.pool` is a pool of the configuration at hand.
-unsafe fn layout(pool: &PoolUse) -> Result<(usize, isize), String> {
-    // SAFETY: nginx has had this structure since its thread pools exist. The name is compared by
-    // length first, so that another layout is found out before its pointer is followed.
-    unsafe {
-        let tp: *mut ThreadPool = pool.pool.cast();
-        let more = (*tp).name.len.wrapping_sub(pool.name.len());
-        let known = [0, HIDDEN.len()].contains(&more)
-            && (*tp).name.as_bytes().starts_with(pool.name.as_bytes());
-        if !known {
-            return Err(String::from("this nginx has another layout of its thread pools"));
-        }
-        Ok(((*tp).threads, (*tp).max_queue))
-    }
+unsafe fn structure(pool: &PoolUse) -> Option<ThreadPool> {
+    // SAFETY: the caller's.
+    unsafe { ThreadPool::named(pool.pool, pool.name.as_bytes(), HIDDEN.as_bytes()) }
 }
 
 /// Number of threads of a pool, once nginx has resolved its pools.
 ///
 /// # Safety
 ///
-/// As [`layout`].
+/// As [`structure`].
 pub unsafe fn threads(pool: &PoolUse) -> usize {
     // SAFETY: the caller's.
-    unsafe { layout(pool) }.map_or(1, |(threads, _)| threads.max(1))
+    unsafe { structure(pool) }.map_or(1, |known| known.threads().max(1))
 }
 
 /// Lets nobody find the pools of applications by their names. The variable of an `aio threads=$pool`
@@ -188,10 +165,8 @@ pub unsafe fn hide_pools(cycle: *mut ngx_cycle_t) {
         // SAFETY: the pool is of this configuration, and nobody else looks at it yet. Its new name
         // lives as long as the process.
         unsafe {
-            if layout(pool).is_ok() {
-                let name = format!("{}{HIDDEN}", pool.name).leak();
-                let tp: *mut ThreadPool = pool.pool.cast();
-                (*tp).name = ngx_str_t { len: name.len(), data: name.as_mut_ptr() };
+            if let Some(known) = structure(pool) {
+                known.rename(format!("{}{HIDDEN}", pool.name).leak().as_bytes());
             }
         }
     }
@@ -199,9 +174,10 @@ pub unsafe fn hide_pools(cycle: *mut ngx_cycle_t) {
 
 unsafe fn thread_pool(pool: &PoolUse, main: &MainConf) -> Result<(), String> {
     // SAFETY: the caller's.
-    let (threads, max_queue) = unsafe { layout(pool)? };
+    let known = unsafe { structure(pool) }
+        .ok_or_else(|| String::from("this nginx has another layout of its thread pools"))?;
     // A pool without threads is not declared: nginx refuses it, or makes the default one.
-    if threads > 0 && max_queue == 0 {
+    if known.threads() > 0 && known.max_queue() == 0 {
         return Err(format!(
             "thread pool \"{}\" with max_queue=0 cannot be used by \"wsgi_app\"{}",
             pool.name,

@@ -1,12 +1,15 @@
 //! What nginx-sys leaves out or gets wrong, from a bindgen run of our own (build.rs).
 //!
-//! `bits` reads and writes bit-fields, and `event` has the inline functions of nginx that do. `raw`
-//! is what bindgen has made; nobody else sees it.
+//! `bits` reads and writes bit-fields, `event` has the inline functions of nginx that do, and
+//! `thread_pool` knows a structure that nginx's headers only name. `raw` is what bindgen has made;
+//! nobody else sees it.
 //! Runs on: event loop.
 
 pub mod bits;
 #[cfg(not(test))]
 pub mod event;
+#[cfg(not(test))]
+pub mod thread_pool;
 
 #[cfg(test)]
 mod tests;
