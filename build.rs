@@ -71,9 +71,11 @@ fn structures() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What has bit-fields that are read or written, and what nginx's headers leave out.
-const STRUCTURES: &str = "ngx_(http_request|http_core_loc_conf|buf|event|connection|ssl_connection\
-                          |thread_pool)_s|ngx_http_headers_in_t|ngx_variable_value_t\
+/// What is used of nginx and has bit-fields, and what its headers leave out.
+const STRUCTURES: &str = "ngx_(http_request|http_core_loc_conf|buf|event|(ssl_)?connection\
+                          |cycle|file|listening|thread_pool)_s\
+                          |ngx_(http_(core_srv_conf|headers_in|request_body|compile_complex_value)\
+                          |variable_value|temp_file)_t\
                           |declared_thread_pool_s";
 
 #[derive(Debug, Default)]

@@ -55,8 +55,19 @@ type Reader = unsafe fn(*const u8) -> u32;
 #[cfg(test)]
 type Writer = unsafe fn(*mut u8, u32);
 
-/// Modules of functions, and for the tests a list of them all. `around` names fields between which bit-fields lie: the two bindings must
-/// agree on where these are.
+/// The two bindings agree on how large a structure is and where these fields are.
+macro_rules! agree {
+    ($nginx:ident $($field:ident)+) => {
+        const _: () = {
+            assert!(size_of::<ffi::$nginx>() == size_of::<raw::$nginx>());
+            assert!(align_of::<ffi::$nginx>() == align_of::<raw::$nginx>());
+            $(assert!(offset_of!(ffi::$nginx, $field) == offset_of!(raw::$nginx, $field));)+
+        };
+    };
+}
+
+/// Modules of functions, and for the tests a list of them all. `around` names fields between which
+/// the bit-fields lie.
 macro_rules! structures {
     ($all:ident; $(
         $module:ident: $nginx:ident around $($field:ident)+ {
@@ -65,13 +76,7 @@ macro_rules! structures {
         }
     )+) => {
         $(
-            const _: () = {
-                assert!(size_of::<ffi::$nginx>() == size_of::<raw::$nginx>());
-                assert!(align_of::<ffi::$nginx>() == align_of::<raw::$nginx>());
-                $(assert!(
-                    offset_of!(ffi::$nginx, $field) == offset_of!(raw::$nginx, $field)
-                );)+
-            };
+            agree!($nginx $($field)+);
 
             pub mod $module {
                 use super::{Value, ffi, raw};
@@ -210,3 +215,12 @@ structures! {
         write set_no_wait_shutdown: bool = set_no_wait_shutdown_raw;
     }
 }
+
+// Only other fields of these are used.
+agree!(ngx_cycle_s conf_ctx log modules modules_n listening connection_n connections old_cycle);
+agree!(ngx_file_s fd name offset log);
+agree!(ngx_http_compile_complex_value_t cf value complex_value);
+agree!(ngx_http_core_srv_conf_t server_name);
+agree!(ngx_http_request_body_t temp_file bufs);
+agree!(ngx_listening_s fd handler);
+agree!(ngx_temp_file_t file);
