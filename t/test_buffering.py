@@ -273,6 +273,19 @@ def test_at_the_limit_the_application_waits_which_is_no_silence(site):
     assert sha(client.read_response().body) == digest(400, 65536)
 
 
+def dechunked(text):
+    """All chunks of a body that is here as a whole."""
+    body, at = [], 0
+    while at == 0 or body[-1]:
+        begin = text.index(b"\r\n", at) + 2
+        end = begin + int(text[at:begin], 16)
+        assert text[end:end + 2] == b"\r\n"
+        body.append(text[begin:end])
+        at = end + 2
+    assert at == len(text)
+    return b"".join(body)
+
+
 def test_a_reader_now_slow_now_fast_does_not_let_the_file_grow(site):
     """What the kernel still sends from the file is not overwritten either."""
     n, size, stops = 1500, 30_000, 40
@@ -285,11 +298,7 @@ def test_a_reader_now_slow_now_fast_does_not_let_the_file_grow(site):
         raw.append(client.read_exactly(1_000_000))
     rest, _ = client.read_to_end()
     assert 0 < largest <= 256 * 1024
-    client.buffer = b"".join([*raw, rest])
-    body = []
-    while piece := client.read_chunk():
-        body.append(piece)
-    assert sha(b"".join(body)) == digest(n, size)
+    assert sha(dechunked(b"".join([*raw, rest]))) == digest(n, size)
 
 
 @pytest.mark.parametrize("place, accel", [
