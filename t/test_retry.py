@@ -1,10 +1,10 @@
 """Imports that fail are tried again by fresh workers, one at a time, when somebody asks."""
 
 import os
-import threading
 
 import pytest
 from lib import http, procs
+from lib.load import Load
 from lib.poll import until
 
 # As Django does: what has been begun cannot be begun again in the same interpreter.
@@ -32,33 +32,16 @@ def shop(make_nginx, **options):
     return site.start()
 
 
-class Watch:
-    """Asks for another location all the time; what was wrong with the answers."""
-
-    def __init__(self, site, path, want):
-        self.site, self.path, self.want = site, path, want
-        self.wrong, self.count = [], 0
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._ask, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.done.set()
-        self.thread.join(30)
-
-    def _ask(self):
-        while not self.done.is_set():
-            response = self.site.get(self.path)
-            self.count += 1
-            if response.body != self.want:
-                self.wrong.append((response.status, response.end, response.body))
-
-
 def serves(site):
     return site.get("/shop").status == 200
+
+
+def heal(site):
+    """What the application needs is there: it is served, in the end by all workers."""
+    site.write("database-is-up", "")
+    until(lambda: serves(site), 30, "the application")
+    # The others follow, one by one, when they are asked.
+    until(lambda: all(serves(site) for _ in range(20)), 30, "the application in all workers")
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -67,16 +50,14 @@ def test_an_application_serves_when_what_it_needs_is_there(make_nginx, workers):
     site.wait_event("tried", count=workers)
     assert site.get("/shop").status == 500
     site.log.wait_for("ConnectionError: the database is down", count=workers)
-    with Watch(site, "/plain", b"plain") as plain, Watch(site, "/static", b"static") as static:
-        site.write("database-is-up", "")
-        if workers == 1:
-            # Nobody is served by a single worker while it is replaced, so it must be idle.
-            for watch in (plain, static):
-                watch.__exit__()
-        until(lambda: serves(site), 30, "the application")
-        # The others follow, one by one, when they are asked.
-        until(lambda: all(serves(site) for _ in range(20)), 30, "the application in all workers")
-    assert plain.wrong == [] and static.wrong == [] and plain.count and static.count
+    if workers == 1:
+        # It must be idle: nobody is served while it is replaced.
+        heal(site)
+    else:
+        with Load(site.port, "/plain", 1) as plain, Load(site.port, "/static", 1) as static:
+            heal(site)
+        for load in (plain, static):
+            assert load.answers and load.failures() == []
     assert site.log.matching("populate") == []
     until(lambda: len(site.workers()) == workers, 10, "all workers")
     ends = site.log.matching(r"worker process \d+ exited with code")
