@@ -121,7 +121,12 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             && !conf.debug()
         {
             let name = app.name();
-            let text = format_args!("\"{name}\" is not loaded, next try in {left:.1?}");
+            let next = if left.is_zero() {
+                String::from("a fresh worker is to try")
+            } else {
+                format!("next try in {left:.1?}")
+            };
+            let text = format_args!("\"{name}\" is not loaded, {next}");
             log::write_request(r, Level::Error, text);
             return Err(not_loaded(r));
         }
