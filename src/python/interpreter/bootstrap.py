@@ -19,7 +19,6 @@ import threading
 import time
 import traceback
 
-_loading = threading.RLock()
 # What the application does to the module time later changes nothing here.
 monotonic = time.monotonic
 
@@ -145,23 +144,22 @@ def load_file(name, path, source):
 
     source: of spawned.py.
     """
-    with _loading:
-        module = sys.modules.get(name)
-        if module is None:
-            # As in paths(); the file itself may be a link for good.
-            path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-            if not _files:
-                exec(source, {"source": source, "files": _files, "__name__": "_wsgi_spawned"})
-            _files[name] = path
-            spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, path))
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            try:
-                spec.loader.exec_module(module)
-            except BaseException:
-                sys.modules.pop(name, None)
-                raise
-        return module
+    module = sys.modules.get(name)
+    if module is None:
+        # As in paths(); the file itself may be a link for good.
+        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if not _files:
+            exec(source, {"source": source, "files": _files, "__name__": "_wsgi_spawned"})
+        _files[name] = path
+        spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, path))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
+    return module
 
 
 def load_paste(path, name):
@@ -176,14 +174,13 @@ def load_paste(path, name):
     import logging.config
     from urllib.parse import quote
 
-    with _loading:
-        parser = configparser.RawConfigParser()
-        with open(path, encoding="utf-8") as file:
-            parser.read_file(file)
-        if parser.has_section("loggers"):
-            given = {"__file__": path, "here": os.path.dirname(path)}
-            logging.config.fileConfig(path, given, disable_existing_loggers=False)
-        return loadapp("config:" + quote(path), name=name)
+    parser = configparser.RawConfigParser()
+    with open(path, encoding="utf-8") as file:
+        parser.read_file(file)
+    if parser.has_section("loggers"):
+        given = {"__file__": path, "here": os.path.dirname(path)}
+        logging.config.fileConfig(path, given, disable_existing_loggers=False)
+    return loadapp("config:" + quote(path), name=name)
 
 
 def is_asgi(app):
