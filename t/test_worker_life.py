@@ -180,10 +180,31 @@ def test_what_atexit_functions_print_is_logged(nginx, end):
     site.log.wait_for(r"\[error\].*and no more$")
 
 
-def test_the_last_words_of_every_worker_are_logged(nginx):
-    site = nginx(apps=["background"], workers=4, http="wsgi_check off;")
-    for _ in range(6):
-        site.settle()
-        site.reload(gone=True)
-    # Four workers, six times.
-    site.log.wait_for(r"\[error\].*last words$", count=24)
+WORDY = """
+import atexit
+def speak():
+    for number in range(500):
+        print("last words", number)
+atexit.register(speak)
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"wordy"]
+"""
+
+
+@pytest.mark.parametrize("turn", range(6))
+def test_the_last_words_of_every_worker_are_logged(make_nginx, turn):
+    """More than is written before the exit functions have ended; a race, so it has several turns."""
+    site = make_nginx(
+        server="location / { wsgi_app wordy; }", http="wsgi_chdir @DIR@/site;", workers=8,
+    )
+    site.write("site/wordy.py", WORDY)
+    site.start()
+    workers = site.workers()
+    assert site.get("/").body == b"wordy"
+    # All have imported it.
+    site.settle()
+    site.quit()
+    for worker in workers:
+        said = site.log.matching(rf"{worker}#\d+: last words \d+$")
+        assert len(said) == 500 and said[-1].endswith(" 499")
