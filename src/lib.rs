@@ -14,5 +14,5 @@ mod nginx;
 mod python;
 /// What needs nothing of nginx but its headers.
 #[cfg(test)]
-#[path = "nginx/sys/mod.rs"]
+#[path = "nginx/sys/tests/mod.rs"]
 mod sys;

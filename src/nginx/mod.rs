@@ -1,48 +1,27 @@
 //! The event loop: everything that names nginx's types, and every unsafe call into nginx.
 //!
-//! `handler` takes a request whose body nginx has read (or reads, see `unbuffered`) and hands it to
-//! `dispatch`, which queues it for a pool thread; `wakeup` tells that something came back, and `response` turns it into
-//! nginx's `headers` and chains. `context` is what one request keeps meanwhile. `conf` is the
-//! configuration, `guard` the way out of a worker, `process` what a worker changes of its process, `surroundings` what an
-//! application sees of it, `children` what its children inherit;
-//! `sys` is what nginx-sys leaves out or gets wrong, bit-fields above all;
-//! `clock` keeps the time zone of its logs. `check` lets a
-//! child try the applications of a new configuration, which is `check_child`.
-//! Runs on: event loop, but for `dispatch::ngx_http_wsgi_runner`.
+//! `sys` is nginx as the others would like it; `config` is what is written in nginx.conf, `check`
+//! tries the applications of a new one in a child. `worker` is a process, its pools and its life.
+//! `request` is what a request keeps, `response` is what goes to the client, `handler` is nginx's
+//! content handler: from a request to a job in a queue, in time. `mail` is what threads tell the
+//! event loop, `exit` the way out of a worker, `hooks` what nginx calls.
+//! Runs on: event loop, unless a file says otherwise.
 
-pub mod accel;
-mod account;
-mod body;
-pub mod check;
-mod check_child;
-pub mod children;
-pub mod clock;
-pub mod conf;
-pub mod context;
-pub mod directives;
-pub mod dispatch;
-pub mod guard;
-pub mod handler;
-mod handover;
-pub mod headers;
-pub mod imports;
-pub mod intercept;
-pub mod log;
-mod pool;
-pub mod process;
-pub mod refuse;
-pub mod reload;
-pub mod response;
-pub mod retire;
-pub mod retry;
-mod shadow;
-pub mod summons;
-pub mod surroundings;
 pub mod sys;
-mod timer;
-pub mod unbuffered;
-pub mod variables;
-pub mod vars;
-pub mod wakeup;
-pub mod watch;
-mod zone;
+
+pub mod config;
+
+pub mod worker;
+
+mod check;
+pub mod request;
+
+pub mod response;
+
+pub mod handler;
+
+mod mail;
+
+mod exit;
+
+mod hooks;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::application::Application;
 use super::error::LoadError;
 use super::exchange::Exchange;
+use super::mailbox::Mailbox;
 use super::sources::SourceWatch;
 use super::target::Target;
 
@@ -91,3 +92,6 @@ pub trait Host: Send + Sync {
 
 /// An interpreter shared by all runners of a worker.
 pub type SharedHost = Arc<dyn Host>;
+
+/// What starts an interpreter.
+pub type StartHost = fn(&Settings, Arc<Mailbox>) -> Result<SharedHost, String>;

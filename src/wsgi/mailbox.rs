@@ -1,6 +1,6 @@
 //! What pool threads tell the event loop of their worker: one queue, one wake-up a batch.
 //!
-//! `src/nginx/wakeup.rs` supplies the waking function (a write to an eventfd) and collects;
+//! `src/nginx/sys/eventfd.rs` supplies the waking function (a write to an eventfd) and collects;
 //! everything else posts. The wake-up is skipped while one is pending.
 //! Runs on: pool thread (post), event loop (collect).
 
@@ -16,12 +16,16 @@ pub type ExchangeId = u64;
 /// Severity of a log record, in the event loop's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
+    /// A configuration cannot be used.
+    Emerg,
     /// A defect of this module.
     Alert,
     /// The application's: tracebacks, `wsgi.errors`, stderr, stdout.
     Error,
     /// The application's doing, and harmless.
     Warn,
+    /// What an operator may want to know of the life of a worker.
+    Notice,
     Info,
 }
 
@@ -46,6 +50,8 @@ pub enum Mail {
     Log(LogRecord),
     /// Requests of the pool with this index may have become runnable.
     Check(usize),
+    /// No thread of the pool with this index will take what waits for it.
+    Refuse(usize),
     /// Objects of the interpreter wait for their release: some runner shall see to it.
     Tidy,
     /// The changed sources have been looked at; whether they can be compiled.

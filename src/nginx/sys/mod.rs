@@ -1,30 +1,25 @@
-//! What nginx-sys leaves out or gets wrong, from a bindgen run of our own (build.rs).
+//! nginx as the rest of this room would like it: what nginx-sys leaves raw, leaves out or gets
+//! wrong. No policy.
 //!
 //! `bits` reads and writes bit-fields, `event` has the inline functions of nginx that do, and
-//! `thread_pool` knows a structure that nginx's headers only name. `raw` is what bindgen has made;
-//! nobody else sees it.
-//! Runs on: event loop.
+//! `thread_pool` knows a structure that nginx's headers only name, all three from a bindgen run of
+//! our own (`raw`, build.rs). `process` and `children` are about the process, not about nginx.
+//! Runs on: event loop, unless a file says otherwise.
+
+mod raw;
 
 pub mod bits;
-#[cfg(not(test))]
+pub mod code;
+pub mod list;
+pub mod log;
+pub mod module;
+pub mod process;
+
+pub mod children;
 pub mod event;
-#[cfg(not(test))]
+pub mod panic;
 pub mod thread_pool;
 
-#[cfg(test)]
-mod tests;
-
-#[allow(
-    dead_code,
-    non_camel_case_types,
-    non_snake_case,
-    non_upper_case_globals,
-    unnecessary_transmutes,
-    unsafe_op_in_unsafe_fn,
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    clippy::missing_safety_doc
-)]
-mod raw {
-    include!(concat!(env!("OUT_DIR"), "/nginx.rs"));
-}
+pub mod eventfd;
+pub mod pool;
+pub mod timer;

@@ -5,7 +5,7 @@
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 
-use super::super::bits::{STRUCTURES, Structure};
+use super::bits::{STRUCTURES, Structure};
 
 #[link(name = "bits", kind = "static")]
 unsafe extern "C" {
@@ -58,7 +58,7 @@ fn each(structure: &Structure, field: &str, mut compare: impl FnMut(u8, u32)) {
 
 fn all() -> Vec<&'static Structure> {
     #[cfg(ngx_feature = "ssl")]
-    let tls = super::super::bits::TLS;
+    let tls = super::bits::TLS;
     #[cfg(not(ngx_feature = "ssl"))]
     let tls = [];
     STRUCTURES.iter().chain(tls).collect()

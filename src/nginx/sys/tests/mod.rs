@@ -1,4 +1,13 @@
 //! Needs no nginx but its headers: structures alone.
 
-mod bits;
+#[path = "../bits.rs"]
+pub mod bits;
+#[path = "../raw.rs"]
+mod raw;
+#[path = "../list.rs"]
+mod walk;
+
+#[path = "bits.rs"]
+mod compared;
+mod list;
 mod thread_pool;

@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use super::super::raw::{declared_thread_pool_s, ngx_thread_pool_s};
+use super::raw::{declared_thread_pool_s, ngx_thread_pool_s};
 
 #[test]
 fn a_thread_pool_is_declared_as_nginx_does() {

@@ -1,0 +1,223 @@
+//! The content handler: from nginx's request to a job in a queue.
+//!
+//! `stream.rs` is the body of a request that is handed on as it comes, `deadline.rs` how a request
+//! ends that gets no thread or no answer in time.
+//! Runs on: event loop.
+
+pub mod deadline;
+pub mod stream;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ngx::ffi::{
+    NGX_HTTP_HEAD, ngx_http_finalize_request, ngx_http_read_client_request_body,
+    ngx_http_request_t, ngx_int_t, ngx_uint_t,
+};
+
+use self::deadline::{NO_THREAD, ngx_http_wsgi_timeout, unavailable};
+use super::config::{self, LocConf};
+use super::request::body::request_body;
+use super::request::client::watch_client;
+use super::request::context::{self, Context, Waiting};
+use super::request::vars;
+use super::sys::panic::protect;
+use super::sys::{bits, code, log};
+use super::worker::retry::{self, Answer};
+use super::worker::{retire, worker};
+use crate::wsgi::application::Import;
+use crate::wsgi::exchange::Exchange;
+use crate::wsgi::mailbox::Level;
+use crate::wsgi::passing::Accel;
+use crate::wsgi::queue::Job;
+use crate::wsgi::request::vars::Vars;
+use crate::wsgi::request::{Flags, Request};
+
+/// The handler of a location with `wsgi_app`.
+///
+/// # Safety
+///
+/// Called by nginx in the content phase.
+pub unsafe extern "C" fn ngx_http_wsgi_handler(r: *mut ngx_http_request_t) -> ngx_int_t {
+    protect(code::INTERNAL_SERVER_ERROR, || {
+        // SAFETY: nginx's request.
+        unsafe {
+            let conf = config::of_request(r);
+            if split_path((*r).uri.as_bytes(), conf.mount()).is_none() {
+                return code::NOT_FOUND;
+            }
+            let streams = !conf.request_buffering() && conf.passing.passes_request_body();
+            let rc = if streams && stream::is_unread(r) {
+                bits::request::set_request_body_no_buffering(r, true);
+                ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_begun))
+            } else {
+                ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_read))
+            };
+            if rc >= code::SPECIAL_RESPONSE { rc } else { code::DONE }
+        }
+    })
+}
+
+/// SCRIPT_NAME and PATH_INFO (RFC 3875 sections 4.1.5 and 4.1.13); whole segments only.
+fn split_path<'a>(uri: &'a [u8], mount: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let rest = uri.strip_prefix(mount)?;
+    matches!((mount, rest), ([], _) | (_, [] | [b'/', ..])).then(|| uri.split_at(mount.len()))
+}
+
+/// The body is complete: queue the request, or say why not.
+unsafe extern "C" fn ngx_http_wsgi_body_read(r: *mut ngx_http_request_t) {
+    protect((), || {
+        // SAFETY: nginx's request, with a reference for us that one finalize gives back. What comes
+        // after `submit` may free the request; nothing touches it then.
+        unsafe {
+            match protect(Err(code::INTERNAL_SERVER_ERROR), || submit(r, Reading::Done)) {
+                Ok(()) => watch_client(r),
+                Err(rc) => ngx_http_finalize_request(r, rc),
+            }
+        }
+    });
+}
+
+/// With `wsgi_request_buffering off`: all, a part or nothing of the body is there.
+unsafe extern "C" fn ngx_http_wsgi_body_begun(r: *mut ngx_http_request_t) {
+    protect((), || {
+        // SAFETY: as in `ngx_http_wsgi_body_read`.
+        unsafe {
+            match protect(Err(code::INTERNAL_SERVER_ERROR), || submit(r, Reading::Begun)) {
+                Ok(()) => stream::start(r),
+                Err(rc) => ngx_http_finalize_request(r, rc),
+            }
+        }
+    });
+}
+
+/// How far nginx is with the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// It is complete, or is not to be had.
+    Done,
+    /// The application reads it as it comes.
+    Begun,
+}
+
+unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx_int_t> {
+    // SAFETY: the caller's request.
+    unsafe {
+        let conf = config::of_request(r);
+        let (Some(worker), Some(endpoint)) = (worker(), conf.endpoint) else {
+            log::write_request(r, Level::Error, format_args!("python is not running"));
+            retry::ask_for_python();
+            return Err(not_loaded(r));
+        };
+        let (Some(app), Some(pool)) = (worker.app(endpoint.app), worker.pool(endpoint.pool)) else {
+            return Err(code::INTERNAL_SERVER_ERROR);
+        };
+        let now = Instant::now();
+        if app.import() == Import::Failed
+            && let Answer::Refuse(left) = worker.imports.ask(endpoint.app)
+            // With wsgi_debug a thread shows why.
+            && !conf.debug()
+        {
+            let name = app.name();
+            let next = if left.is_zero() {
+                String::from("a fresh worker is to try")
+            } else {
+                format!("next try in {left:.1?}")
+            };
+            let text = format_args!("\"{name}\" is not loaded, {next}");
+            log::write_request(r, Level::Error, text);
+            return Err(not_loaded(r));
+        }
+        if pool.stuck() >= pool.threads() {
+            log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
+            return Err(unavailable(r, 1));
+        }
+        let id = context::next_id();
+        let pipe = match reading {
+            Reading::Begun => stream::open(r, id, &worker.mailbox),
+            Reading::Done => None,
+        };
+        // One that is not passed has been read, and is there for another location that the request
+        // is given to.
+        let passes = conf.passing.passes_request_body();
+        let body = if pipe.is_some() || stream::is_begun(r) || !passes {
+            None
+        } else {
+            request_body(r).map_err(|err| {
+                log::write_request(r, Level::Alert, format_args!("request body: {err}"));
+                code::INTERNAL_SERVER_ERROR
+            })?
+        };
+        let body = body.map(Arc::new);
+        let (left, old) = worker.stock.take();
+        let len = (reading == Reading::Done).then(|| body.as_ref().map_or(0, |body| body.len()));
+        let request = Request {
+            vars: vars(r, conf, len, left)?,
+            body,
+            pipe: pipe.clone(),
+            flags: Flags {
+                head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
+                ignores_redirect: conf.passing.ignores(Accel::Redirect),
+                debug: conf.debug(),
+                multithread: pool.threads() > 1,
+                multiprocess: worker.multiprocess,
+            },
+        };
+        let (exchange, response) = match old {
+            Some(old) => Exchange::open_over(old, id, conf.buffering()),
+            None => Exchange::open(id, conf.buffering(), worker.mailbox.clone()),
+        };
+        let waiting = Waiting {
+            exchange,
+            kept: (request.vars.clone(), request.body.clone()),
+            takes_body: pipe.is_some() && stream::is_begun(r),
+            pipe,
+            conf,
+            queued: now,
+        };
+        let context = Context::create(r, waiting, Some(ngx_http_wsgi_timeout));
+        if context.is_null() {
+            return Err(code::INTERNAL_SERVER_ERROR);
+        }
+        let job = Job::Call { app, request, response };
+        if pool.push(job, conf.queue().limit).is_err() {
+            log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
+            let rc = unavailable(r, 1);
+            (*context).timings.refused(rc);
+            (*context).detach();
+            return Err(rc);
+        }
+        Context::remember(context);
+        (*context).arm(conf.queue_timeout().min(conf.read_timeout()));
+        retire::count();
+        Ok(())
+    }
+}
+
+/// 500 for an application that is not there. A worker that is to be replaced for it keeps no
+/// connection.
+unsafe fn not_loaded(r: *mut ngx_http_request_t) -> ngx_int_t {
+    if retire::is_draining() {
+        // SAFETY: the caller's request.
+        unsafe { bits::request::set_keepalive(r, false) };
+    }
+    code::INTERNAL_SERVER_ERROR
+}
+
+/// The vars of the request. `body`: its length, as far as it is known; `left`: to be written over.
+unsafe fn vars(
+    r: *mut ngx_http_request_t,
+    conf: &LocConf,
+    body: Option<u64>,
+    left: Vars,
+) -> Result<Vars, ngx_int_t> {
+    // SAFETY: the caller's request.
+    unsafe {
+        let path = split_path((*r).uri.as_bytes(), conf.mount()).ok_or(code::NOT_FOUND)?;
+        let main = config::main_of_request(r);
+        vars::request_vars(r, main, conf, path, body, left).map_err(|err| {
+            log::write_request(r, Level::Info, format_args!("request variables: {err}"));
+            code::BAD_REQUEST
+        })
+    }
+}

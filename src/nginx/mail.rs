@@ -1,0 +1,95 @@
+//! What pool threads and the threads of a worker tell the event loop, and who is told of it here.
+//!
+//! Runs on: event loop.
+
+use ngx::ffi::ngx_cycle_t;
+
+use super::handler::{deadline, stream};
+use super::request::context::Context;
+use super::response;
+use super::sys::log;
+use super::sys::panic::protect;
+use super::worker::{Worker, worker};
+use crate::wsgi::mailbox::{ExchangeId, LogRecord, Mail};
+use crate::wsgi::queue::Job;
+
+/// Reads what has been posted so far.
+pub fn read() {
+    protect((), || {
+        if let Some(worker) = worker() {
+            // SAFETY: on the event loop's thread the current cycle is live.
+            unsafe { read_mail(worker, ngx::ffi::ngx_cycle) };
+        }
+    });
+}
+
+/// # Safety
+///
+/// Only on the event loop of this worker; `cycle` is live.
+unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
+    let mut mails = worker.mailbox.collect(worker.mails.take());
+    for mail in mails.drain(..) {
+        match mail {
+            Mail::Response(id) => act(id, response::advance),
+            Mail::BodyRoom(id) => act(id, stream::resume),
+            // SAFETY: the cycle is live, as the caller says.
+            Mail::Log(record) => unsafe { write_log(cycle, &record) },
+            Mail::Check(pool) => {
+                if let Some(pool) = worker.pool(pool) {
+                    pool.check();
+                }
+            }
+            Mail::Refuse(pool) => deadline::refuse_waiting(pool),
+            Mail::Imported => worker.imports.ended(),
+            Mail::Tidy => {
+                if let Some(pool) = worker.pool(0) {
+                    drop(pool.push(Job::Tidy, usize::MAX));
+                }
+            }
+            Mail::Compiled(good) => {
+                if let Some(reload) = worker.reload {
+                    reload.compiled(good);
+                }
+            }
+            Mail::Left => (),
+        }
+    }
+    worker.mails.set(mails);
+}
+
+/// Does something for a request that may have gone.
+fn act(id: ExchangeId, act: unsafe fn(*mut Context)) {
+    if let Some(context) = Context::find(id) {
+        // SAFETY: contexts in the table belong to live requests.
+        unsafe { Context::act(context, |context| act(context)) };
+    }
+}
+
+/// # Safety
+///
+/// On the event loop's thread; `cycle` is live.
+unsafe fn write_log(cycle: *mut ngx_cycle_t, record: &LogRecord) {
+    // SAFETY: contexts in the table belong to live requests; the cycle is live.
+    unsafe {
+        match record.exchange.and_then(Context::find) {
+            Some(context) => {
+                log::write_request_lines((*context).request, record.level, &record.text);
+            }
+            None => log::write_lines((*cycle).log, record.level, &record.text),
+        }
+    }
+}
+
+/// Writes what the leaving runners have logged. Everything else is too late.
+///
+/// # Safety
+///
+/// On the event loop's thread when the loop has ended; `cycle` is live.
+pub unsafe fn drain_log(worker: &Worker, cycle: *mut ngx_cycle_t) {
+    for mail in worker.mailbox.collect(Vec::new()) {
+        if let Mail::Log(record) = mail {
+            // SAFETY: the cycle is live, as the caller says.
+            unsafe { write_log(cycle, &record) };
+        }
+    }
+}

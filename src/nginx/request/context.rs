@@ -1,0 +1,363 @@
+//! What one request keeps while its application runs.
+//!
+//! A context is made when the request is queued and lives as long as the request's pool, because
+//! nginx's chains may point into its chunks until then. It leaves the worker's table as soon as
+//! the request has an end, or dies: from then on a pool thread reaches nothing of it.
+//! Runs on: event loop.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::fs::File;
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ngx::ffi::{
+    NGX_ALIGNMENT, ngx_chain_t, ngx_event_handler_pt, ngx_event_t, ngx_file_t,
+    ngx_http_cleanup_add, ngx_http_request_t, ngx_http_run_posted_requests, ngx_int_t, ngx_msec_t,
+    ngx_pool_cleanup_add,
+};
+
+use super::timings::Timings;
+use crate::nginx::config::LocConf;
+use crate::nginx::sys::event::{add_timer, del_timer};
+use crate::nginx::sys::module::http_module;
+use crate::nginx::sys::panic::protect;
+use crate::nginx::sys::{bits, log};
+use crate::nginx::worker::worker;
+use crate::wsgi::exchange::{Blocks, End, Exchange, HeldBack, Progress, Taken};
+use crate::wsgi::mailbox::ExchangeId;
+use crate::wsgi::numbers::NumberMap;
+use crate::wsgi::request::body::RequestBody;
+use crate::wsgi::request::body_pipe::{BodyError, BodyPipe};
+use crate::wsgi::request::vars::Vars;
+use crate::wsgi::segment::{Segment, Segments};
+
+/// The state of one request. Chunks are in the order of the buffers in `busy`.
+///
+/// It is reached by its pointer, and no reference to it lasts over a call into nginx that sends
+/// something or ends the request: filters evaluate variables, and those look at all contexts of the
+/// request (`variables.rs`).
+pub struct Context {
+    pub request: *mut ngx_http_request_t,
+    pub exchange: Arc<Exchange>,
+    /// Only kept, see [`crate::wsgi::request::Request`].
+    kept: (Vars, Option<Arc<RequestBody>>),
+    /// Memory that the response has used.
+    pub blocks: Blocks,
+    /// What of the body comes while the application runs.
+    pub pipe: Option<Arc<BodyPipe>>,
+    /// The body, or a part of it, has come by the pipe: nginx has it no more.
+    pub takes_body: bool,
+    /// Of the location; it lives as long as the request.
+    conf: *const LocConf,
+    /// The client has gone while the application goes on: what nginx is told at its end.
+    pub client_lost: Option<ngx_int_t>,
+    /// Queue, request and read timeout. It is not cancelable, so a leaving worker waits for the
+    /// request.
+    pub timer: ngx_event_t,
+    pub chunks: Segments,
+    pub busy: *mut ngx_chain_t,
+    pub free: *mut ngx_chain_t,
+    /// The temporary file for nginx, null until there is one.
+    pub spool: *mut ngx_file_t,
+    /// The same, open until nginx is done with the request.
+    pub spool_file: Option<Arc<File>>,
+    /// The application has ended; what it sent before may still be on its way.
+    pub end: Option<End>,
+    /// nginx has been given the head; its filters may still hold it back.
+    pub head_taken: bool,
+    /// Another request had the connection's events when this one last waited for them.
+    pub is_passive: bool,
+    /// What of `chunks` the application need not wait for.
+    pub held_back: HeldBack,
+    pub timings: Timings,
+    /// Out of the worker's table: nginx finishes the request alone.
+    detached: bool,
+}
+
+/// The contexts of this worker that are not detached, by the numbers of their exchanges: what pool
+/// threads post names a number, since the request may have gone meanwhile.
+#[derive(Default)]
+struct Table {
+    contexts: RefCell<NumberMap<*mut Context>>,
+    last: Cell<ExchangeId>,
+}
+
+thread_local! {
+    // Without a destructor, which would keep the image mapped in a master that unloads it.
+    static TABLE: Cell<Option<&'static Table>> = const { Cell::new(None) };
+}
+
+fn table() -> &'static Table {
+    TABLE.get().unwrap_or_else(|| {
+        let table: &'static Table = Box::leak(Box::default());
+        TABLE.set(Some(table));
+        table
+    })
+}
+
+/// A number for one more exchange.
+pub fn next_id() -> ExchangeId {
+    let last = &table().last;
+    last.set(last.get() + 1);
+    last.get()
+}
+
+/// What a request is queued with.
+pub struct Waiting<'a> {
+    pub exchange: Arc<Exchange>,
+    pub kept: (Vars, Option<Arc<RequestBody>>),
+    pub pipe: Option<Arc<BodyPipe>>,
+    pub takes_body: bool,
+    pub conf: &'a LocConf,
+    /// Where the times begin.
+    pub queued: Instant,
+}
+
+impl Context {
+    /// Makes the context of `r`; null when nginx is out of memory.
+    ///
+    /// # Safety
+    ///
+    /// `r` is a live request of this module without a context.
+    pub unsafe fn create(
+        r: *mut ngx_http_request_t,
+        waiting: Waiting<'_>,
+        timeout_handler: ngx_event_handler_pt,
+    ) -> *mut Self {
+        // SAFETY: the request's pool and connection are live; both cleanups run before the pool's
+        // memory is given back, the request's before the pool's.
+        unsafe {
+            let detach = ngx_http_cleanup_add(r, 0);
+            let free = ngx_pool_cleanup_add((*r).pool, size_of::<Self>());
+            if detach.is_null() || free.is_null() {
+                return ptr::null_mut();
+            }
+            const { assert!(align_of::<Self>() <= NGX_ALIGNMENT) };
+            let context: *mut Self = (*free).data.cast();
+            context.write(Self {
+                request: r,
+                exchange: waiting.exchange,
+                kept: waiting.kept,
+                blocks: Blocks::default(),
+                pipe: waiting.pipe,
+                takes_body: waiting.takes_body,
+                conf: waiting.conf,
+                client_lost: None,
+                timer: std::mem::zeroed(),
+                chunks: Segments::new(),
+                busy: ptr::null_mut(),
+                free: ptr::null_mut(),
+                spool: ptr::null_mut(),
+                spool_file: None,
+                end: None,
+                head_taken: false,
+                is_passive: false,
+                held_back: HeldBack::default(),
+                timings: Timings::open(r, waiting.queued),
+                detached: false,
+            });
+            (*context).timer.data = context.cast();
+            (*context).timer.log = (*(*r).connection).log;
+            (*context).timer.handler = timeout_handler;
+            (*detach).data = context.cast();
+            (*detach).handler = Some(ngx_http_wsgi_detach);
+            (*free).handler = Some(ngx_http_wsgi_free);
+            *(*r).ctx.add(http_module().ctx_index) = context.cast();
+            context
+        }
+    }
+
+    /// The context of `r`, or null.
+    ///
+    /// # Safety
+    ///
+    /// `r` is a live request.
+    pub unsafe fn of(r: *mut ngx_http_request_t) -> *mut Self {
+        // SAFETY: a live request has an array with a pointer for each HTTP module.
+        unsafe { (*(*r).ctx.add(http_module().ctx_index)).cast() }
+    }
+
+    /// Puts the context into the worker's table: mail for its exchange comes to it from now on, until
+    /// it is detached.
+    ///
+    /// # Safety
+    ///
+    /// `context` is one that [`Self::create`] has made, and not detached.
+    pub unsafe fn remember(context: *mut Self) {
+        // SAFETY: a live context, as the caller says.
+        let id = unsafe { (*context).exchange.id() };
+        table().contexts.borrow_mut().insert(id, context);
+    }
+
+    /// The context of this exchange, if it is in the table; its request is live then.
+    pub fn find(id: ExchangeId) -> Option<*mut Self> {
+        table().contexts.borrow().get(&id).copied()
+    }
+
+    /// The numbers of all exchanges in the table.
+    pub fn ids() -> Vec<ExchangeId> {
+        table().contexts.borrow().keys().copied().collect()
+    }
+
+    /// All contexts that `r` has had, the newest first. nginx forgets a request's context when it
+    /// redirects it, but the pool keeps it.
+    ///
+    /// # Safety
+    ///
+    /// `r` is a live request.
+    pub unsafe fn all_of(r: *mut ngx_http_request_t) -> Vec<*mut Self> {
+        let mut all = Vec::new();
+        // SAFETY: the cleanups of a live pool are a list; those with our handler have a context,
+        // which is freed with the pool. Subrequests use the pool of their main request.
+        unsafe {
+            let mut cleanup = (*(*r).pool).cleanup;
+            while let Some(cln) = cleanup.as_ref() {
+                let ours = cln.handler.is_some_and(|handler| {
+                    ptr::fn_addr_eq(handler, ngx_http_wsgi_free as unsafe extern "C" fn(_))
+                });
+                let context: *mut Self = cln.data.cast();
+                if ours && (*context).request == r {
+                    all.push(context);
+                }
+                cleanup = cln.next;
+            }
+        }
+        all
+    }
+
+    /// Does what a request's own events have not asked for: the log names the request, and what
+    /// nginx has posted for it is run afterwards.
+    ///
+    /// # Safety
+    ///
+    /// The request of `context` is live. It may be freed by this.
+    pub unsafe fn act(context: *mut Self, act: impl FnOnce(*mut Self)) {
+        // SAFETY: the request is live, as the caller says. The connection's memory outlives it: nginx
+        // marks a closed one as destroyed.
+        unsafe {
+            let c = (*(*context).request).connection;
+            log::set_log_request((*c).log, (*context).request);
+            act(context);
+            ngx_http_run_posted_requests(c);
+        }
+    }
+
+    pub fn conf(&self) -> &LocConf {
+        // SAFETY: nginx keeps a configuration until the last request that it was found for ends.
+        unsafe { &*self.conf }
+    }
+
+    /// The pool that the request waits for.
+    pub fn pool(&self) -> Option<usize> {
+        Some(self.conf().endpoint?.pool)
+    }
+
+    /// When it is given up unless a thread has taken it.
+    pub fn queue_deadline(&self) -> Instant {
+        self.timings.queued + self.conf().queue_timeout()
+    }
+
+    /// Arms the timer. It is not to be later than the request's own time may be over.
+    pub fn arm(&mut self, time: Duration) {
+        let time = self.conf().request_timeout().map_or(time, |timeout| timeout.min(time));
+        let msec = ngx_msec_t::try_from(time.as_millis()).unwrap_or(ngx_msec_t::MAX / 2);
+        // SAFETY: the event lives as long as the context, which deletes it when it is detached.
+        unsafe { add_timer(&mut self.timer, msec.max(1)) };
+    }
+
+    /// How long until the request has been in the application for `wsgi_request_timeout`; `None`
+    /// if there is no such time, or it is not there.
+    pub fn request_time_left(&self, progress: Progress, now: Instant) -> Option<Duration> {
+        let timeout = self.conf().request_timeout().filter(|_| progress != Progress::Ended)?;
+        let begun = self.exchange.taken()?.at;
+        Some(timeout.saturating_sub(now.saturating_duration_since(begun)))
+    }
+
+    /// Takes the context out of the worker's table: the application is told that nobody reads any
+    /// more, a request that still waits never reaches it. Calling it again does nothing.
+    pub fn detach(&mut self) {
+        if std::mem::replace(&mut self.detached, true) {
+            return;
+        }
+        self.timings.close();
+        let taken = self.cancel();
+        table().contexts.borrow_mut().remove(&self.exchange.id());
+        if let Some(worker) = worker()
+            && let Some(index) = self.pool()
+        {
+            if taken.is_none()
+                && let Some(pool) = worker.pool(index)
+            {
+                pool.remove(self.exchange.id());
+            }
+            if let Some(timeout) = self.conf().request_timeout() {
+                worker.watch.follow(&self.exchange, index, timeout, || self.title());
+            }
+        }
+        // SAFETY: a timer that is set is in nginx's tree.
+        unsafe {
+            if bits::event::timer_set(&self.timer) {
+                del_timer(&mut self.timer);
+            }
+        }
+    }
+
+    /// What the log calls a request that is gone, in nginx's words.
+    fn title(&self) -> String {
+        // SAFETY: the request is live until the first call of `detach` has returned; the strings are
+        // its own and its connection's.
+        unsafe {
+            let r = self.request;
+            let client = (*(*r).connection).addr_text.to_string();
+            let request = (*r).request_line.to_string();
+            format!(
+                "stack of the thread at an overdue request, client: {client}, request: \"{request}\""
+            )
+        }
+    }
+
+    /// Tells the application that nobody reads any more, nor brings the rest of its body. Returns
+    /// which thread had taken the request, if any.
+    pub fn cancel(&self) -> Option<Taken> {
+        let taken = self.exchange.cancel();
+        if let Some(pipe) = &self.pipe {
+            pipe.fail(BodyError::Gone);
+        }
+        taken
+    }
+
+    /// nginx has a buffer on the temporary file.
+    pub fn is_spooled(&self) -> bool {
+        self.chunks.iter().any(|chunk| matches!(chunk, Segment::Spooled { .. }))
+    }
+
+    pub fn is_detached(&self) -> bool {
+        self.detached
+    }
+}
+
+/// The request ends, or is terminated.
+unsafe extern "C" fn ngx_http_wsgi_detach(data: *mut c_void) {
+    protect((), || {
+        // SAFETY: nginx runs this before the pool's cleanup that frees the context.
+        unsafe { (*data.cast::<Context>()).detach() }
+    });
+}
+
+/// The pool is destroyed: no chain points into the chunks any more.
+unsafe extern "C" fn ngx_http_wsgi_free(data: *mut c_void) {
+    protect((), || {
+        // SAFETY: written by `create`, and taken out only here: the memory is the pool's. It is
+        // detached where it is, since nginx may have its timer.
+        let context = unsafe {
+            (*data.cast::<Context>()).detach();
+            data.cast::<Context>().read()
+        };
+        if let Some(worker) = worker() {
+            let Context { kept: (vars, _), exchange, blocks, .. } = context;
+            worker.stock.leave(vars, exchange, blocks);
+        }
+    });
+}

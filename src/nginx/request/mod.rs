@@ -1,0 +1,18 @@
+//! What one request has of this module while it lives.
+//!
+//! `context.rs` is its state, found by a number that pool threads name, `vars.rs` and
+//! `body.rs` are what the application is given, `left_body.rs` what other locations get of a body
+//! that has gone.
+//! `timings.rs` and `variables.rs` are for logs, `client.rs` looks after the client.
+//! Runs on: event loop.
+
+pub mod body;
+pub mod timings;
+
+pub mod context;
+
+pub mod client;
+pub mod left_body;
+pub mod variables;
+
+pub mod vars;

@@ -1,0 +1,172 @@
+//! The threads of one pool, as the event loop calls them.
+//!
+//! A sleeping runner is woken when all events of this turn of the loop have been handled, so that
+//! it finds all their requests at once; at each of them it would be up and asleep again before the
+//! next. A timer looks whether waiting requests need another thread: it is armed when the queue
+//! expects a runner to come back soon ([`Summons::CheckLater`]) or nginx has refused to take one,
+//! and there is none while nothing waits. It does not hold up a leaving worker: the requests' own
+//! timers do.
+//! Runs on: event loop, but for `ngx_http_wsgi_runner`, which a pool thread runs for its life.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use ngx::ffi::{
+    ngx_event_t, ngx_log_t, ngx_msec_t, ngx_thread_pool_t, ngx_thread_task_post, ngx_thread_task_t,
+};
+
+use crate::nginx::sys::timer::{Posted, Timer};
+use crate::nginx::sys::{code, process};
+use crate::wsgi::mailbox::{ExchangeId, Mailbox};
+use crate::wsgi::queue::runner::Runners;
+use crate::wsgi::queue::{Full, Job, RequestQueue, Summons};
+
+/// nginx counts in milliseconds: no timer is shorter.
+const MOMENT: ngx_msec_t = 1;
+
+/// How long until nginx is asked once more for a thread that it has refused; it logs each refusal.
+const RETRY: ngx_msec_t = 1000;
+
+/// One pool. Lives as long as the process: nginx keeps pointers to its events.
+pub struct Pool {
+    index: usize,
+    nginx: *mut ngx_thread_pool_t,
+    queue: Arc<RequestQueue>,
+    runners: Arc<Runners>,
+    mailbox: Arc<Mailbox>,
+    has_fine_timers: bool,
+    check: Timer,
+    wake: Posted,
+}
+
+impl Pool {
+    /// `read_mail` reads what has been posted so far. With nginx's `timer_resolution` a timer of a
+    /// millisecond comes late: it has no fine timers.
+    pub fn leak(
+        index: usize,
+        nginx: *mut ngx_thread_pool_t,
+        runners: &Arc<Runners>,
+        mailbox: &Arc<Mailbox>,
+        has_fine_timers: bool,
+        read_mail: fn(),
+        log: *mut ngx_log_t,
+    ) -> &'static Self {
+        let this: &'static Self = Box::leak(Box::new(Self {
+            index,
+            nginx,
+            queue: Arc::clone(&runners.queues()[index]),
+            runners: Arc::clone(runners),
+            mailbox: Arc::clone(mailbox),
+            has_fine_timers,
+            check: Timer::new(log),
+            wake: Posted::new(log),
+        }));
+        this.check.calls(move || {
+            // What pool threads post from now on is not for this look any more.
+            this.mailbox.expect(false);
+            this.check();
+            read_mail();
+        });
+        this.wake.calls(move || this.queue.wake());
+        this
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        self.queue.threads()
+    }
+
+    /// Threads that are not expected back.
+    pub fn stuck(&self) -> usize {
+        self.runners.lost(self.index)
+    }
+
+    /// Queues a job and posts a runner if one is wanted. The queue is full if `limit` jobs wait.
+    pub fn push(&self, job: Job, limit: usize) -> Result<(), Full> {
+        self.summon(self.queue.push(job, limit)?);
+        Ok(())
+    }
+
+    /// A request that waits need not be served any more.
+    pub fn remove(&self, id: ExchangeId) {
+        self.queue.remove(id);
+    }
+
+    /// Looks whether what waits needs another thread.
+    pub fn check(&self) {
+        self.summon(self.queue.check());
+    }
+
+    fn summon(&self, summons: Summons) {
+        match summons {
+            Summons::Done => (),
+            Summons::Wake => self.wake.post(),
+            Summons::WakeAndCheck => {
+                self.wake.post();
+                self.check_later();
+            }
+            Summons::PostRunner => {
+                if self.post_runner() {
+                    self.check_later();
+                } else {
+                    // nginx has logged why it could not. No request may come that would look.
+                    self.check.set_by(RETRY);
+                }
+            }
+            Summons::CheckLater => self.check_later(),
+        }
+    }
+
+    fn check_later(&self) {
+        self.check.set_by(MOMENT);
+        self.mailbox.expect(self.has_fine_timers);
+    }
+
+    /// Posts one more runner; false if nginx does not take it. The task is not in any pool of
+    /// nginx's memory: it outlives all requests.
+    fn post_runner(&self) -> bool {
+        let runner = Box::new(Runner { runners: Arc::clone(&self.runners), pool: self.index });
+        // SAFETY: all-zero bytes are a valid task. nginx wants a handler on its event, which it
+        // calls when the runner has left, as the last user of the task.
+        let rc = unsafe {
+            let task = Box::into_raw(Box::new(std::mem::zeroed::<ngx_thread_task_t>()));
+            (*task).ctx = Box::into_raw(runner).cast();
+            (*task).handler = Some(ngx_http_wsgi_runner);
+            (*task).event.data = task.cast();
+            (*task).event.handler = Some(ngx_http_wsgi_runner_left);
+            self.runners.posted();
+            let rc = ngx_thread_task_post(self.nginx, task);
+            if rc != code::OK {
+                drop(Box::from_raw((*task).ctx.cast::<Runner>()));
+                drop(Box::from_raw(task));
+            }
+            rc
+        };
+        if rc != code::OK {
+            self.runners.not_posted();
+            self.queue.not_posted();
+        }
+        rc == code::OK
+    }
+}
+
+/// What a runner's task carries.
+struct Runner {
+    runners: Arc<Runners>,
+    pool: usize,
+}
+
+/// A runner's life. Runs on: pool thread.
+unsafe extern "C" fn ngx_http_wsgi_runner(data: *mut c_void, _log: *mut ngx_log_t) {
+    // SAFETY: made by `post_runner`, and run once.
+    let runner = unsafe { Box::from_raw(data.cast::<Runner>()) };
+    process::unblock_signals();
+    // It catches panics itself.
+    runner.runners.run(runner.pool);
+}
+
+/// The event loop hears that a runner has left.
+unsafe extern "C" fn ngx_http_wsgi_runner_left(ev: *mut ngx_event_t) {
+    // SAFETY: the event is part of the task it names, made by `post_runner`; nginx is done with it.
+    unsafe { drop(Box::from_raw((*ev).data.cast::<ngx_thread_task_t>())) };
+}

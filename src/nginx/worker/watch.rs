@@ -1,0 +1,285 @@
+//! Requests that take longer than `wsgi_request_timeout`, and the threads that they leave behind.
+//!
+//! The client has been answered when a request comes here, or comes here before its time is over,
+//! because its client has gone. A thread of its own, the *watchdog*, started on first need, raises
+//! an exception in the request's thread and logs its stack: the event loop never waits for Python.
+//! A thread that has not come back a second later is *lost* until it does. When half of a pool is
+//! lost the worker is replaced. If not even the watchdog gets hold of Python in that second, all
+//! stacks are dumped without it, and the worker is replaced too.
+//! Runs on: event loop, but for the body of the watchdog.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use ngx::ffi::{ngx_exiting, ngx_log_t, ngx_msec_t};
+
+use super::retire;
+use super::stacks::StackDump;
+use crate::nginx::sys::eventfd::Eventfd;
+use crate::nginx::sys::timer::Timer;
+use crate::nginx::sys::{log, process};
+use crate::wsgi::exchange::{Exchange, Progress, Taken};
+use crate::wsgi::mailbox::{Level, LogRecord, Mail, Mailbox};
+use crate::wsgi::main_thread::Exit;
+use crate::wsgi::queue::runner::Runners;
+
+/// How long a thread may take to come back after the exception.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the watchdog is to do, and where it says that it was done.
+enum Order {
+    Interrupt(Arc<Exchange>, String, Arc<AtomicBool>),
+    /// Logs where Python's main thread is.
+    Locate(String, Arc<AtomicBool>),
+    /// Runs the application's exit functions: the main thread does not come to it.
+    Exit(Arc<Exit>, Instant),
+}
+
+enum Stage {
+    /// Its time is not over.
+    Followed,
+    /// The watchdog has been told.
+    Interrupted(Arc<AtomicBool>),
+    /// The thread is lost, and the watchdog has not got hold of Python.
+    Unreachable(Arc<AtomicBool>),
+}
+
+/// A request without a client whose thread may still be at it.
+struct Entry {
+    exchange: Arc<Exchange>,
+    pool: usize,
+    title: String,
+    /// When to look at it next.
+    due: Instant,
+    stage: Stage,
+}
+
+/// The watch of one worker.
+pub struct Watch {
+    timer: Timer,
+    entries: RefCell<Vec<Entry>>,
+    orders: OnceCell<mpsc::Sender<Order>>,
+    /// The stacks have been dumped since the watchdog last got hold of Python.
+    dumped: Cell<bool>,
+    /// The names of the pools.
+    pools: Vec<String>,
+    runners: Arc<Runners>,
+    mailbox: Arc<Mailbox>,
+    eventfd: &'static Eventfd,
+    stack_dump: Option<Arc<StackDump>>,
+}
+
+impl Watch {
+    /// `pools`: their names.
+    pub fn leak(
+        runners: Arc<Runners>,
+        mailbox: Arc<Mailbox>,
+        eventfd: &'static Eventfd,
+        stack_dump: Option<Arc<StackDump>>,
+        pools: Vec<String>,
+        log: *mut ngx_log_t,
+    ) -> &'static Self {
+        let this: &'static Self = Box::leak(Box::new(Self {
+            timer: Timer::new(log),
+            entries: RefCell::default(),
+            orders: OnceCell::new(),
+            dumped: Cell::new(false),
+            pools,
+            runners,
+            mailbox,
+            eventfd,
+            stack_dump,
+        }));
+        this.timer.calls(move || this.arm(this.look()));
+        this
+    }
+
+    /// A request of this pool has no client any more. If a thread is at it, it is interrupted
+    /// `timeout` after it has begun. `title` is what the log calls it.
+    pub fn follow(
+        &self,
+        exchange: &Arc<Exchange>,
+        pool: usize,
+        timeout: Duration,
+        title: impl FnOnce() -> String,
+    ) {
+        let Some(Taken { at: begun, .. }) = exchange.taken() else { return };
+        if exchange.progress() == Progress::Ended {
+            return;
+        }
+        let is_running = |entry: &Entry| self.runners.is_at(entry.pool, entry.exchange.id());
+        let mut entries = self.entries.borrow_mut();
+        entries.retain(is_running);
+        entries.push(Entry {
+            exchange: Arc::clone(exchange),
+            pool,
+            title: title(),
+            due: begun + timeout,
+            stage: Stage::Followed,
+        });
+        let next = entries.iter().map(|entry| entry.due).min();
+        drop(entries);
+        // Never at once: the request is just being taken apart.
+        self.arm(next);
+    }
+
+    /// Looks at the requests whose time has come; returns when to look again.
+    pub fn look(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.entries.take().into_iter().partition(|entry| entry.due <= now);
+        self.entries.replace(later);
+        for entry in due {
+            if self.runners.is_at(entry.pool, entry.exchange.id())
+                && let Some(entry) = self.step(entry, now)
+            {
+                self.entries.borrow_mut().push(entry);
+            }
+        }
+        self.entries.borrow().iter().map(|entry| entry.due).min()
+    }
+
+    /// One request's thread is still at it, and its time is over.
+    fn step(&self, mut entry: Entry, now: Instant) -> Option<Entry> {
+        entry.due = now + GRACE;
+        entry.stage = match std::mem::replace(&mut entry.stage, Stage::Followed) {
+            Stage::Followed => {
+                // It may be in close(), which is not interrupted.
+                if entry.exchange.progress() == Progress::Ended {
+                    return None;
+                }
+                let acted = Arc::new(AtomicBool::new(false));
+                let exchange = Arc::clone(&entry.exchange);
+                let title = std::mem::take(&mut entry.title);
+                self.order(Order::Interrupt(exchange, title, Arc::clone(&acted)));
+                Stage::Interrupted(acted)
+            }
+            Stage::Interrupted(acted) => {
+                self.lose(&entry);
+                if acted.load(Ordering::Acquire) {
+                    self.reached();
+                    return None;
+                }
+                self.dump();
+                retire::retire("python does not respond");
+                Stage::Unreachable(acted)
+            }
+            Stage::Unreachable(acted) => {
+                if acted.load(Ordering::Acquire) {
+                    self.reached();
+                    return None;
+                }
+                // SAFETY: a plain variable of nginx. The worker's end is due, and no thread of
+                // this process can serve what waits.
+                if unsafe { ngx_exiting != 0 } {
+                    (0..self.pools.len()).for_each(|pool| self.mailbox.post(Mail::Refuse(pool)));
+                }
+                Stage::Unreachable(acted)
+            }
+        };
+        Some(entry)
+    }
+
+    fn lose(&self, entry: &Entry) {
+        let pool = entry.pool;
+        if !self.runners.lose(pool, entry.exchange.id()) {
+            return;
+        }
+        let (Some(queue), Some(name)) = (self.runners.queues().get(pool), self.pools.get(pool))
+        else {
+            return;
+        };
+        let (lost, threads) = (self.runners.lost(pool), queue.threads());
+        let text = format!("{lost} of {threads} threads of the pool \"{name}\" are lost");
+        log::write_here(Level::Error, format_args!("{text}"));
+        if lost * 2 >= threads {
+            retire::retire(&text);
+        }
+        if lost >= threads {
+            self.mailbox.post(Mail::Refuse(pool));
+        }
+    }
+
+    /// Logs all stacks without Python's help, from a thread of its own: it forks.
+    pub fn dump(&self) {
+        let Some(stacks) = self.stack_dump.as_ref().map(Arc::clone) else { return };
+        if self.dumped.replace(true) {
+            return;
+        }
+        let mailbox = Arc::clone(&self.mailbox);
+        let line = String::from("python does not respond, the stacks of its threads:");
+        mailbox.log(LogRecord { exchange: None, level: Level::Error, text: line });
+        // Without a thread there is nothing to be done but to go on.
+        let _ = process::spawn("wsgi-stacks", move || {
+            for line in stacks.lines() {
+                mailbox.log(LogRecord { exchange: None, level: Level::Error, text: line });
+            }
+        });
+    }
+
+    fn order(&self, order: Order) {
+        let orders = self.orders.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel();
+            let runners = Arc::clone(&self.runners);
+            let wake = self.eventfd.waker();
+            // Without the thread nobody acts: what comes of that is what the watch is for.
+            let _ = process::spawn("wsgi-watchdog", move || watchdog(&runners, &receiver, wake));
+            sender
+        });
+        let _ = orders.send(order);
+    }
+
+    /// Python has been got hold of: if it does not respond again, that is new.
+    pub fn reached(&self) {
+        self.dumped.set(false);
+    }
+
+    /// Has the watchdog log where Python's main thread is; true when it has.
+    pub fn locate_main(&self, title: String) -> Arc<AtomicBool> {
+        let acted = Arc::new(AtomicBool::new(false));
+        self.order(Order::Locate(title, Arc::clone(&acted)));
+        acted
+    }
+
+    /// Has the watchdog run the exit functions.
+    pub fn exit(&self, exit: &Arc<Exit>, grace: Instant) {
+        self.order(Order::Exit(Arc::clone(exit), grace));
+    }
+
+    /// Whether a thread is lost and the watchdog does not get hold of Python.
+    pub fn is_unreachable(&self) -> bool {
+        self.entries.borrow().iter().any(|entry| match &entry.stage {
+            Stage::Unreachable(acted) => !acted.load(Ordering::Acquire),
+            _ => false,
+        })
+    }
+
+    fn arm(&self, next: Option<Instant>) {
+        let Some(next) = next else { return };
+        let left = next.saturating_duration_since(Instant::now()).as_millis();
+        // Rounded up, so that it is due then.
+        let left = ngx_msec_t::try_from(left + 1).unwrap_or(ngx_msec_t::MAX / 2);
+        self.timer.set_by(left);
+    }
+}
+
+/// Does what it is told, one after the other. Runs on: the watchdog's thread.
+fn watchdog(runners: &Runners, orders: &mpsc::Receiver<Order>, wake: impl Fn()) {
+    for order in orders {
+        let outcome = catch_unwind(AssertUnwindSafe(|| match &order {
+            Order::Interrupt(exchange, title, _) => runners.host().interrupt(exchange, title),
+            Order::Locate(title, _) => runners.host().locate_main(title),
+            Order::Exit(exit, grace) => exit.run_elsewhere(runners.host(), *grace),
+        }));
+        if outcome.is_err() {
+            runners.alert("the watchdog panicked");
+        }
+        if let Order::Interrupt(_, _, done) | Order::Locate(_, done) = order {
+            done.store(true, Ordering::Release);
+        }
+        wake();
+    }
+}
