@@ -2,7 +2,7 @@
 //!
 //! The only file that names both sides. nginx's tables are in `nginx/hooks.rs`.
 
-use crate::wsgi::host::StartHost;
+use crate::wsgi::interpreter::StartInterpreter;
 
 /// Starts Python.
-pub const START_HOST: StartHost = crate::python::start;
+pub const START_INTERPRETER: StartInterpreter = crate::python::start;

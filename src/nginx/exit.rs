@@ -13,7 +13,7 @@ use ngx::ffi::{
 };
 
 use super::mail;
-use super::request::context::Context;
+use super::request::context;
 use super::sys::{list, log};
 use super::worker::{Worker, clock, retry};
 use crate::wsgi::mailbox::Level;
@@ -80,7 +80,8 @@ pub unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
 
 /// The requests that the worker does not finish: their applications stop at the next chunk.
 fn cancel_all() {
-    for context in Context::ids().into_iter().filter_map(Context::find) {
+    let table = context::table();
+    for context in table.ids().into_iter().filter_map(|id| table.find(id)) {
         // SAFETY: contexts in the table are live.
         unsafe { (*context).cancel() };
     }

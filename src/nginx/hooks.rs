@@ -26,7 +26,7 @@ use super::sys::panic::protect;
 use super::sys::{code, log, pool, process};
 use super::worker::{self, Setup, clock, retire, retry, surroundings, zone};
 use super::{check, exit, mail};
-use crate::module::START_HOST;
+use crate::module::START_INTERPRETER;
 use crate::wsgi::mailbox::Level;
 
 type Handler =
@@ -283,7 +283,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_conf(
                 return ptr::null_mut();
             };
             match validate::validate(cycle, main) {
-                Ok(()) => check::accepts(cycle, main, START_HOST),
+                Ok(()) => check::accepts(cycle, main, START_INTERPRETER),
                 Err(text) => {
                     log::write((*cycle).log, Level::Emerg, format_args!("{text}"));
                     false
@@ -364,7 +364,7 @@ unsafe fn start_worker(
     // SAFETY: init_process; Python is started below.
     unsafe { clock::keep_zone() };
     surroundings::enter(main)?;
-    let setup = Setup { start_host: START_HOST, read_mail: mail::read, put_off };
+    let setup = Setup { start_interpreter: START_INTERPRETER, read_mail: mail::read, put_off };
     // SAFETY: nginx calls init_process of HTTP modules after that of its thread pools.
     unsafe { worker::start(cycle, main, setup) }
 }

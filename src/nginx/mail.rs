@@ -5,7 +5,7 @@
 use ngx::ffi::ngx_cycle_t;
 
 use super::handler::{deadline, stream};
-use super::request::context::Context;
+use super::request::context::{self, Context, Table};
 use super::response;
 use super::sys::log;
 use super::sys::panic::protect;
@@ -27,13 +27,14 @@ pub fn read() {
 ///
 /// Only on the event loop of this worker; `cycle` is live.
 unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
+    let table = context::table();
     let mut mails = worker.mailbox.collect(worker.mails.take());
     for mail in mails.drain(..) {
         match mail {
-            Mail::Response(id) => act(id, response::advance),
-            Mail::BodyRoom(id) => act(id, stream::resume),
+            Mail::Response(id) => act(table, id, response::advance),
+            Mail::BodyRoom(id) => act(table, id, stream::resume),
             // SAFETY: the cycle is live, as the caller says.
-            Mail::Log(record) => unsafe { write_log(cycle, &record) },
+            Mail::Log(record) => unsafe { write_log(table, cycle, &record) },
             Mail::Check(pool) => {
                 if let Some(pool) = worker.pool(pool) {
                     pool.check();
@@ -58,8 +59,8 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
 }
 
 /// Does something for a request that may have gone.
-fn act(id: ExchangeId, act: unsafe fn(*mut Context)) {
-    if let Some(context) = Context::find(id) {
+fn act(table: &Table, id: ExchangeId, act: unsafe fn(*mut Context)) {
+    if let Some(context) = table.find(id) {
         // SAFETY: contexts in the table belong to live requests.
         unsafe { Context::act(context, |context| act(context)) };
     }
@@ -68,10 +69,10 @@ fn act(id: ExchangeId, act: unsafe fn(*mut Context)) {
 /// # Safety
 ///
 /// On the event loop's thread; `cycle` is live.
-unsafe fn write_log(cycle: *mut ngx_cycle_t, record: &LogRecord) {
+unsafe fn write_log(table: &Table, cycle: *mut ngx_cycle_t, record: &LogRecord) {
     // SAFETY: contexts in the table belong to live requests; the cycle is live.
     unsafe {
-        match record.exchange.and_then(Context::find) {
+        match record.exchange.and_then(|id| table.find(id)) {
             Some(context) => {
                 log::write_request_lines((*context).request, record.level, &record.text);
             }
@@ -89,7 +90,7 @@ pub unsafe fn drain_log(worker: &Worker, cycle: *mut ngx_cycle_t) {
     for mail in worker.mailbox.collect(Vec::new()) {
         if let Mail::Log(record) = mail {
             // SAFETY: the cycle is live, as the caller says.
-            unsafe { write_log(cycle, &record) };
+            unsafe { write_log(context::table(), cycle, &record) };
         }
     }
 }

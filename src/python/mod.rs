@@ -1,4 +1,4 @@
-//! The pool threads' room: everything of Python, behind [`crate::wsgi::host::Host`].
+//! The pool threads' room: everything of Python, behind [`crate::wsgi::interpreter::Interpreter`].
 //!
 //! `host` is what the other rooms see. `interpreter` starts CPython; `app` loads an application and
 //! calls it: `request` makes the objects it gets, `response` passes on what comes back.
@@ -14,9 +14,9 @@ mod request;
 
 mod app;
 
-mod host;
+mod cpython;
 
-pub use host::start;
+pub use cpython::start;
 
 #[cfg(test)]
 mod tests;

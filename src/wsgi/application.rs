@@ -1,6 +1,6 @@
 //! An application as the event loop and the runners see it, and the state of its import.
 //!
-//! `src/python/app/mod.rs` implements [`Application`]; [`Hosted`] adds when it may be called. When
+//! `src/python/app/mod.rs` implements [`Application`]; [`AppSlot`] adds when it may be called. When
 //! a failed import is tried again is said by `tries.rs`.
 //! Runs on: main thread (load), pool thread (call), event loop (the rest).
 
@@ -36,14 +36,14 @@ pub enum Import {
 }
 
 /// An application and the state of its import.
-pub struct Hosted {
+pub struct AppSlot {
     name: String,
     app: Box<dyn Application>,
     /// An [`Import`].
     import: AtomicU8,
 }
 
-impl Hosted {
+impl AppSlot {
     /// `name`: the argument of `wsgi_app`, for messages. Whoever makes it orders the first import.
     pub fn new(name: String, app: Box<dyn Application>) -> Self {
         Self { name, app, import: AtomicU8::new(Import::Awaited as u8) }
@@ -88,7 +88,7 @@ impl Hosted {
     /// Main thread: one try of the import.
     pub fn load(&self) {
         /// Settles the state also when the import panics.
-        struct Settle<'a>(&'a Hosted, Import);
+        struct Settle<'a>(&'a AppSlot, Import);
         impl Drop for Settle<'_> {
             fn drop(&mut self) {
                 self.0.set(self.1);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn an_import_is_settled_however_it_ends() {
-        let app = Hosted::new("x".to_owned(), Box::new(Flaky(AtomicBool::new(false))));
+        let app = AppSlot::new("x".to_owned(), Box::new(Flaky(AtomicBool::new(false))));
         assert_eq!((app.import(), app.is_settled()), (Import::Awaited, false));
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| app.load()));
         assert!(panicked.is_err());

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use super::application::Hosted;
-use super::host::Host;
+use super::application::AppSlot;
+use super::interpreter::Interpreter;
 use super::mailbox::{Level, LogRecord, Mail, Mailbox};
 
 enum Order {
-    Import(&'static Hosted),
+    Import(&'static AppSlot),
     Exit(Instant),
 }
 
@@ -31,14 +31,14 @@ pub struct Exit {
 
 impl Exit {
     /// Runs them on a thread that is not the main one, attached, unless somebody has begun to.
-    pub fn run_elsewhere(&self, host: &dyn Host, patience: Instant) {
-        self.run(host, patience, true);
+    pub fn run_elsewhere(&self, interpreter: &dyn Interpreter, patience: Instant) {
+        self.run(interpreter, patience, true);
     }
 
-    fn run(&self, host: &dyn Host, patience: Instant, elsewhere: bool) {
+    fn run(&self, interpreter: &dyn Interpreter, patience: Instant, elsewhere: bool) {
         if !self.claimed.swap(true, Ordering::AcqRel) {
             self.is_elsewhere.store(elsewhere, Ordering::Release);
-            let run = AssertUnwindSafe(|| host.attach(&mut || host.exit(patience)));
+            let run = AssertUnwindSafe(|| interpreter.attach(&mut || interpreter.exit(patience)));
             // A panic is no reason to wait for what does not come.
             let _ = catch_unwind(run);
             self.done.store(true, Ordering::Release);
@@ -82,7 +82,7 @@ impl MainThread {
     }
 
     /// One try of an import. [`Mail::Imported`] tells of its end.
-    pub fn import(&self, app: &'static Hosted) {
+    pub fn import(&self, app: &'static AppSlot) {
         // The thread follows orders until the process ends.
         let _ = self.orders.send(Order::Import(app));
     }
@@ -101,11 +101,11 @@ impl MainThread {
 
 impl Orders {
     /// The life of the thread that has started Python.
-    pub fn follow(&self, host: &dyn Host, mailbox: &Mailbox) {
+    pub fn follow(&self, interpreter: &dyn Interpreter, mailbox: &Mailbox) {
         for order in &self.orders {
             match order {
                 Order::Import(app) => {
-                    let import = AssertUnwindSafe(|| host.attach(&mut || app.load()));
+                    let import = AssertUnwindSafe(|| interpreter.attach(&mut || app.load()));
                     if catch_unwind(import).is_err() {
                         let text = format!("the import of \"{}\" panicked", app.name());
                         mailbox.log(LogRecord { exchange: None, level: Level::Alert, text });
@@ -113,7 +113,7 @@ impl Orders {
                     mailbox.post(Mail::Imported);
                 }
                 Order::Exit(patience) => {
-                    self.exit.run(host, patience, false);
+                    self.exit.run(interpreter, patience, false);
                     mailbox.post(Mail::Left);
                 }
             }
@@ -124,9 +124,9 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wsgi::application::{Application, Hosted};
+    use crate::wsgi::application::{AppSlot, Application};
     use crate::wsgi::exchange::ResponseSender;
-    use crate::wsgi::queue::runner::tests::FakeHost;
+    use crate::wsgi::queue::runner::tests::FakeInterpreter;
     use crate::wsgi::request::Request;
     use std::sync::Mutex;
     use std::thread;
@@ -150,21 +150,22 @@ mod tests {
     #[test]
     fn imports_follow_one_another_and_the_exit_functions_run_once() {
         let (main, orders) = MainThread::new();
-        let (host, mailbox) = (Arc::new(FakeHost::default()), Arc::new(Mailbox::new(|| ())));
+        let (interpreter, mailbox) =
+            (Arc::new(FakeInterpreter::default()), Arc::new(Mailbox::new(|| ())));
         let noted = Arc::new(Mutex::new(Vec::new()));
         for name in ["one", "panics", "two"] {
             let app = Box::new(Noted(name, Arc::clone(&noted)));
-            main.import(Hosted::leak(name.to_owned(), app));
+            main.import(AppSlot::leak(name.to_owned(), app));
         }
         let exit = Arc::clone(main.exit_functions());
         main.exit(Instant::now());
         main.exit(Instant::now());
         drop(main);
-        orders.follow(&*host, &mailbox);
+        orders.follow(&*interpreter, &mailbox);
         assert!(exit.is_done());
-        exit.run_elsewhere(&*host, Instant::now());
+        exit.run_elsewhere(&*interpreter, Instant::now());
         assert!(!exit.was_elsewhere());
-        assert_eq!(host.exits(), 1);
+        assert_eq!(interpreter.exits(), 1);
         let want = ["one begins", "one ends", "panics begins", "two begins", "two ends"];
         assert_eq!(*noted.lock().unwrap(), want);
         let mails = mailbox.collect(Vec::new());

@@ -14,10 +14,10 @@
 pub mod arguments;
 pub mod error;
 pub mod fork;
+pub mod header_policy;
 pub mod lines;
 pub mod lock;
 pub mod numbers;
-pub mod passing;
 pub mod segment;
 pub mod sources;
 pub mod trial;
@@ -34,7 +34,7 @@ pub mod request;
 
 pub mod application;
 
-pub mod host;
+pub mod interpreter;
 
 pub mod main_thread;
 pub mod queue;

@@ -18,7 +18,7 @@ use crate::nginx::config::{MainConf, core_of_cycle};
 use crate::nginx::sys::{children, process};
 use crate::nginx::worker::surroundings;
 use crate::wsgi::error::LoadError;
-use crate::wsgi::host::{SharedHost, StartHost};
+use crate::wsgi::interpreter::{SharedInterpreter, StartInterpreter};
 use crate::wsgi::mailbox::{Mail, Mailbox};
 use crate::wsgi::trial::{BEGIN, CAUSE, CONFLICT, DONE, TRACEBACK};
 
@@ -34,26 +34,26 @@ const TRACEBACK_LIMIT: usize = 256 * 1024;
 pub unsafe fn run(
     cycle: *mut ngx_cycle_t,
     main: &MainConf,
-    start: StartHost,
+    start: StartInterpreter,
     parent: libc::pid_t,
     answer: OwnedFd,
     output: OwnedFd,
 ) -> ! {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the caller's.
+        // SAFETY: this is a child just forked from a process with one thread.
         let Ok(answer) = (unsafe { leave_the_master(answer, output) }) else {
             return;
         };
-        // SAFETY: the caller's.
+        // SAFETY: the cycle is being built and `main` is of it, as the caller says.
         let result = unsafe { become_a_worker(cycle, main, parent) };
-        let host = result.and_then(|()| import(main, start, &answer));
-        if let Err(text) = &host {
+        let interpreter = result.and_then(|()| import(main, start, &answer));
+        if let Err(text) = &interpreter {
             answer.say(CAUSE, text);
         }
         answer.write(DONE);
         // The master waits for this too, but it does not count any more.
-        if let Ok(host) = host {
-            host.finalize();
+        if let Ok(interpreter) = interpreter {
+            interpreter.finalize();
         }
     }));
     // SAFETY: ends the process, and nothing else.
@@ -196,21 +196,25 @@ unsafe fn become_a_worker(
 }
 
 /// Imports all applications that are tried in one interpreter; the error is that of Python's start.
-fn import(main: &MainConf, start: StartHost, answer: &Outlet) -> Result<SharedHost, String> {
+fn import(
+    main: &MainConf,
+    start: StartInterpreter,
+    answer: &Outlet,
+) -> Result<SharedInterpreter, String> {
     // Stacks go where everything goes that the application prints.
     let settings = main.settings(Some((process::stack_signal(), 2)));
-    let host = start(&settings, printing())?;
-    host.attach(&mut || {
+    let interpreter = start(&settings, printing())?;
+    interpreter.attach(&mut || {
         let tried = main.checked.keys().filter_map(|index| Some((index, main.apps.get(*index)?)));
         for (index, (target, ..)) in tried {
             answer.say(BEGIN, &index.to_string());
-            if let Err(error) = host.check(target) {
+            if let Err(error) = interpreter.check(target) {
                 tell(answer, &error);
                 return;
             }
         }
     });
-    Ok(host)
+    Ok(interpreter)
 }
 
 fn tell(answer: &Outlet, error: &LoadError) {

@@ -24,7 +24,7 @@ use self::trial::{Child, End};
 use super::config::{MainConf, core_of_cycle};
 use super::sys::{log, process};
 use super::worker::zone;
-use crate::wsgi::host::StartHost;
+use crate::wsgi::interpreter::StartInterpreter;
 use crate::wsgi::lines;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::trial::{Answer, MOST_LINES};
@@ -40,12 +40,12 @@ const HINT: &str = "\"wsgi_check off;\" in its location skips the trial of this 
 /// # Safety
 ///
 /// `cycle` is being built, complete but for the init_conf of some modules; `main` is of it.
-pub unsafe fn accepts(cycle: *mut ngx_cycle_t, main: &MainConf, start: StartHost) -> bool {
-    // SAFETY: the caller's.
+pub unsafe fn accepts(cycle: *mut ngx_cycle_t, main: &MainConf, start: StartInterpreter) -> bool {
+    // SAFETY: the cycle is being built and has a log, `main` is of it, as the caller says.
     let Some(level) = (unsafe { consequence(cycle, main) }) else {
         return true;
     };
-    // SAFETY: the caller's.
+    // SAFETY: the cycle is complete but for some init_conf, as the caller says.
     let outcome = unsafe { try_applications(cycle, main, start) };
     // A conflict lies in the configuration, whatever else runs or does not run.
     let level = if outcome.is_conflict { Level::Emerg } else { level };
@@ -77,7 +77,7 @@ unsafe fn consequence(cycle: *mut ngx_cycle_t, main: &MainConf) -> Option<Level>
     }
     if test {
         // A server must start after a power cut even if a database has not.
-        // SAFETY: the caller's.
+        // SAFETY: the core module's init_conf has been called for this cycle.
         return Some(if unsafe { is_served(cycle) } { Level::Emerg } else { Level::Warn });
     }
     running.then_some(Level::Emerg)
@@ -125,11 +125,15 @@ struct Outcome {
     unclean: Option<String>,
 }
 
-unsafe fn try_applications(cycle: *mut ngx_cycle_t, main: &MainConf, start: StartHost) -> Outcome {
+unsafe fn try_applications(
+    cycle: *mut ngx_cycle_t,
+    main: &MainConf,
+    start: StartInterpreter,
+) -> Outcome {
     let timeout = main.check_timeout.unwrap_or(TIMEOUT);
     // SAFETY: the old cycle goes on until the new one is accepted; that of a start is empty.
     let _hold = unsafe { zone::Hold::new((*cycle).old_cycle) };
-    // SAFETY: the caller's.
+    // SAFETY: the cycle is complete but for some init_conf, and `main` is of it.
     let mut child = match unsafe { Child::fork(cycle, main, start) } {
         Ok(child) => child,
         Err(err) => {

@@ -12,7 +12,7 @@ use ngx::ffi::ngx_cycle_t;
 use super::child;
 use crate::nginx::config::MainConf;
 use crate::nginx::sys::process;
-use crate::wsgi::host::StartHost;
+use crate::wsgi::interpreter::StartInterpreter;
 use crate::wsgi::trial;
 
 /// How often the child is looked at when it says nothing.
@@ -94,7 +94,7 @@ impl Child {
     pub unsafe fn fork(
         cycle: *mut ngx_cycle_t,
         main: &MainConf,
-        start: StartHost,
+        start: StartInterpreter,
     ) -> io::Result<Self> {
         let (answer, answer_end) = process::pipe()?;
         let (output, output_end) = process::pipe()?;

@@ -1,4 +1,4 @@
-//! The handlers of the directives of [`Passing`](crate::wsgi::passing::Passing).
+//! The handlers of the directives of [`HeaderPolicy`](crate::wsgi::header_policy::HeaderPolicy).
 //!
 //! Runs on: event loop (configuration, in the master).
 
@@ -10,8 +10,8 @@ use ngx::ffi::{ngx_command_t, ngx_conf_t};
 use super::LocConf;
 use super::args::{Args, Refusal, Text, directive, handler, set_once};
 use crate::nginx::sys::log;
+use crate::wsgi::header_policy::{IGNORABLE, Names};
 use crate::wsgi::mailbox::Level;
-use crate::wsgi::passing::{IGNORABLE, Names};
 
 /// One more name; nginx takes any, and any number of them.
 fn name(args: &Args<'_>, names: &mut Option<Rc<Names>>) -> Result<(), Refusal> {
@@ -21,36 +21,36 @@ fn name(args: &Args<'_>, names: &mut Option<Rc<Names>>) -> Result<(), Refusal> {
     Ok(())
 }
 
-handler!(cmd_wsgi_hide_header, LocConf, |args, conf| name(args, &mut conf.passing.hide));
+handler!(cmd_wsgi_hide_header, LocConf, |args, conf| name(args, &mut conf.policy.hide));
 
-handler!(cmd_wsgi_pass_header, LocConf, |args, conf| name(args, &mut conf.passing.pass));
+handler!(cmd_wsgi_pass_header, LocConf, |args, conf| name(args, &mut conf.policy.pass));
 
 handler!(cmd_wsgi_ignore_headers, LocConf, |args, conf| {
     for n in 0..args.values.len() {
         let known = |name: &&str| name.as_bytes().eq_ignore_ascii_case(args.bytes(n));
         let bit = IGNORABLE.iter().position(known).ok_or_else(|| args.invalid(n))?;
-        if conf.passing.ignored & 1 << bit != 0 {
+        if conf.policy.ignored & 1 << bit != 0 {
             let text = args.shown(n);
             log::write_conf(args.cf, Level::Warn, format_args!("duplicate value \"{text}\""));
         }
-        conf.passing.ignored |= 1 << bit;
+        conf.policy.ignored |= 1 << bit;
     }
     Ok(())
 });
 
 handler!(cmd_wsgi_intercept_errors, LocConf, |args, conf| {
-    set_once(&mut conf.passing.intercept_errors, || args.flag(0))
+    set_once(&mut conf.policy.intercept_errors, || args.flag(0))
 });
 
 handler!(cmd_wsgi_force_ranges, LocConf, |args, conf| set_once(
-    &mut conf.passing.force_ranges,
+    &mut conf.policy.force_ranges,
     || args.flag(0)
 ));
 
 handler!(cmd_wsgi_pass_request_headers, LocConf, |args, conf| {
-    set_once(&mut conf.passing.pass_request_headers, || args.flag(0))
+    set_once(&mut conf.policy.pass_request_headers, || args.flag(0))
 });
 
 handler!(cmd_wsgi_pass_request_body, LocConf, |args, conf| {
-    set_once(&mut conf.passing.pass_request_body, || args.flag(0))
+    set_once(&mut conf.policy.pass_request_body, || args.flag(0))
 });

@@ -117,7 +117,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
         request_buffering,
         request_timeout,
         ignore_client_abort,
-        passing,
+        policy,
         debug,
         // Inherited by some blocks only, or made for each location.
         app: _,
@@ -138,7 +138,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.request_buffering, request_buffering);
     from(&mut conf.request_timeout, request_timeout);
     from(&mut conf.ignore_client_abort, ignore_client_abort);
-    conf.passing.inherit(passing);
+    conf.policy.inherit(policy);
     from(&mut conf.debug, debug);
 }
 

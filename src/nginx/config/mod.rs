@@ -37,8 +37,8 @@ pub use self::location::Location;
 pub use self::pool_use::PoolUse;
 use super::sys::module::http_module;
 use crate::wsgi::exchange::spool::{Buffering, Spooling};
-use crate::wsgi::host::Settings;
-use crate::wsgi::passing::{Accel, Passing};
+use crate::wsgi::header_policy::{Accel, HeaderPolicy};
+use crate::wsgi::interpreter::Settings;
 use crate::wsgi::target::Target;
 
 /// `wsgi_queue`.
@@ -157,7 +157,7 @@ pub struct LocConf {
     /// Zero: off.
     pub request_timeout: Option<Duration>,
     pub ignore_client_abort: Option<bool>,
-    pub passing: Passing,
+    pub policy: HeaderPolicy,
     pub debug: Option<bool>,
     pub endpoint: Option<Endpoint>,
 }
@@ -175,7 +175,7 @@ impl LocConf {
     pub fn buffering(&self) -> Buffering {
         Buffering {
             on: self.buffering.unwrap_or(true),
-            heeds_header: !self.passing.ignores(Accel::Buffering),
+            heeds_header: !self.policy.ignores(Accel::Buffering),
             size: self.buffer_size.unwrap_or(64 * 1024),
             spooling: self.spooling.clone(),
         }

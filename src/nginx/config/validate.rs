@@ -22,8 +22,8 @@ use crate::wsgi::mailbox::Level;
 ///
 /// Called in a core init_conf, when the configuration has been read; `main` is of `cycle`.
 pub unsafe fn validate(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), String> {
-    // SAFETY: the cycle is the caller's; the core module's configuration of it is complete, and it
-    // has a log.
+    // SAFETY: nginx has read the configuration of the cycle, as the caller says: that of the core
+    // module is complete, and there is a log.
     unsafe {
         single_process(cycle)?;
         event_method(cycle, main)?;

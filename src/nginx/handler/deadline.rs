@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use ngx::ffi::{ngx_event_t, ngx_http_request_t, ngx_int_t};
 
-use crate::nginx::request::context::Context;
+use crate::nginx::request::context::{self, Context};
 use crate::nginx::response::end::{abort, finish};
 use crate::nginx::response::headers;
 use crate::nginx::sys::panic::protect;
@@ -22,7 +22,7 @@ use crate::wsgi::mailbox::Level;
 ///
 /// `r` is a live request whose head has not been sent.
 pub unsafe fn unavailable(r: *mut ngx_http_request_t, seconds: u64) -> ngx_int_t {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe {
         let value = seconds.to_string();
         let header = headers::push_header(r, b"Retry-After", value.as_bytes());
@@ -38,8 +38,9 @@ pub fn refuse_waiting(pool: usize) {
         // The event loop has ended.
         return;
     }
-    for id in Context::ids() {
-        let Some(context) = Context::find(id) else { continue };
+    let table = context::table();
+    for id in table.ids() {
+        let Some(context) = table.find(id) else { continue };
         // SAFETY: contexts in the table belong to live requests.
         unsafe {
             if (*context).pool() != Some(pool) || !(*context).exchange.withdraw() {

@@ -27,8 +27,8 @@ use super::worker::retry::{self, Answer};
 use super::worker::{retire, worker};
 use crate::wsgi::application::Import;
 use crate::wsgi::exchange::Exchange;
+use crate::wsgi::header_policy::Accel;
 use crate::wsgi::mailbox::Level;
-use crate::wsgi::passing::Accel;
 use crate::wsgi::queue::Job;
 use crate::wsgi::request::vars::Vars;
 use crate::wsgi::request::{Flags, Request};
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn ngx_http_wsgi_handler(r: *mut ngx_http_request_t) -> ng
             if split_path((*r).uri.as_bytes(), conf.mount()).is_none() {
                 return code::NOT_FOUND;
             }
-            let streams = !conf.request_buffering() && conf.passing.passes_request_body();
+            let streams = !conf.request_buffering() && conf.policy.passes_request_body();
             let rc = if streams && stream::is_unread(r) {
                 bits::request::set_request_body_no_buffering(r, true);
                 ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_begun))
@@ -81,7 +81,8 @@ unsafe extern "C" fn ngx_http_wsgi_body_read(r: *mut ngx_http_request_t) {
 /// With `wsgi_request_buffering off`: all, a part or nothing of the body is there.
 unsafe extern "C" fn ngx_http_wsgi_body_begun(r: *mut ngx_http_request_t) {
     protect((), || {
-        // SAFETY: as in `ngx_http_wsgi_body_read`.
+        // SAFETY: nginx's request, with a reference for us that one finalize gives back. What comes
+        // after `submit` may free the request; nothing touches it then.
         unsafe {
             match protect(Err(code::INTERNAL_SERVER_ERROR), || submit(r, Reading::Begun)) {
                 Ok(()) => stream::start(r),
@@ -101,7 +102,7 @@ enum Reading {
 }
 
 unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx_int_t> {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe {
         let conf = config::of_request(r);
         let (Some(worker), Some(endpoint)) = (worker(), conf.endpoint) else {
@@ -132,14 +133,15 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
             return Err(unavailable(r, 1));
         }
-        let id = context::next_id();
+        let table = context::table();
+        let id = table.next_id();
         let pipe = match reading {
             Reading::Begun => stream::open(r, id, &worker.mailbox),
             Reading::Done => None,
         };
         // One that is not passed has been read, and is there for another location that the request
         // is given to.
-        let passes = conf.passing.passes_request_body();
+        let passes = conf.policy.passes_request_body();
         let body = if pipe.is_some() || stream::is_begun(r) || !passes {
             None
         } else {
@@ -157,7 +159,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             pipe: pipe.clone(),
             flags: Flags {
                 head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
-                ignores_redirect: conf.passing.ignores(Accel::Redirect),
+                ignores_redirect: conf.policy.ignores(Accel::Redirect),
                 debug: conf.debug(),
                 multithread: pool.threads() > 1,
                 multiprocess: worker.multiprocess,
@@ -175,7 +177,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             conf,
             queued: now,
         };
-        let context = Context::create(r, waiting, Some(ngx_http_wsgi_timeout));
+        let context = Context::create(r, waiting, table, Some(ngx_http_wsgi_timeout));
         if context.is_null() {
             return Err(code::INTERNAL_SERVER_ERROR);
         }
@@ -187,7 +189,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             (*context).detach();
             return Err(rc);
         }
-        Context::remember(context);
+        table.insert(context);
         (*context).arm(conf.queue_timeout().min(conf.read_timeout()));
         retire::count();
         Ok(())
@@ -198,7 +200,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
 /// connection.
 unsafe fn not_loaded(r: *mut ngx_http_request_t) -> ngx_int_t {
     if retire::is_draining() {
-        // SAFETY: the caller's request.
+        // SAFETY: the request is live, as the caller says.
         unsafe { bits::request::set_keepalive(r, false) };
     }
     code::INTERNAL_SERVER_ERROR
@@ -211,7 +213,7 @@ unsafe fn vars(
     body: Option<u64>,
     left: Vars,
 ) -> Result<Vars, ngx_int_t> {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe {
         let path = split_path((*r).uri.as_bytes(), conf.mount()).ok_or(code::NOT_FOUND)?;
         let main = config::main_of_request(r);

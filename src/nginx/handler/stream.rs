@@ -35,7 +35,7 @@ const WINDOW: usize = 64 * 1024;
 ///
 /// `r` is a live request.
 pub unsafe fn is_unread(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe { r == (*r).main && (*r).request_body.is_null() && !bits::request::discard_body(r) }
 }
 
@@ -59,7 +59,7 @@ pub unsafe fn open(
     id: ExchangeId,
     mailbox: &Arc<Mailbox>,
 ) -> Option<Arc<BodyPipe>> {
-    // SAFETY: the caller's request; the core module's configuration is that of its location.
+    // SAFETY: the request is live, as the caller says; the core module's configuration is that of its location.
     unsafe {
         let window = WINDOW.max(config::core_of_request(r).client_body_buffer_size);
         let pipe = Arc::new(BodyPipe::new(id, window, Arc::clone(mailbox)));
@@ -78,7 +78,7 @@ pub unsafe fn open(
 
 /// Copies a complete body; false if it is in a file.
 unsafe fn copy(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> bool {
-    // SAFETY: the caller's request; `bufs` is a chain of complete buffers.
+    // SAFETY: the request is live, as the caller says; `bufs` is a chain of complete buffers.
     unsafe {
         let rb = (*r).request_body;
         for link in list::links(if rb.is_null() { std::ptr::null_mut() } else { (*rb).bufs }) {
@@ -97,7 +97,7 @@ unsafe fn copy(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> bool {
 
 /// Moves what nginx has read into the pipe: its buffers are empty afterwards, and its own again.
 unsafe fn move_on(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> Room {
-    // SAFETY: the caller's request, whose body is being read; what nginx hands out unbuffered is
+    // SAFETY: the request is live, as the caller says, whose body is being read; what nginx hands out unbuffered is
     // in memory. The links come from the request's pool, which keeps free ones in a list.
     unsafe {
         let rb = (*r).request_body;
@@ -121,7 +121,7 @@ unsafe fn move_on(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> Room {
 ///
 /// `r` is a live request with a context that is not detached.
 pub unsafe fn start(r: *mut ngx_http_request_t) {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe {
         if !bits::request::reading_body(r) {
             return watch_client(r);
@@ -137,7 +137,7 @@ pub unsafe fn start(r: *mut ngx_http_request_t) {
 ///
 /// The context is not detached. It and its request may be freed.
 pub unsafe fn resume(context: *mut Context) {
-    // SAFETY: as the caller says. Once complete there is nothing to read.
+    // SAFETY: the context is not detached, its request is live. Once complete there is nothing to read.
     unsafe {
         if bits::request::reading_body((*context).request) {
             read(context);

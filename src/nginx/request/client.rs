@@ -37,7 +37,7 @@ pub unsafe fn watch_client(r: *mut ngx_http_request_t) {
 ///
 /// `r` is a live request.
 pub unsafe fn look_again(r: *mut ngx_http_request_t) {
-    // SAFETY: the caller's request; nginx takes the event out when it closes the connection.
+    // SAFETY: the request is live, as the caller says; nginx takes the event out when it closes the connection.
     unsafe {
         if bits::request::reading_body(r) {
             let rev = (*(*r).connection).read;

@@ -72,14 +72,15 @@ pub struct Context {
     /// What of `chunks` the application need not wait for.
     pub held_back: HeldBack,
     pub timings: Timings,
-    /// Out of the worker's table: nginx finishes the request alone.
+    table: &'static Table,
+    /// Out of the table: nginx finishes the request alone.
     detached: bool,
 }
 
 /// The contexts of this worker that are not detached, by the numbers of their exchanges: what pool
 /// threads post names a number, since the request may have gone meanwhile.
 #[derive(Default)]
-struct Table {
+pub struct Table {
     contexts: RefCell<NumberMap<*mut Context>>,
     last: Cell<ExchangeId>,
 }
@@ -89,7 +90,8 @@ thread_local! {
     static TABLE: Cell<Option<&'static Table>> = const { Cell::new(None) };
 }
 
-fn table() -> &'static Table {
+/// The table of this worker.
+pub fn table() -> &'static Table {
     TABLE.get().unwrap_or_else(|| {
         let table: &'static Table = Box::leak(Box::default());
         TABLE.set(Some(table));
@@ -97,11 +99,33 @@ fn table() -> &'static Table {
     })
 }
 
-/// A number for one more exchange.
-pub fn next_id() -> ExchangeId {
-    let last = &table().last;
-    last.set(last.get() + 1);
-    last.get()
+impl Table {
+    /// A number for one more exchange.
+    pub fn next_id(&self) -> ExchangeId {
+        self.last.set(self.last.get() + 1);
+        self.last.get()
+    }
+
+    /// Mail for the exchange of `context` comes to it from now on, until it is detached.
+    ///
+    /// # Safety
+    ///
+    /// The context is live, and not detached.
+    pub unsafe fn insert(&self, context: *mut Context) {
+        // SAFETY: a live context, as the caller says.
+        let id = unsafe { (*context).exchange.id() };
+        self.contexts.borrow_mut().insert(id, context);
+    }
+
+    /// The context of this exchange; its request is live.
+    pub fn find(&self, id: ExchangeId) -> Option<*mut Context> {
+        self.contexts.borrow().get(&id).copied()
+    }
+
+    /// The numbers of all exchanges in the table.
+    pub fn ids(&self) -> Vec<ExchangeId> {
+        self.contexts.borrow().keys().copied().collect()
+    }
 }
 
 /// What a request is queued with.
@@ -124,6 +148,7 @@ impl Context {
     pub unsafe fn create(
         r: *mut ngx_http_request_t,
         waiting: Waiting<'_>,
+        table: &'static Table,
         timeout_handler: ngx_event_handler_pt,
     ) -> *mut Self {
         // SAFETY: the request's pool and connection are live; both cleanups run before the pool's
@@ -156,6 +181,7 @@ impl Context {
                 is_passive: false,
                 held_back: HeldBack::default(),
                 timings: Timings::open(r, waiting.queued),
+                table,
                 detached: false,
             });
             (*context).timer.data = context.cast();
@@ -177,28 +203,6 @@ impl Context {
     pub unsafe fn of(r: *mut ngx_http_request_t) -> *mut Self {
         // SAFETY: a live request has an array with a pointer for each HTTP module.
         unsafe { (*(*r).ctx.add(http_module().ctx_index)).cast() }
-    }
-
-    /// Puts the context into the worker's table: mail for its exchange comes to it from now on, until
-    /// it is detached.
-    ///
-    /// # Safety
-    ///
-    /// `context` is one that [`Self::create`] has made, and not detached.
-    pub unsafe fn remember(context: *mut Self) {
-        // SAFETY: a live context, as the caller says.
-        let id = unsafe { (*context).exchange.id() };
-        table().contexts.borrow_mut().insert(id, context);
-    }
-
-    /// The context of this exchange, if it is in the table; its request is live then.
-    pub fn find(id: ExchangeId) -> Option<*mut Self> {
-        table().contexts.borrow().get(&id).copied()
-    }
-
-    /// The numbers of all exchanges in the table.
-    pub fn ids() -> Vec<ExchangeId> {
-        table().contexts.borrow().keys().copied().collect()
     }
 
     /// All contexts that `r` has had, the newest first. nginx forgets a request's context when it
@@ -283,7 +287,7 @@ impl Context {
         }
         self.timings.close();
         let taken = self.cancel();
-        table().contexts.borrow_mut().remove(&self.exchange.id());
+        self.table.contexts.borrow_mut().remove(&self.exchange.id());
         if let Some(worker) = worker()
             && let Some(index) = self.pool()
         {

@@ -32,7 +32,7 @@ const PHASES: [u32; 2] =
 /// Called in postconfiguration, with the core module's main configuration.
 pub unsafe fn register(cmcf: *mut ngx_http_core_main_conf_t) -> bool {
     PHASES.into_iter().all(|phase| {
-        // SAFETY: the caller's; nginx has made an array of handlers for each phase.
+        // SAFETY: the core module's main configuration is live; nginx has made an array of handlers for each phase.
         unsafe {
             let handlers = &raw mut (*cmcf).phases[phase as usize].handlers;
             let place: *mut ngx_http_handler_pt = ngx_array_push(handlers).cast();
@@ -59,7 +59,7 @@ unsafe extern "C" fn ngx_http_wsgi_leave_body(r: *mut ngx_http_request_t) -> ngx
 
 /// Whether `r` still has the length, or the coding, of a body that nobody can have any more.
 unsafe fn promises_what_is_gone(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe {
         let fields = &raw const (*r).headers_in;
         ((*fields).content_length_n != -1 || bits::headers_in::chunked(fields)) && is_gone(r)
@@ -85,7 +85,7 @@ pub unsafe fn is_gone(r: *mut ngx_http_request_t) -> bool {
 /// Makes `r` a request without a body; false without memory. `reading_body` stays, by which nginx
 /// knows that the client may send more, and ends its connection or stream with the response.
 unsafe fn leave_body(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: the caller's request. Its fields are its own; a main request that comes to another
+    // SAFETY: the request is live, as the caller says. Its fields are its own; a main request that comes to another
     // location has left the one that read its body.
     unsafe {
         let body = ngx_pcalloc((*r).pool, size_of::<ngx_http_request_body_t>());

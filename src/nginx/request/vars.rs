@@ -60,8 +60,8 @@ pub unsafe fn request_vars(
     left: Vars,
 ) -> Result<Vars, VarsError> {
     let mut fields = Fields::default();
-    if conf.passing.passes_request_headers() {
-        // SAFETY: the caller's request.
+    if conf.policy.passes_request_headers() {
+        // SAFETY: the request is live, as the caller says.
         unsafe { collect_fields(r, &mut fields) };
     }
     // SAFETY: the strings of a live request.
@@ -70,12 +70,12 @@ pub unsafe fn request_vars(
     let mut vars = VarsWriter::over(left);
     vars.reserve(names + 300, values + uri + 300);
     let mut w = Writer { vars, params: conf.params() };
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe {
         put_request(&mut w, r, main, path)?;
         put_body(&mut w, r, body)?;
         put_peers(&mut w, r)?;
-        if conf.passing.passes_request_headers() {
+        if conf.policy.passes_request_headers() {
             put_fields(&mut w, r, &mut fields)?;
         }
         put_params(&mut w, r)?;
@@ -199,7 +199,7 @@ unsafe fn put_fields(
     r: *mut ngx_http_request_t,
     fields: &mut Fields<'_>,
 ) -> Result<(), VarsError> {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     let target_host = unsafe { host_of_target(r) };
     if let Some(host) = target_host.filter(|_| !replaces_header(w.params, b"host")) {
         w.vars.push(b"HTTP_HOST", host)?;

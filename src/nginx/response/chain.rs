@@ -18,7 +18,7 @@ use ngx::ngx_string;
 use crate::nginx::request::context::Context;
 use crate::nginx::sys::module::tag;
 use crate::nginx::sys::{bits, code, list};
-use crate::wsgi::exchange::{Passed, Progress};
+use crate::wsgi::exchange::{InFlight, Progress};
 use crate::wsgi::segment::{Segment, Segments};
 
 /// The request whose output goes to the connection now: a main request waits for its subrequests,
@@ -31,7 +31,7 @@ pub unsafe fn is_active(r: *mut ngx_http_request_t) -> bool {
 /// Passes chunks to nginx's filters; they are flushed, since nothing may hold them back
 /// (PEP 3333, "Buffering and Streaming").
 pub unsafe fn send_chunks(context: *mut Context, chunks: Segments, last: bool) -> ngx_int_t {
-    // SAFETY: as `advance`. The bytes behind the buffers are in `chunks` of the context until nginx
+    // SAFETY: the context is not detached, and its request is live. The bytes behind the buffers are in `chunks` of the context until nginx
     // has emptied the buffer, or the request's pool is destroyed.
     unsafe {
         let r = (*context).request;
@@ -68,7 +68,7 @@ pub unsafe fn send_chunks(context: *mut Context, chunks: Segments, last: bool) -
 
 /// Makes `b` refer to `chunk`, which outlives it; false without memory.
 unsafe fn fill(context: *mut Context, b: *mut ngx_buf_t, chunk: &Segment) -> bool {
-    // SAFETY: as `advance`; `b` is empty and zeroed.
+    // SAFETY: the context is not detached, and its request is live; `b` is empty and zeroed.
     unsafe {
         let r = (*context).request;
         let (file, offset, len) = match chunk {
@@ -107,7 +107,7 @@ unsafe fn fill_memory(b: *mut ngx_buf_t, bytes: &[u8]) -> bool {
 
 /// nginx's view of a file; null without memory. A name must be there: nginx logs it.
 unsafe fn open_file(r: *mut ngx_http_request_t, file: &File, name: ngx_str_t) -> *mut ngx_file_t {
-    // SAFETY: as `advance`.
+    // SAFETY: the context is not detached, and its request is live.
     unsafe {
         let opened: *mut ngx_file_t = ngx_pcalloc((*r).pool, mem::size_of::<ngx_file_t>()).cast();
         if !opened.is_null() {
@@ -126,7 +126,7 @@ const SPOOL_NAME: ngx_str_t = ngx_string!("wsgi_temp_path");
 
 /// The last buffer of this request is that of the response: not so in a subrequest.
 unsafe fn ends_response(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: as `advance`.
+    // SAFETY: the context is not detached, and its request is live.
     unsafe { r == (*r).main && !bits::request::post_action(r) }
 }
 
@@ -176,9 +176,9 @@ pub unsafe fn release(context: *mut Context, mut out: *mut ngx_chain_t) {
             tag(),
         );
         let busy = list::links(context.busy).count();
-        let mut passed = Passed::default();
+        let mut passed = InFlight::default();
         for chunk in context.chunks.drain(..context.chunks.len().saturating_sub(busy)) {
-            passed = passed.plus(Passed::of(&chunk));
+            passed = passed.plus(InFlight::of(&chunk));
             if let Segment::Copied(block) = chunk {
                 context.blocks.chunk = block;
             }
@@ -191,12 +191,13 @@ pub unsafe fn release(context: *mut Context, mut out: *mut ngx_chain_t) {
             passed.spooled = 0;
         }
         if !is_active(context.request) && context.exchange.progress() == Progress::Blocked {
-            let held = context.chunks.iter().map(Passed::of).fold(Passed::default(), Passed::plus);
+            let held =
+                context.chunks.iter().map(InFlight::of).fold(InFlight::default(), InFlight::plus);
             // What is in the file must stay there.
-            let held = Passed { spooled: 0, ..held };
+            let held = InFlight { spooled: 0, ..held };
             passed = passed.plus(context.held_back.raise_to(held));
         }
-        if passed != Passed::default() {
+        if passed != InFlight::default() {
             context.exchange.consumed(passed);
         }
     }

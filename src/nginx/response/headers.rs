@@ -17,7 +17,7 @@ use crate::nginx::config;
 use crate::nginx::sys::pool::copy;
 use crate::nginx::sys::{bits, code};
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::passing::{Accel, Passing};
+use crate::wsgi::header_policy::{Accel, HeaderPolicy};
 
 /// Copies the head into headers_out and sends it through nginx's header filters.
 ///
@@ -25,7 +25,7 @@ use crate::wsgi::passing::{Accel, Passing};
 ///
 /// `r` is a live request whose head has not been sent.
 pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_int_t {
-    // SAFETY: the caller's request; the head has been checked, all strings are copied into r's pool.
+    // SAFETY: the request is live, as the caller says; the head has been checked, all strings are copied into r's pool.
     unsafe {
         let out = &raw mut (*r).headers_out;
         (*out).status = ngx_uint_t::from(head.code());
@@ -41,15 +41,14 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_
             (_, Some(length)) => length as i64,
             (_, None) => -1,
         };
-        let passing = &config::of_request(r).passing;
+        let policy = &config::of_request(r).policy;
         for (name, value) in head.fields() {
-            if !obey(r, passing, name, value)
-                || !(passing.hides(name) || set_header(r, name, value))
+            if !obey(r, policy, name, value) || !(policy.hides(name) || set_header(r, name, value))
             {
                 return code::ERROR;
             }
         }
-        allow_ranges(r, head, passing.forces_ranges());
+        allow_ranges(r, head, policy.forces_ranges());
         bits::request::set_disable_not_modified(r, !leaves_conditions(r));
         ngx_http_send_header(r)
     }
@@ -63,14 +62,14 @@ pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_
 /// `r` is a live request whose head has not been sent.
 pub unsafe fn obey(
     r: *mut ngx_http_request_t,
-    passing: &Passing,
+    policy: &HeaderPolicy,
     name: &[u8],
     value: &[u8],
 ) -> bool {
-    let Some(accel) = Accel::of(name).filter(|accel| !passing.ignores(*accel)) else {
+    let Some(accel) = Accel::of(name).filter(|accel| !policy.ignores(*accel)) else {
         return true;
     };
-    // SAFETY: the caller's request; the string and its holder are in its pool.
+    // SAFETY: the request is live, as the caller says; the string and its holder are in its pool.
     unsafe {
         if accel == Accel::LimitRate {
             let rate = ngx_atoi(value.as_ptr().cast_mut(), value.len());
@@ -95,7 +94,7 @@ pub unsafe fn obey(
 /// it. And not if the response lacks what the condition is about, since nginx would take that for
 /// one that is not met.
 unsafe fn leaves_conditions(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: the caller's request; the fields are null or live as long as the request.
+    // SAFETY: the request is live, as the caller says; the fields are null or live as long as the request.
     unsafe {
         let (fields, out) = (&raw const (*r).headers_in, &raw const (*r).headers_out);
         let tag_asked = !(*fields).if_match.is_null() || !(*fields).if_none_match.is_null();
@@ -108,7 +107,7 @@ unsafe fn leaves_conditions(r: *mut ngx_http_request_t) -> bool {
 
 /// GET or HEAD.
 unsafe fn is_read(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe { (*r).method as u32 & (NGX_HTTP_GET | NGX_HTTP_HEAD) != 0 }
 }
 
@@ -117,7 +116,7 @@ unsafe fn is_read(r: *mut ngx_http_request_t) -> bool {
 /// `forced`, which is for all methods. Only a response with status 200 is ever cut, so an
 /// application's own 206 stays as it is.
 unsafe fn allow_ranges(r: *mut ngx_http_request_t, head: &ResponseHead, forced: bool) {
-    // SAFETY: the caller's request, whose head has not been sent.
+    // SAFETY: the request is live, as the caller says, whose head has not been sent.
     unsafe {
         let out = &raw mut (*r).headers_out;
         let wanted = if (*out).accept_ranges.is_null() {
@@ -150,7 +149,7 @@ pub unsafe fn push_header(
     name: &[u8],
     value: &[u8],
 ) -> Option<*mut ngx_table_elt_t> {
-    // SAFETY: the caller's request.
+    // SAFETY: the request is live, as the caller says.
     unsafe {
         let header: *mut ngx_table_elt_t = ngx_list_push(&mut (*r).headers_out.headers).cast();
         if header.is_null() {
@@ -171,7 +170,7 @@ pub unsafe fn push_header(
 ///
 /// `r` is a live request whose head has not been sent.
 pub unsafe fn set_header(r: *mut ngx_http_request_t, name: &[u8], value: &[u8]) -> bool {
-    // SAFETY: the caller's request, whose head has not been sent.
+    // SAFETY: the request is live, as the caller says, whose head has not been sent.
     unsafe {
         let out = &raw mut (*r).headers_out;
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);

@@ -24,15 +24,15 @@ pub unsafe fn intercept(context: *mut Context, head: &ResponseHead) -> bool {
     // SAFETY: the request is live until it is finished, which is the last thing done to it.
     unsafe {
         let r = (*context).request;
-        let passing = &config::of_request(r).passing;
-        if code < code::SPECIAL_RESPONSE || !passing.intercepts_errors() || !has_page(r, code) {
+        let policy = &config::of_request(r).policy;
+        if code < code::SPECIAL_RESPONSE || !policy.intercepts_errors() || !has_page(r, code) {
             return false;
         }
         let challenge = |name: &[u8]| {
             code == code::UNAUTHORIZED && name.eq_ignore_ascii_case(b"www-authenticate")
         };
         for (name, value) in head.fields() {
-            if !obey(r, passing, name, value) || (challenge(name) && !set_header(r, name, value)) {
+            if !obey(r, policy, name, value) || (challenge(name) && !set_header(r, name, value)) {
                 finish(context, code::INTERNAL_SERVER_ERROR);
                 return true;
             }

@@ -106,7 +106,7 @@ pub unsafe fn advance(context: *mut Context) {
 
 /// After output: ends the request, or waits for the client or the application.
 unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
-    // SAFETY: as `advance`.
+    // SAFETY: the context is not detached, and its request is live.
     unsafe {
         if rc == code::ERROR {
             if !outlives_client(context, rc) {
@@ -132,7 +132,7 @@ unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
 /// is dropped from now on, and the request ends with `rc` when the application does. False if
 /// there is no reason to wait for that.
 unsafe fn outlives_client(context: *mut Context, rc: ngx_int_t) -> bool {
-    // SAFETY: as `advance`.
+    // SAFETY: the context is not detached, and its request is live.
     unsafe {
         let c = (*(*context).request).connection;
         let gone = bits::connection::error(c) || bits::connection::timedout(c);
@@ -188,7 +188,7 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
 
 /// The response goes on: be called when the client can take more, and time it if it cannot.
 unsafe fn watch_output(context: *mut Context) {
-    // SAFETY: as `advance`; the core module's configuration of the main request decides, as in
+    // SAFETY: the context is not detached, and its request is live; the core module's configuration of the main request decides, as in
     // nginx's own writer.
     unsafe {
         let r = (*context).request;

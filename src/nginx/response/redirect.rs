@@ -20,7 +20,7 @@ use crate::nginx::request::context::Context;
 use crate::nginx::sys::pool::copy;
 use crate::nginx::sys::{bits, code};
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::passing::Accel;
+use crate::wsgi::header_policy::Accel;
 
 /// What of the application's headers outlives an X-Accel-Redirect: as with an upstream.
 const KEPT: [&[u8]; 6] = [
@@ -56,10 +56,10 @@ pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
             finish(context, code::OK);
             return true;
         }
-        let passing = &config::of_request(r).passing;
+        let policy = &config::of_request(r).policy;
         for (name, value) in head.fields() {
             let kept = KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept));
-            if (kept && !set_header(r, name, value)) || !obey(r, passing, name, value) {
+            if (kept && !set_header(r, name, value)) || !obey(r, policy, name, value) {
                 finish(context, code::INTERNAL_SERVER_ERROR);
                 return true;
             }

@@ -87,7 +87,7 @@ macro_rules! structures {
                     /// The structure is live.
                     #[inline]
                     pub unsafe fn $get(of: *const ffi::$nginx) -> $read {
-                        // SAFETY: the caller's structure, which both bindings take for as large;
+                        // SAFETY: the structure is live, as the caller says; both bindings take it for as large;
                         // no reference to it is made.
                         Value::from_bits(unsafe { raw::$nginx::$get_raw(of.cast()) })
                     }
@@ -99,7 +99,7 @@ macro_rules! structures {
                     /// The structure is live, and nobody else looks at it meanwhile.
                     #[inline]
                     pub unsafe fn $set(of: *mut ffi::$nginx, value: $write) {
-                        // SAFETY: the caller's structure, which both bindings take for as large;
+                        // SAFETY: the structure is live, as the caller says; both bindings take it for as large;
                         // no reference to it is made.
                         unsafe { raw::$nginx::$set_raw(of.cast(), value.into_bits()) }
                     }

@@ -12,7 +12,7 @@ use ngx::ffi::{ngx_chain_t, ngx_list_t};
 ///
 /// The list is one of `T`, and stays as it is as long as the iterator is used.
 pub unsafe fn elements<T>(list: *const ngx_list_t) -> impl Iterator<Item = *mut T> {
-    // SAFETY: the first part is a member of the caller's list; a part has `nelts` elements, and
+    // SAFETY: the list is live, as the caller says, and its first part a member; a part has `nelts` elements, and
     // names the next part, or null.
     unsafe {
         let first = Some(&(*list).part);
@@ -34,7 +34,7 @@ pub unsafe fn links(chain: *mut ngx_chain_t) -> impl Iterator<Item = *mut ngx_ch
     let mut next = chain;
     iter::from_fn(move || {
         let link = next;
-        // SAFETY: the caller's chain, which ends with null.
+        // SAFETY: a link of a chain names the next one, or null.
         next = unsafe { link.as_ref()? }.next;
         Some(link)
     })

@@ -44,7 +44,8 @@ pub fn ensure_stack_size() {
 /// Stack of a thread as nginx's pools make them, in bytes.
 pub fn stack_size() -> usize {
     let mut size = 0;
-    // SAFETY: as above.
+    // SAFETY: the attribute object is initialised by pthread_getattr_default_np and destroyed
+    // after use.
     unsafe {
         let mut attr: pthread_attr_t = std::mem::zeroed();
         if pthread_getattr_default_np(&mut attr) == 0 {

@@ -35,13 +35,13 @@ impl ThreadPool {
 
     /// Number of threads, 0 for a pool that is not declared.
     pub fn threads(self) -> usize {
-        // SAFETY: see `named`.
+        // SAFETY: the pool is live and laid out as we think, or there were no such value.
         unsafe { (*self.0).threads }
     }
 
     /// How many tasks may wait.
     pub fn max_queue(self) -> isize {
-        // SAFETY: see `named`.
+        // SAFETY: the pool is live and laid out as we think, or there were no such value.
         unsafe { (*self.0).max_queue }
     }
 
@@ -51,7 +51,7 @@ impl ThreadPool {
     ///
     /// Nobody else looks at the pool meanwhile.
     pub unsafe fn rename(self, name: &'static [u8]) {
-        // SAFETY: see `named`; nobody else looks, and nginx does not write into names.
+        // SAFETY: the pool is live and laid out as we think; nobody else looks, and nginx does not write into names.
         unsafe {
             (*self.0).name.len = name.len();
             (*self.0).name.data = name.as_ptr().cast_mut();

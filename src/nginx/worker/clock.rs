@@ -134,7 +134,7 @@ unsafe extern "C" fn ngx_http_wsgi_process_events(
 /// On the thread of the event loop.
 pub unsafe fn correct() {
     if let Some(clock) = CLOCK.get() {
-        // SAFETY: the caller's.
+        // SAFETY: on the event loop's thread, as the caller says, nobody else changes nginx's clock.
         unsafe { clock.correct() };
     }
 }
@@ -185,7 +185,7 @@ impl Clock {
 unsafe fn overwrite(old: ngx_str_t, write: impl Fn(&mut String) -> fmt::Result) {
     let mut new = String::new();
     if write(&mut new).is_ok() && new.len() == old.len {
-        // SAFETY: of the same length; the caller's.
+        // SAFETY: of the same length, and it may be written to, as the caller says.
         unsafe { old.data.copy_from_nonoverlapping(new.as_ptr(), new.len()) };
     }
 }

@@ -22,8 +22,8 @@ use super::{retire, retry};
 use crate::nginx::sys::eventfd::Eventfd;
 use crate::nginx::sys::timer::Timer;
 use crate::nginx::sys::{log, process};
-use crate::wsgi::application::{Hosted, Import};
-use crate::wsgi::host::{Settings, SharedHost, StartHost};
+use crate::wsgi::application::{AppSlot, Import};
+use crate::wsgi::interpreter::{Settings, SharedInterpreter, StartInterpreter};
 use crate::wsgi::mailbox::{Level, Mailbox};
 use crate::wsgi::main_thread::{Exit, MainThread};
 
@@ -46,33 +46,33 @@ struct Current {
 
 /// Starts Python on a thread of its own, which it takes for its main thread from then on, and waits
 /// until it has started.
-pub fn start_host(
+pub fn start_interpreter(
     settings: Settings,
     mailbox: Arc<Mailbox>,
-    start_host: StartHost,
-) -> Result<(MainThread, SharedHost), String> {
+    start_interpreter: StartInterpreter,
+) -> Result<(MainThread, SharedInterpreter), String> {
     let (main, orders) = MainThread::new();
     let (tell, told) = mpsc::channel();
     let spawned = process::spawn("wsgi-main", move || {
         // Children that Python starts inherit the mask.
         process::unblock_signals();
-        let start = AssertUnwindSafe(|| start_host(&settings, Arc::clone(&mailbox)));
-        let host = catch_unwind(start).unwrap_or_else(|_| Err(String::from(PANIC)));
-        let own = host.as_ref().ok().cloned();
-        let _ = tell.send(host);
-        if let Some(host) = own {
-            orders.follow(&*host, &mailbox);
+        let start = AssertUnwindSafe(|| start_interpreter(&settings, Arc::clone(&mailbox)));
+        let interpreter = catch_unwind(start).unwrap_or_else(|_| Err(String::from(PANIC)));
+        let own = interpreter.as_ref().ok().cloned();
+        let _ = tell.send(interpreter);
+        if let Some(interpreter) = own {
+            orders.follow(&*interpreter, &mailbox);
         }
     });
     spawned.map_err(|err| format!("cannot start a thread for Python: {err}"))?;
-    let host = told.recv().unwrap_or_else(|_| Err(String::from(PANIC)))?;
-    Ok((main, host))
+    let interpreter = told.recv().unwrap_or_else(|_| Err(String::from(PANIC)))?;
+    Ok((main, interpreter))
 }
 
 /// The imports of one worker.
 pub struct Imports {
     main: MainThread,
-    apps: Vec<&'static Hosted>,
+    apps: Vec<&'static AppSlot>,
     /// Where requests wait for imports.
     pools: Vec<&'static Pool>,
     watch: &'static Watch,
@@ -88,7 +88,7 @@ pub struct Imports {
 impl Imports {
     pub fn leak(
         main: MainThread,
-        apps: Vec<&'static Hosted>,
+        apps: Vec<&'static AppSlot>,
         pools: Vec<&'static Pool>,
         watch: &'static Watch,
         eventfd: &'static Eventfd,
@@ -110,7 +110,7 @@ impl Imports {
     }
 
     /// The application with this index.
-    pub fn app(&self, index: usize) -> Option<&'static Hosted> {
+    pub fn app(&self, index: usize) -> Option<&'static AppSlot> {
         self.apps.get(index).copied()
     }
 

@@ -36,12 +36,12 @@ use self::watch::Watch;
 use super::config::{MainConf, PoolUse, core_of_cycle};
 use super::sys::eventfd::Eventfd;
 use super::sys::{children, log};
-use crate::wsgi::application::Hosted;
-use crate::wsgi::host::{SWITCH_INTERVAL, Settings, StartHost};
+use crate::wsgi::application::AppSlot;
+use crate::wsgi::interpreter::{SWITCH_INTERVAL, Settings, StartInterpreter};
 use crate::wsgi::mailbox::{Mail, Mailbox};
 use crate::wsgi::queue::RequestQueue;
 use crate::wsgi::queue::runner::Runners;
-use crate::wsgi::request::recycling::Stock;
+use crate::wsgi::request::recycling::FreeList;
 use crate::wsgi::target::Target;
 
 /// Everything of this worker process. Lives until the process ends.
@@ -52,7 +52,7 @@ pub struct Worker {
     pub shutdown_timeout: Duration,
     pub stack_dump: Option<Arc<StackDump>>,
     pub multiprocess: bool,
-    pub stock: Stock,
+    pub stock: FreeList,
     pub watch: &'static Watch,
     /// `wsgi_reload`.
     pub reload: Option<&'static Reload>,
@@ -84,7 +84,7 @@ pub fn take() -> Option<&'static Worker> {
 
 impl Worker {
     /// The application with this index.
-    pub fn app(&self, index: usize) -> Option<&'static Hosted> {
+    pub fn app(&self, index: usize) -> Option<&'static AppSlot> {
         self.imports.app(index)
     }
 
@@ -96,7 +96,7 @@ impl Worker {
 
 /// What [`start`] is given by `hooks.rs`.
 pub struct Setup {
-    pub start_host: StartHost,
+    pub start_interpreter: StartInterpreter,
     /// Reads what threads have posted, on the event loop.
     pub read_mail: fn(),
     /// The application with this index is not imported at the start.
@@ -132,8 +132,9 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
     };
     // SAFETY: the cycle of this process is live, and the core module's configuration is complete.
     let (log, ccf) = unsafe { ((*cycle).log, core_of_cycle(cycle)) };
-    let started = imports::start_host(settings, Arc::clone(&mailbox), setup.start_host);
-    let (main_thread, host) = started.inspect_err(|_| {
+    let started =
+        imports::start_interpreter(settings, Arc::clone(&mailbox), setup.start_interpreter);
+    let (main_thread, interpreter) = started.inspect_err(|_| {
         for mail in mailbox.collect(Vec::new()) {
             if let Mail::Log(record) = mail {
                 // SAFETY: the log of the cycle.
@@ -141,7 +142,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
             }
         }
     })?;
-    let app = |target: &Target| Hosted::leak(target.to_string(), host.application(target));
+    let app = |target: &Target| AppSlot::leak(target.to_string(), interpreter.application(target));
     let apps = main.apps.iter().map(|(target, ..)| app(target)).collect();
     // With `timer_resolution` nginx looks at its timers that seldom.
     let has_fine_timers = ccf.timer_resolution == 0;
@@ -149,7 +150,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
     let threads = main.pools.iter().map(PoolUse::threads);
     let queue = |threads| Arc::new(RequestQueue::new(threads, has_fine_timers, interval));
     let names: Vec<String> = main.pools.iter().map(|pool| pool.name.clone()).collect();
-    let runners = Runners::new(host, threads.map(queue).collect(), Arc::clone(&mailbox));
+    let runners = Runners::new(interpreter, threads.map(queue).collect(), Arc::clone(&mailbox));
     let runners = Arc::new(runners.named(names.clone()));
     if let Some(reload) = reload {
         reload.compiles_with(Arc::clone(&runners));
@@ -178,7 +179,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
         shutdown_timeout: main.shutdown_timeout(),
         stack_dump,
         multiprocess: ccf.master != 0 && ccf.worker_processes > 1,
-        stock: Stock::default(),
+        stock: FreeList::default(),
         watch,
         reload,
         imports,

@@ -160,9 +160,10 @@ impl State {
         }
         let is_directory = mask & libc::IN_ISDIR != 0;
         // A new file is written to before it matters; a directory's times change all the time.
-        let matters = match is_directory {
-            true => mask & (libc::IN_CREATE | libc::IN_MOVED_TO) != 0,
-            false => mask & libc::IN_CREATE == 0,
+        let matters = if is_directory {
+            mask & (libc::IN_CREATE | libc::IN_MOVED_TO) != 0
+        } else {
+            mask & libc::IN_CREATE == 0
         };
         if matters { self.watched.changed(id, name, is_directory) } else { None }
     }
@@ -259,7 +260,8 @@ impl Reload {
         let files: Vec<_> = self.changed.borrow().iter().cloned().collect();
         let mailbox = Arc::clone(&self.mailbox);
         let spawned = process::spawn("wsgi-compile", move || {
-            let compiles = catch_unwind(AssertUnwindSafe(|| runners.host().compiles(&files)));
+            let compiles =
+                catch_unwind(AssertUnwindSafe(|| runners.interpreter().compiles(&files)));
             if compiles.is_err() {
                 runners.alert("compiling panicked");
             }

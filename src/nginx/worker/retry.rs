@@ -73,7 +73,7 @@ pub enum Answer {
 /// `cycle` is the cycle of this worker.
 pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Option<usize> {
     let shared = zone::of(main)?;
-    // SAFETY: the caller's; a plain variable of nginx.
+    // SAFETY: the cycle is this worker's, as the caller says; a plain variable of nginx.
     let (single, number) = unsafe { (core_of_cycle(cycle).worker_processes <= 1, ngx_worker) };
     let tries = shared.tries();
     let importing = shared.importing(number)?;
@@ -86,7 +86,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Option<usize> {
     let is_put_off = deaths >= DEATHS;
     let what = if is_put_off { " again, which is put off" } else { "" };
     let text = format!("a worker has ended while it imported \"{target}\"{what}");
-    // SAFETY: the caller's.
+    // SAFETY: the cycle is this worker's, as the caller says, and has a log.
     unsafe { log::write((*cycle).log, Level::Error, format_args!("{text}")) };
     if is_put_off {
         failed(ended, false);

@@ -270,9 +270,11 @@ impl Watch {
 fn watchdog(runners: &Runners, orders: &mpsc::Receiver<Order>, wake: impl Fn()) {
     for order in orders {
         let outcome = catch_unwind(AssertUnwindSafe(|| match &order {
-            Order::Interrupt(exchange, title, _) => runners.host().interrupt(exchange, title),
-            Order::Locate(title, _) => runners.host().locate_main(title),
-            Order::Exit(exit, grace) => exit.run_elsewhere(runners.host(), *grace),
+            Order::Interrupt(exchange, title, _) => {
+                runners.interpreter().interrupt(exchange, title)
+            }
+            Order::Locate(title, _) => runners.interpreter().locate_main(title),
+            Order::Exit(exit, grace) => exit.run_elsewhere(runners.interpreter(), *grace),
         }));
         if outcome.is_err() {
             runners.alert("the watchdog panicked");

@@ -19,7 +19,7 @@ use crate::python::response::Response;
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::host::Settings;
+use crate::wsgi::interpreter::Settings;
 use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
@@ -66,7 +66,7 @@ impl Watch {
     }
 }
 
-/// See [`crate::wsgi::host::Host::compiles`].
+/// See [`crate::wsgi::interpreter::Interpreter::compiles`].
 pub fn compiles(py: Python<'_>, files: &[PathBuf]) -> bool {
     match first_wrong(py, files) {
         Ok(None) => {

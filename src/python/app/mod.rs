@@ -1,6 +1,6 @@
 //! Loads an application by its `wsgi_app` target, and calls it.
 //!
-//! Made by `host`; [`crate::wsgi::application::Hosted`] decides when it is loaded and called. A
+//! Made by `host`; [`crate::wsgi::application::AppSlot`] decides when it is loaded and called. A
 //! failed import is logged and never leaves this file as anything but `false`: not even SystemExit
 //! may end the worker. `literals` makes the arguments of a factory, `conflict` finds applications
 //! that get what is another's, `call` serves one request.

@@ -5,7 +5,7 @@ use std::thread;
 use super::{Outcome, WINDOW, app, content, get, open, request, worker};
 use crate::wsgi::application::Application;
 use crate::wsgi::error::Failure;
-use crate::wsgi::exchange::{Passed, Progress};
+use crate::wsgi::exchange::{InFlight, Progress};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 use crate::wsgi::segment::Segment;
@@ -155,7 +155,7 @@ fn big_chunks_go_out_in_pieces_as_the_client_takes_them() {
             let batch = exchange.take();
             let taken: usize = batch.chunks.iter().map(Segment::held).sum();
             assert!(batch.chunks.iter().all(|chunk| chunk.held() <= 10) && taken <= 20);
-            exchange.consumed(Passed { chunks: batch.chunks.len(), bytes: taken, spooled: 0 });
+            exchange.consumed(InFlight { chunks: batch.chunks.len(), bytes: taken, spooled: 0 });
             body.extend(batch.chunks.into_iter().flat_map(content));
             end = batch.end;
             thread::yield_now();

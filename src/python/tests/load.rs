@@ -45,7 +45,7 @@ fn failed_imports_are_logged_and_end_nothing() {
 fn a_check_tells_what_is_wrong_and_logs_nothing() {
     let check = |code: &str| {
         let target = Target::parse(file(code).to_str().unwrap()).unwrap();
-        worker().attached(|| worker().host.check(&target))
+        worker().attached(|| worker().interpreter.check(&target))
     };
     assert!(check("application = print").is_ok());
     let error = check("def inner():\n  raise ValueError('check \\x1b9\\n-')\ninner()").unwrap_err();
@@ -207,7 +207,7 @@ def last(): print('the end', end='')
 def bad(): raise SystemExit('bad function')
 def application(e, s): pass");
     let patience = Instant::now() + Duration::from_secs(20);
-    worker().attached(|| worker().host.exit(patience));
+    worker().attached(|| worker().interpreter.exit(patience));
     let log = worker().log(None);
     let at = |part: &str| log.iter().position(|(_, line)| line.contains(part));
     let [joined, bad, last] = ["thread joined", "bad function", "the end"].map(at);

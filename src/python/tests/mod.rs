@@ -29,7 +29,7 @@ use crate::wsgi::application::Application;
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Batch, End, Exchange, ResponseSender, Taken};
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::host::{Host, Settings};
+use crate::wsgi::interpreter::{Interpreter, Settings};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::request::vars::VarsWriter;
@@ -38,7 +38,7 @@ use crate::wsgi::segment::Segment;
 use crate::wsgi::target::Target;
 
 struct Worker {
-    host: Arc<dyn Host>,
+    interpreter: Arc<dyn Interpreter>,
     mailbox: Arc<Mailbox>,
     records: Mutex<Vec<LogRecord>>,
     dir: PathBuf,
@@ -92,8 +92,8 @@ fn worker() -> &'static Worker {
                 thread::park();
             }
         });
-        let host = told.recv().unwrap().unwrap();
-        Worker { host, mailbox, records: Mutex::default(), dir, stacks }
+        let interpreter = told.recv().unwrap().unwrap();
+        Worker { interpreter, mailbox, records: Mutex::default(), dir, stacks }
     })
 }
 
@@ -118,7 +118,7 @@ impl Worker {
     fn attached<R>(&self, act: impl FnOnce() -> R) -> R {
         let mut act = Some(act);
         let mut result = None;
-        self.host.attach(&mut || result = act.take().map(|act| act()));
+        self.interpreter.attach(&mut || result = act.take().map(|act| act()));
         result.unwrap()
     }
 }

@@ -7,9 +7,9 @@
 //! Runs on: either; each function says which.
 
 mod blocks;
+mod in_flight;
 mod interrupt;
 mod open;
-mod passed;
 pub mod spool;
 mod state;
 
@@ -26,8 +26,8 @@ use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use super::segment::Segment;
 
 pub use blocks::Blocks;
+pub use in_flight::{HeldBack, InFlight};
 use interrupt::Interruption;
-pub use passed::{HeldBack, Passed};
 use spool::Spool;
 use state::State;
 pub use state::{Batch, End, Progress, Taken};
@@ -87,7 +87,7 @@ impl Exchange {
     }
 
     /// nginx has passed on chunks. Event loop.
-    pub fn consumed(&self, passed: Passed) {
+    pub fn consumed(&self, passed: InFlight) {
         let mut state = self.lock();
         state.ahead = state.ahead.minus(passed);
         if state.is_half_free() {

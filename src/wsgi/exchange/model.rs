@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 
 use super::spool::{Buffering, Spooling};
-use super::{Batch, Exchange, Passed, ResponseSender, Room, Sink};
+use super::{Batch, Exchange, InFlight, ResponseSender, Room, Sink};
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::mailbox::Mailbox;
 use crate::wsgi::request::body::RequestBody;
@@ -61,8 +61,8 @@ impl Client {
     }
 
     /// Takes in so many bytes, and returns what was passed on by it.
-    fn read(&mut self, mut wanted: u64) -> Passed {
-        let mut passed = Passed::default();
+    fn read(&mut self, mut wanted: u64) -> InFlight {
+        let mut passed = InFlight::default();
         while let Some((chunk, done)) = self.buffers.front_mut() {
             let now = wanted.min(chunk.len() - *done);
             self.received.extend(part(chunk, *done, now));
@@ -71,7 +71,7 @@ impl Client {
             if *done < chunk.len() {
                 break;
             }
-            passed = passed.plus(Passed::of(chunk));
+            passed = passed.plus(InFlight::of(chunk));
             self.buffers.pop_front();
         }
         passed
@@ -148,7 +148,7 @@ proptest! {
         }
         application.join().unwrap();
         assert!(client.received == whole);
-        assert_eq!(exchange.lock().ahead, Passed::default());
+        assert_eq!(exchange.lock().ahead, InFlight::default());
     }
 }
 
@@ -190,14 +190,14 @@ fn small_chunks_go_into_the_file_together_or_to_a_client_that_has_caught_up() {
     assert_eq!(sender.make_room(b"e"), Ok(Sink::File));
     assert!(sender.append(b"f"));
     assert!(exchange.take_unless(true).chunks.is_empty());
-    let passed = first.chunks.iter().map(Passed::of).fold(Passed::default(), Passed::plus);
+    let passed = first.chunks.iter().map(InFlight::of).fold(InFlight::default(), InFlight::plus);
     exchange.consumed(passed);
     let next = exchange.take();
     let found: Vec<_> = next.chunks.iter().map(|chunk| part(chunk, 0, chunk.len())).collect();
     assert_eq!(found, [&b"abcde"[..], b"f"]);
-    let passed = next.chunks.iter().map(Passed::of).fold(Passed::default(), Passed::plus);
+    let passed = next.chunks.iter().map(InFlight::of).fold(InFlight::default(), InFlight::plus);
     exchange.consumed(passed);
-    assert_eq!(exchange.lock().ahead, Passed::default());
+    assert_eq!(exchange.lock().ahead, InFlight::default());
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn the_end_does_not_wait_for_the_file() {
 fn an_empty_file_is_used_from_its_start_and_its_pages_are_not_overwritten() {
     let (exchange, mut sender) = spooled(5, &[b"abcde"]);
     let chunks = exchange.take().chunks;
-    exchange.consumed(Passed { chunks: 1, bytes: 0, spooled: 5 });
+    exchange.consumed(InFlight { chunks: 1, bytes: 0, spooled: 5 });
     assert_eq!(sender.make_room(b"xy"), Ok(Sink::File));
     let Segment::Spooled { file, .. } = &chunks[1] else { unreachable!() };
     assert_eq!(file.metadata().unwrap().len(), 2);
@@ -227,7 +227,7 @@ fn an_empty_file_is_used_from_its_start_and_its_pages_are_not_overwritten() {
 fn a_client_that_has_taken_all_gets_the_next_chunk_from_memory() {
     let (exchange, mut sender) = spooled(100, &[b"ab"]);
     exchange.take();
-    exchange.consumed(Passed { chunks: 2, bytes: 4, spooled: 2 });
+    exchange.consumed(InFlight { chunks: 2, bytes: 4, spooled: 2 });
     assert_eq!(sender.make_room(b"cd"), Ok(Sink::Memory));
 }
 

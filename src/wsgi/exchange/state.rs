@@ -6,7 +6,7 @@ use std::mem;
 use std::time::Instant;
 
 use super::blocks::Blocks;
-use super::passed::Passed;
+use super::in_flight::InFlight;
 use super::spool::{Buffering, Spool};
 use crate::wsgi::error::Failure;
 use crate::wsgi::head::ResponseHead;
@@ -53,7 +53,7 @@ pub struct State {
     pub discarding: bool,
     pub batch: Batch,
     /// Sent and not yet consumed.
-    pub ahead: Passed,
+    pub ahead: InFlight,
     pub buffering: Buffering,
     /// The temporary file, once there was need of one; the thread has it while it writes.
     pub spool: Option<Spool>,
@@ -77,7 +77,7 @@ impl State {
             taken: None,
             discarding: false,
             batch: Batch::default(),
-            ahead: Passed::default(),
+            ahead: InFlight::default(),
             buffering,
             spool: None,
             tail: Vec::new(),
@@ -119,7 +119,7 @@ impl State {
     /// Queues a chunk; one that continues the last in the file becomes part of it.
     pub fn push(&mut self, chunk: Segment) {
         self.close_tail();
-        self.ahead = self.ahead.plus(Passed::of(&chunk));
+        self.ahead = self.ahead.plus(InFlight::of(&chunk));
         let last = self.batch.chunks.last_mut();
         if last.is_some_and(|last| last.extend(&chunk)) {
             self.ahead.chunks -= 1;

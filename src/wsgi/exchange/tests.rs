@@ -86,8 +86,8 @@ fn the_window_blocks_until_half_of_it_is_free() {
     while exchange.progress() != Progress::Blocked {
         thread::yield_now();
     }
-    exchange.consumed(Passed { chunks: 0, bytes: 1, spooled: 0 });
-    exchange.consumed(Passed { chunks: 1, bytes: 2, spooled: 0 });
+    exchange.consumed(InFlight { chunks: 0, bytes: 1, spooled: 0 });
+    exchange.consumed(InFlight { chunks: 1, bytes: 2, spooled: 0 });
     let mut sender = waiting.join().unwrap();
     assert!(matches!(exchange.progress(), Progress::Silent(_)));
     assert_eq!(sender.send(chunk(b"f"), false), Ok(Room::Free));
@@ -120,7 +120,7 @@ fn the_event_loop_is_woken_without_the_lock() {
         thread::yield_now();
         assert!(!waiting.is_finished());
     }
-    exchange.consumed(Passed { chunks: 1, bytes: 4, spooled: 0 });
+    exchange.consumed(InFlight { chunks: 1, bytes: 4, spooled: 0 });
     let mut sender = waiting.join().unwrap();
     collect();
     sender.finish(Ok(()));
@@ -135,7 +135,7 @@ fn room_that_comes_in_between_ends_the_wait() {
     let mailbox = Arc::new(Mailbox::new(move || {
         let exchange = passes.get().expect("opened before it is used");
         drop(exchange.take());
-        exchange.consumed(Passed { chunks: 1, bytes: 4, spooled: 0 });
+        exchange.consumed(InFlight { chunks: 1, bytes: 4, spooled: 0 });
     }));
     let (exchange, mut sender) = Exchange::open(7, Buffering::in_memory(4), mailbox);
     assert!(opened.set(exchange).is_ok());
@@ -150,13 +150,13 @@ fn many_small_chunks_fill_the_window_too() {
         assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Free));
     }
     assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Full));
-    exchange.consumed(Passed { chunks: MAX_CHUNKS / 2, bytes: MAX_CHUNKS / 2, spooled: 0 });
+    exchange.consumed(InFlight { chunks: MAX_CHUNKS / 2, bytes: MAX_CHUNKS / 2, spooled: 0 });
     assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
 }
 
 #[test]
 fn what_is_held_back_is_consumed_once() {
-    let of = |chunks, bytes| Passed { chunks, bytes, spooled: 0 };
+    let of = |chunks, bytes| InFlight { chunks, bytes, spooled: 0 };
     let mut held = HeldBack::default();
     assert_eq!(held.settle(of(1, 10)), of(1, 10));
     assert_eq!(held.raise_to(of(2, 30)), of(2, 30));

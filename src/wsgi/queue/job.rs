@@ -1,17 +1,17 @@
 //! What waits in the queue.
 
-use crate::wsgi::application::Hosted;
+use crate::wsgi::application::AppSlot;
 use crate::wsgi::exchange::ResponseSender;
 use crate::wsgi::mailbox::ExchangeId;
 use crate::wsgi::request::Request;
 
 /// Something for a runner to do.
 pub enum Job {
-    /// [`crate::wsgi::host::Host::tidy`], which a runner calls after each job.
+    /// [`crate::wsgi::interpreter::Interpreter::tidy`], which a runner calls after each job.
     Tidy,
     Call {
         /// Without a count of references: every thread would write to it for every request.
-        app: &'static Hosted,
+        app: &'static AppSlot,
         request: Request,
         response: ResponseSender,
     },

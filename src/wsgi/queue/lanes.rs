@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::job::Job;
-use crate::wsgi::application::Hosted;
+use crate::wsgi::application::AppSlot;
 use crate::wsgi::mailbox::ExchangeId;
 
 /// Gaps that a lane may have in any case.
@@ -27,17 +27,17 @@ struct Entry {
 
 struct Lane {
     /// `None`: what is no request, and can always run.
-    app: Option<&'static Hosted>,
+    app: Option<&'static AppSlot>,
     entries: VecDeque<Entry>,
     gaps: usize,
 }
 
 impl Lane {
     fn is_runnable(&self) -> bool {
-        self.app.is_none_or(Hosted::is_settled)
+        self.app.is_none_or(AppSlot::is_settled)
     }
 
-    fn is_of(&self, app: Option<&'static Hosted>) -> bool {
+    fn is_of(&self, app: Option<&'static AppSlot>) -> bool {
         self.app.map(std::ptr::from_ref) == app.map(std::ptr::from_ref)
     }
 }

@@ -16,7 +16,7 @@ use super::slots::{RunnerSlot, RunnerSlots};
 use super::thread_name::thread_name;
 use super::{After, Job, Next, RequestQueue};
 use crate::wsgi::exchange::Taken;
-use crate::wsgi::host::Host;
+use crate::wsgi::interpreter::Interpreter;
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 
 /// While requests come one after the other, the event loop is woken for several responses at once,
@@ -51,7 +51,7 @@ impl Drop for Counted<'_> {
 
 /// All runners of a worker.
 pub struct Runners {
-    host: Arc<dyn Host>,
+    interpreter: Arc<dyn Interpreter>,
     queues: Vec<Arc<RequestQueue>>,
     /// Of the pools.
     names: Vec<String>,
@@ -63,10 +63,14 @@ pub struct Runners {
 }
 
 impl Runners {
-    pub fn new(host: Arc<dyn Host>, queues: Vec<Arc<RequestQueue>>, mailbox: Arc<Mailbox>) -> Self {
+    pub fn new(
+        interpreter: Arc<dyn Interpreter>,
+        queues: Vec<Arc<RequestQueue>>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
         let slots = queues.iter().map(|_| RunnerSlots::default()).collect();
         let (names, alive) = (Vec::new(), AtomicUsize::new(0));
-        Self { host, queues, names, slots, mailbox, alive }
+        Self { interpreter, queues, names, slots, mailbox, alive }
     }
 
     /// Threads are called after their pool.
@@ -78,8 +82,8 @@ impl Runners {
         &self.queues
     }
 
-    pub fn host(&self) -> &dyn Host {
-        &*self.host
+    pub fn interpreter(&self) -> &dyn Interpreter {
+        &*self.interpreter
     }
 
     /// Event loop: whether a runner of this pool is at this exchange.
@@ -150,9 +154,9 @@ impl Runners {
         };
         let begun = queue.begin();
         let mut counted = Counted { queue, slots, slot: slots.add(), at: begun.map(|_| At::Way) };
-        self.host.attach(&mut || {
+        self.interpreter.attach(&mut || {
             if let (Some(pool), Some(number)) = (self.names.get(index), begun) {
-                self.host.name_thread(&thread_name(pool, index, number));
+                self.interpreter.name_thread(&thread_name(pool, index, number));
             }
             let mut arrived = begun.is_some();
             while arrived {
@@ -173,7 +177,7 @@ impl Runners {
                             // Whoever waits for the GIL has it by then, and keeps it.
                             self.mailbox.wake_if_late();
                             since = None;
-                            self.host.detach(&mut || {
+                            self.interpreter.detach(&mut || {
                                 thread::sleep(YIELD);
                                 queue.yielded();
                             });
@@ -189,18 +193,18 @@ impl Runners {
                         self.mailbox.wake_if_late();
                     }
                     let taken = Taken { at, runner: begun.unwrap_or_default() };
-                    let before = watch.then(|| self.host.sleeps());
+                    let before = watch.then(|| self.interpreter.sleeps());
                     after = self.work(job, taken, &counted.slot, slots);
                     if let After::Request { slept, .. } = &mut after {
-                        *slept = before.map(|before| self.host.sleeps() != before);
+                        *slept = before.map(|before| self.interpreter.sleeps() != before);
                     }
-                    self.host.tidy();
+                    self.interpreter.tidy();
                 };
                 if surplus {
                     self.mailbox.post(Mail::Check(index));
                 }
                 self.mailbox.wake_if_late();
-                self.host.detach(&mut || arrived = queue.wait(surplus));
+                self.interpreter.detach(&mut || arrived = queue.wait(surplus));
                 counted.at = Some(At::Way);
             }
         });

@@ -7,7 +7,7 @@ mod surplus;
 use std::sync::Arc;
 
 use super::*;
-use crate::wsgi::application::{Application, Hosted};
+use crate::wsgi::application::{AppSlot, Application};
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Exchange, Progress, ResponseSender};
 use crate::wsgi::mailbox::Mailbox;
@@ -84,7 +84,7 @@ impl Application for Ok200 {
 struct Fixture {
     mailbox: Arc<Mailbox>,
     queue: RequestQueue,
-    app: &'static Hosted,
+    app: &'static AppSlot,
     next_id: ExchangeId,
 }
 
@@ -92,7 +92,7 @@ impl Fixture {
     fn new(threads: usize) -> Self {
         let mailbox = Arc::new(Mailbox::new(|| ()));
         let queue = RequestQueue::timeless(threads, true);
-        let app = Hosted::leak("x".to_owned(), Box::new(Ok200));
+        let app = AppSlot::leak("x".to_owned(), Box::new(Ok200));
         app.load();
         Self { mailbox, queue, app, next_id: 0 }
     }
@@ -274,7 +274,7 @@ fn a_removed_request_is_never_popped() {
 #[test]
 fn requests_of_an_application_being_imported_let_others_pass() {
     let mut f = Fixture::new(1);
-    let other = Hosted::leak("y".to_owned(), Box::new(Ok200));
+    let other = AppSlot::leak("y".to_owned(), Box::new(Ok200));
     let ready = std::mem::replace(&mut f.app, other);
     let (waiting, job) = f.job();
     f.queue.push(job, 9).unwrap();

@@ -13,9 +13,9 @@ const MOST: usize = 64;
 
 /// The stock of one worker.
 #[derive(Default)]
-pub struct Stock(RefCell<Vec<(Vars, Arc<Exchange>)>>);
+pub struct FreeList(RefCell<Vec<(Vars, Arc<Exchange>)>>);
 
-impl Stock {
+impl FreeList {
     /// To be written over: see [`super::vars::VarsWriter::over`], [`Exchange::open_over`].
     pub fn take(&self) -> (Vars, Option<Arc<Exchange>>) {
         let left = self.0.borrow_mut().pop();
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn an_exchange_in_the_place_of_another_has_nothing_of_it() {
-        let stock = Stock::default();
+        let stock = FreeList::default();
         let (exchange, mut sender) = exchange();
         sender.begin(Taken { at: Instant::now(), runner: 3 }).unwrap();
         let head = ResponseHead::new_in(sender.take_head_block(), b"200 first").unwrap();
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_somebody_still_has_is_not_kept() {
-        let stock = Stock::default();
+        let stock = FreeList::default();
         let is_kept = || stock.take().1.is_some();
         let (first, sender) = exchange();
         stock.leave(vars(1), first, Blocks::default());
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_is_of_use() {
-        let stock = Stock::default();
+        let stock = FreeList::default();
         for _ in 0..2 * MOST {
             stock.leave(vars(1), ended(), Blocks::default());
         }

@@ -3,11 +3,11 @@
 mod panics;
 
 use super::*;
-use crate::wsgi::application::{Application, Hosted};
+use crate::wsgi::application::{AppSlot, Application};
 use crate::wsgi::error::{Failure, LoadError};
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Exchange, ResponseSender};
-use crate::wsgi::host::SWITCH_INTERVAL;
+use crate::wsgi::interpreter::SWITCH_INTERVAL;
 use crate::wsgi::queue::Summons;
 use crate::wsgi::request::Request;
 use crate::wsgi::target::Target;
@@ -18,14 +18,14 @@ use std::time::Instant;
 
 /// An interpreter with a lock where Python has its GIL.
 #[derive(Default)]
-pub struct FakeHost {
+pub struct FakeInterpreter {
     exits: AtomicUsize,
     /// The function that panics, and after how many calls of it; once.
     panics: Mutex<Option<(&'static str, usize)>>,
     sleeps: Arc<AtomicUsize>,
 }
 
-impl FakeHost {
+impl FakeInterpreter {
     pub fn exits(&self) -> usize {
         self.exits.load(Ordering::SeqCst)
     }
@@ -42,7 +42,7 @@ impl FakeHost {
     }
 }
 
-impl Host for FakeHost {
+impl Interpreter for FakeInterpreter {
     fn name_thread(&self, _: &str) {}
     fn attach(&self, run: &mut dyn FnMut()) {
         self.passes("attach");
@@ -87,15 +87,15 @@ impl<F: Fn(&mut ResponseSender) + Send + Sync> Application for FakeApp<F> {
     }
 }
 
-fn loaded(call: impl Fn(&mut ResponseSender) + Send + Sync + 'static) -> &'static Hosted {
-    let app = Hosted::leak("x".to_owned(), Box::new(FakeApp(call)));
+fn loaded(call: impl Fn(&mut ResponseSender) + Send + Sync + 'static) -> &'static AppSlot {
+    let app = AppSlot::leak("x".to_owned(), Box::new(FakeApp(call)));
     app.load();
     app
 }
 
 struct Worker {
     runners: Arc<Runners>,
-    host: Arc<FakeHost>,
+    interpreter: Arc<FakeInterpreter>,
     mailbox: Arc<Mailbox>,
     wakes: mpsc::Receiver<()>,
     threads: Vec<thread::JoinHandle<()>>,
@@ -113,10 +113,10 @@ impl Worker {
         let mailbox = Arc::new(Mailbox::new(move || {
             let _ = wake.lock().unwrap().send(());
         }));
-        let host = Arc::new(FakeHost::default());
+        let interpreter = Arc::new(FakeInterpreter::default());
         let queue = vec![Arc::new(queue)];
-        let runners = Arc::new(Runners::new(host.clone(), queue, Arc::clone(&mailbox)));
-        Self { runners, host, mailbox, wakes, threads: Vec::new(), ids: 0 }
+        let runners = Arc::new(Runners::new(interpreter.clone(), queue, Arc::clone(&mailbox)));
+        Self { runners, interpreter, mailbox, wakes, threads: Vec::new(), ids: 0 }
     }
 
     fn post(&mut self) {
@@ -133,7 +133,7 @@ impl Worker {
         }
     }
 
-    fn request(&mut self, app: &'static Hosted) -> Arc<Exchange> {
+    fn request(&mut self, app: &'static AppSlot) -> Arc<Exchange> {
         self.ids += 1;
         let (exchange, response) =
             Exchange::open(self.ids, Buffering::in_memory(1), Arc::clone(&self.mailbox));
@@ -162,7 +162,7 @@ impl Worker {
             thread.join().unwrap();
         }
         assert_eq!(self.runners.alive(), 0);
-        assert_eq!(self.host.exits(), 0, "they are the main thread's");
+        assert_eq!(self.interpreter.exits(), 0, "they are the main thread's");
     }
 }
 
@@ -181,7 +181,7 @@ fn the_queue_is_told_whether_a_request_has_slept() {
     for slept in [false, true] {
         // With two, the second might be on its way when the first comes back.
         let mut worker = Worker::new(1);
-        let sleeps = Arc::clone(&worker.host.sleeps);
+        let sleeps = Arc::clone(&worker.interpreter.sleeps);
         let app = loaded(move |response| {
             // Longer than the queue goes without watching one.
             thread::sleep(Duration::from_millis(1));
@@ -203,7 +203,7 @@ fn a_runner_that_lets_others_have_the_gil_asks_for_a_look() {
     // asked for to have the second one posted, and after that only by those that yield.
     let queue = RequestQueue::timeless(2, true);
     let mut worker = Worker::of(queue);
-    let sleeps = Arc::clone(&worker.host.sleeps);
+    let sleeps = Arc::clone(&worker.interpreter.sleeps);
     let app = loaded(move |response| {
         thread::sleep(Duration::from_millis(1));
         sleeps.fetch_add(1, Ordering::SeqCst);

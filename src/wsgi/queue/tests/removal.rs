@@ -10,11 +10,11 @@ const MANY: u64 = 100_000;
 
 impl Fixture {
     /// An application that is being imported.
-    fn importing() -> &'static Hosted {
-        Hosted::leak("y".to_owned(), Box::new(Ok200))
+    fn importing() -> &'static AppSlot {
+        AppSlot::leak("y".to_owned(), Box::new(Ok200))
     }
 
-    fn pushed(&mut self, app: &'static Hosted) -> ExchangeId {
+    fn pushed(&mut self, app: &'static AppSlot) -> ExchangeId {
         let ready = std::mem::replace(&mut self.app, app);
         self.push(usize::MAX).unwrap();
         self.app = ready;

@@ -6,10 +6,10 @@ use super::*;
 fn serves_on_after_a_panic(function: &'static str, calls: usize, threads: usize) {
     let mut worker = Worker::new(threads);
     let app = loaded(|response| response.finish(Ok(())));
-    *worker.host.panics.lock().unwrap() = Some((function, calls));
+    *worker.interpreter.panics.lock().unwrap() = Some((function, calls));
     let deadline = Instant::now() + Duration::from_secs(10);
     // Some find the runner asleep, some at work.
-    while worker.host.panics.lock().unwrap().is_some() {
+    while worker.interpreter.panics.lock().unwrap().is_some() {
         assert!(Instant::now() < deadline, "{function} has not been called");
         for count in [1, 3] {
             let all: Vec<_> = (0..count).map(|_| worker.request(app)).collect();
@@ -48,7 +48,7 @@ fn a_panic_outside_of_a_request_does_not_leave_the_queue_for_dead() {
 #[test]
 fn a_runner_that_panics_at_once_has_another_posted() {
     let mut worker = Worker::new(1);
-    *worker.host.panics.lock().unwrap() = Some(("attach", 0));
+    *worker.interpreter.panics.lock().unwrap() = Some(("attach", 0));
     worker.post();
     while worker.runners.alive() > 0 {
         thread::yield_now();

@@ -42,7 +42,7 @@ pub struct Settings {
 }
 
 /// An interpreter that runners attach to.
-pub trait Host: Send + Sync {
+pub trait Interpreter: Send + Sync {
     /// Calls `run` attached: one thread state for the life of the runner.
     fn attach(&self, run: &mut dyn FnMut());
 
@@ -91,7 +91,7 @@ pub trait Host: Send + Sync {
 }
 
 /// An interpreter shared by all runners of a worker.
-pub type SharedHost = Arc<dyn Host>;
+pub type SharedInterpreter = Arc<dyn Interpreter>;
 
 /// What starts an interpreter.
-pub type StartHost = fn(&Settings, Arc<Mailbox>) -> Result<SharedHost, String>;
+pub type StartInterpreter = fn(&Settings, Arc<Mailbox>) -> Result<SharedInterpreter, String>;

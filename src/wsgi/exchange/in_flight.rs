@@ -7,13 +7,13 @@ use crate::wsgi::segment::Segment;
 /// Chunks that nginx has passed on, or that are on their way; `bytes` are those in memory,
 /// `spooled` those in the temporary file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Passed {
+pub struct InFlight {
     pub chunks: usize,
     pub bytes: usize,
     pub spooled: u64,
 }
 
-impl Passed {
+impl InFlight {
     pub fn of(chunk: &Segment) -> Self {
         let spooled = if matches!(chunk, Segment::Spooled { .. }) { chunk.len() } else { 0 };
         Self { chunks: 1, bytes: chunk.held(), spooled }
@@ -38,18 +38,18 @@ impl Passed {
 
 /// Chunks that count as consumed before nginx has passed them on, the oldest first. Event loop.
 #[derive(Debug, Default)]
-pub struct HeldBack(Passed);
+pub struct HeldBack(InFlight);
 
 impl HeldBack {
     /// nginx has passed on `passed`; returns what of it is still to be consumed.
-    pub fn settle(&mut self, passed: Passed) -> Passed {
+    pub fn settle(&mut self, passed: InFlight) -> InFlight {
         let rest = passed.minus(self.0);
         self.0 = self.0.minus(passed);
         rest
     }
 
     /// All of `held` counts as consumed; returns what of it is new.
-    pub fn raise_to(&mut self, held: Passed) -> Passed {
+    pub fn raise_to(&mut self, held: InFlight) -> InFlight {
         let new = held.minus(self.0);
         self.0 = held;
         new

@@ -1,4 +1,4 @@
-//! The [`Host`] that runners attach to: what the other rooms see of this one.
+//! The [`Interpreter`] that runners attach to: what the other rooms see of this one.
 //!
 //! `start` is called by the thread that is to be Python's main thread. A worker's Python is never
 //! finalized: threads of the application may still run (and CPython would end them in ways that
@@ -22,7 +22,7 @@ use crate::python::response::deferred_release;
 use crate::wsgi::application::Application;
 use crate::wsgi::error::LoadError;
 use crate::wsgi::exchange::Exchange;
-use crate::wsgi::host::{Host, Settings};
+use crate::wsgi::interpreter::{Interpreter, Settings};
 use crate::wsgi::mailbox::{Level, Mailbox};
 use crate::wsgi::target::Target;
 
@@ -30,14 +30,14 @@ use super::app::PythonApplication;
 
 /// Starts Python. To be called once in a process, before any thread that uses it; the calling
 /// thread becomes Python's main thread and is left detached. The error names path and cause.
-pub fn start(settings: &Settings, mailbox: Arc<Mailbox>) -> Result<Arc<dyn Host>, String> {
+pub fn start(settings: &Settings, mailbox: Arc<Mailbox>) -> Result<Arc<dyn Interpreter>, String> {
     let layout = Layout::find(settings.home.as_deref())?;
     log::open(mailbox);
     start::start(&layout, |py| {
         prepare(py, settings).map_err(|err| format!("cannot prepare Python: {err}"))
     })?;
     log::started();
-    Ok(Arc::new(Interpreter))
+    Ok(Arc::new(CPython))
 }
 
 /// What has to be done in Python before any code of the application runs.
@@ -78,9 +78,9 @@ fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
 }
 
 /// The interpreter of this process.
-struct Interpreter;
+struct CPython;
 
-impl Host for Interpreter {
+impl Interpreter for CPython {
     fn attach(&self, run: &mut dyn FnMut()) {
         Python::attach(|_py| run());
     }

@@ -52,7 +52,7 @@ impl Accel {
 
 /// `None`: not set here.
 #[derive(Default)]
-pub struct Passing {
+pub struct HeaderPolicy {
     pub hide: Option<Rc<Names>>,
     pub pass: Option<Rc<Names>>,
     /// One bit for each of [`IGNORABLE`]; zero: not set here.
@@ -65,7 +65,7 @@ pub struct Passing {
     hidden: Option<Rc<Names>>,
 }
 
-impl Passing {
+impl HeaderPolicy {
     /// Takes over what is not set here.
     pub fn inherit(&mut self, prev: &Self) {
         let own = self.hide.is_some() || self.pass.is_some();
@@ -140,23 +140,26 @@ mod tests {
         for (accel, name) in Accel::ALL.into_iter().zip(IGNORABLE) {
             assert_eq!(Accel::of(name.to_lowercase().as_bytes()), Some(accel));
             let bit = IGNORABLE.iter().position(|known| *known == name).unwrap();
-            assert!(Passing { ignored: 1 << bit, ..Passing::default() }.ignores(accel));
-            assert!(!Passing { ignored: !(1 << bit), ..Passing::default() }.ignores(accel));
+            assert!(HeaderPolicy { ignored: 1 << bit, ..HeaderPolicy::default() }.ignores(accel));
+            assert!(
+                !HeaderPolicy { ignored: !(1 << bit), ..HeaderPolicy::default() }.ignores(accel)
+            );
         }
         assert_eq!(Accel::of(b"Expires"), None);
     }
 
     #[test]
     fn hide_and_pass_are_inherited_each_for_itself() {
-        let http = Passing { hide: names(&["X-A", "X-B"]), ..Passing::default() };
-        let mut server = Passing::default();
+        let http = HeaderPolicy { hide: names(&["X-A", "X-B"]), ..HeaderPolicy::default() };
+        let mut server = HeaderPolicy::default();
         server.inherit(&http);
         assert!(server.hides(b"x-a") && server.hides(b"X-Accel-Charset") && !server.hides(b"X-C"));
-        let mut passes = Passing { pass: names(&["x-b", "X-ACCEL-Charset"]), ..Passing::default() };
+        let mut passes =
+            HeaderPolicy { pass: names(&["x-b", "X-ACCEL-Charset"]), ..HeaderPolicy::default() };
         passes.inherit(&server);
         assert!(passes.hides(b"X-A") && !passes.hides(b"X-B"));
         assert!(passes.hides(b"X-Accel-Redirect") && !passes.hides(b"X-Accel-Charset"));
-        let mut hides = Passing { hide: names(&["X-C"]), ..Passing::default() };
+        let mut hides = HeaderPolicy { hide: names(&["X-C"]), ..HeaderPolicy::default() };
         hides.inherit(&passes);
         assert!(hides.hides(b"X-C") && !hides.hides(b"X-A") && !hides.hides(b"X-Accel-Charset"));
     }
