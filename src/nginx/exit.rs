@@ -72,9 +72,8 @@ pub unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
                 format!("python did not stop within {timeout:?}, {threads} threads left, leaving")
             }
         };
-        // The stacks of lost threads have been logged.
         // SAFETY: the event loop has ended, this is its thread; `cycle` is live.
-        unsafe { leave(worker, cycle, &text, outcome != Outcome::Lost) };
+        unsafe { leave(worker, cycle, &text, outcome) };
     }
 }
 
@@ -175,7 +174,7 @@ extern "C" fn ngx_http_wsgi_exit() {
 }
 
 /// The worker's last words when Python does not stop.
-unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, text: &str, with_stacks: bool) -> ! {
+unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, text: &str, outcome: Outcome) -> ! {
     // SAFETY: the cycle of this process is live until the end of it; after `_exit` nothing runs.
     unsafe {
         // The event loop, which keeps nginx's clock, has ended.
@@ -183,7 +182,8 @@ unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, text: &str, with_stack
         clock::correct();
         let log = (*cycle).log;
         log::write(log, Level::Error, format_args!("{text}"));
-        let dump = worker.stack_dump.as_ref().filter(|_| with_stacks);
+        // The stacks of stuck threads have been logged.
+        let dump = worker.stack_dump.as_ref().filter(|_| outcome != Outcome::Lost);
         for line in dump.map(|dump| dump.lines()).unwrap_or_default() {
             log::write(log, Level::Error, format_args!("{line}"));
         }

@@ -30,7 +30,7 @@ pub unsafe fn is_active(r: *mut ngx_http_request_t) -> bool {
 
 /// Passes chunks to nginx's filters; they are flushed, since nothing may hold them back
 /// (PEP 3333, "Buffering and Streaming").
-pub unsafe fn send_chunks(context: *mut Context, chunks: Segments, last: bool) -> ngx_int_t {
+pub unsafe fn send_chunks(context: *mut Context, chunks: Segments) -> ngx_int_t {
     // SAFETY: the context is not detached, and its request is live. The bytes behind the buffers are in `chunks` of the context until nginx
     // has emptied the buffer, or the request's pool is destroyed.
     unsafe {
@@ -45,7 +45,7 @@ pub unsafe fn send_chunks(context: *mut Context, chunks: Segments, last: bool) -
             }
             (*context).chunks.push(chunk);
         }
-        if last {
+        if (*context).end == Some(Ok(())) {
             if b.is_null() {
                 b = next_buf(context, &mut tail);
                 if b.is_null() {

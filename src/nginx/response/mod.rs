@@ -98,7 +98,7 @@ pub unsafe fn advance(context: *mut Context) {
             release(context, ptr::null_mut());
             code::OK
         } else {
-            send_chunks(context, chunks, last)
+            send_chunks(context, chunks)
         };
         settle(context, rc);
     }

@@ -172,8 +172,7 @@ impl Imports {
     pub fn ended(&self) {
         self.asked.replace(None);
         if let Some(Current { app, .. }) = self.current.take() {
-            let loaded = self.app(app).is_some_and(|app| app.import() == Import::Done);
-            retry::ended(app, loaded);
+            retry::ended(app, self.app(app).map_or(Import::Failed, |app| app.import()));
             self.timer.clear();
             // Its requests may wait in the queues of all pools.
             self.pools.iter().for_each(|pool| pool.check());

@@ -17,6 +17,7 @@ use super::retire;
 use super::zone;
 use crate::nginx::config::{MainConf, core_of_cycle};
 use crate::nginx::sys::log;
+use crate::wsgi::application::Import;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::tries::{Tries, Verdict};
 
@@ -89,7 +90,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf) -> Option<usize> {
     // SAFETY: the cycle is this worker's, as the caller says, and has a log.
     unsafe { log::write((*cycle).log, Level::Error, format_args!("{text}")) };
     if is_put_off {
-        failed(ended, false);
+        put_off(ended);
     } else if let Some(own) = RETRY.get()?.own.get(ended) {
         own.set(Own { deaths, ..own.get() });
     }
@@ -105,12 +106,12 @@ pub fn begins(app: usize) {
 }
 
 /// It has ended.
-pub fn ended(app: usize, succeeded: bool) {
+pub fn ended(app: usize, import: Import) {
     let Some(retry) = RETRY.get() else { return };
     retry.importing.store(0, Ordering::Release);
     match retry.tries.get(app) {
-        Some(tries) if succeeded => tries.succeeded(),
-        _ => failed(app, true),
+        Some(tries) if import == Import::Done => tries.succeeded(),
+        _ => failed(app),
     }
 }
 
@@ -124,7 +125,7 @@ pub fn leaves() {
 /// Python could not be started.
 pub fn python_failed() {
     if let Some(retry) = RETRY.get() {
-        failed(retry.tries.len() - 1, true);
+        failed(retry.tries.len() - 1);
     }
 }
 
@@ -135,12 +136,21 @@ pub fn python_started() {
     }
 }
 
-fn failed(index: usize, is_spoilt: bool) {
+/// The import has failed in this interpreter, which is spoilt for another try.
+fn failed(index: usize) {
+    note_failure(index, |seen| Own { deaths: 0, is_spoilt: true, seen });
+}
+
+/// The import is not made now, nor for some time. It is put off again as soon as it ends another
+/// worker.
+fn put_off(index: usize) {
+    note_failure(index, |seen| Own { deaths: DEATHS - 1, is_spoilt: false, seen });
+}
+
+fn note_failure(index: usize, own: impl FnOnce(u32) -> Own) {
     let Some(retry) = RETRY.get() else { return };
-    if let (Some(tries), Some(own)) = (retry.tries.get(index), retry.own.get(index)) {
-        // One that was put off is put off again as soon as it ends another worker.
-        let deaths = if is_spoilt { 0 } else { DEATHS - 1 };
-        own.set(Own { deaths, is_spoilt, seen: tries.failed(now()) });
+    if let (Some(tries), Some(place)) = (retry.tries.get(index), retry.own.get(index)) {
+        place.set(own(tries.failed(now())));
     }
 }
 
