@@ -74,6 +74,15 @@ def test_scripts_sources_and_tests_name_documents_that_are_there():
     assert lost == []
 
 
+def test_sources_name_sources_that_are_there():
+    lost = []
+    for file in files("src"):
+        with open(os.path.join(config.ROOT, file), errors="replace") as opened:
+            named = re.findall(r"\b(?:src/)?((?:nginx|python|wsgi)/[\w/]*\.rs)\b", opened.read())
+        lost += [f"{file}: {path}" for path in named if not is_there(f"src/{path}")]
+    assert lost == []
+
+
 @pytest.mark.parametrize("paper", NOW)
 def test_files_that_a_document_names_are_there(paper):
     named = re.findall(r"(?<![\w./@-])(?:docs|nginx-conf|scripts|src|t)/[\w./@-]*[\w/]",

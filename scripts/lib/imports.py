@@ -1,6 +1,7 @@
 """Checks that the files of a room import each other one way.
 
 usage: imports.py ROOM...
+       imports.py --table ROOM     what each file and folder of a room imports, a line each
 
 ROOM is a directory of Rust modules with a mod.rs, src/wsgi say. What is checked:
 
@@ -148,7 +149,24 @@ def check(room):
     return wrong
 
 
+def table(room):
+    """The files and folders of a room, as its mod.rs lists them, and what each imports of it."""
+    root = Module(Path(room) / "mod.rs")
+    found = {name: set() for group in root.groups for name in group}
+    for module in root.all():
+        here = module.unit()
+        there = {other.unit() for other in module.imports()}
+        if here:
+            found[here] |= there - {here, None}
+    return found
+
+
 def main(rooms):
+    if rooms[:1] == ["--table"]:
+        for room in rooms[1:]:
+            print("".join(f"{name}: {' '.join(sorted(all))}".strip() + "\n"
+                          for name, all in table(room).items()), end="")
+        return 0
     if not rooms or rooms[0].startswith("-"):
         print(__doc__, file=sys.stdout if rooms else sys.stderr)
         return 0 if rooms else 2

@@ -109,10 +109,10 @@ impl Interpreter for CPython {
         call::returned();
     }
 
-    fn exit(&self, patience: Instant) {
+    fn exit(&self, grace: Instant) {
         deferred_release::release();
         Python::attach(|py| {
-            if let Err(err) = leave(py, patience) {
+            if let Err(err) = leave(py, grace) {
                 exception::log(py, None, "at exit:", &err);
             }
         });
@@ -143,8 +143,8 @@ impl Interpreter for CPython {
     }
 }
 
-fn leave(py: Python<'_>, patience: Instant) -> PyResult<()> {
-    let seconds = patience.saturating_duration_since(Instant::now()).as_secs_f64();
+fn leave(py: Python<'_>, grace: Instant) -> PyResult<()> {
+    let seconds = grace.saturating_duration_since(Instant::now()).as_secs_f64();
     for said in bootstrap::module(py)?.call_method1("leave", (seconds,))?.try_iter()? {
         let said = said?;
         match said.cast::<PyString>() {

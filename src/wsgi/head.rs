@@ -1,7 +1,7 @@
 //! Status and headers of a response, with the checks of PEP 3333 as pure functions.
 //!
 //! Filled by `src/python/response/start_response.rs`, turned into nginx's `headers_out` by
-//! `src/nginx/response.rs`. PEP 3333, "The start_response() Callable"; RFC 9110 sections 5 and 15.
+//! `src/nginx/response/`. PEP 3333, "The start_response() Callable"; RFC 9110 sections 5 and 15.
 //! Runs on: pool thread (filled), event loop (read).
 
 use super::error::HeadError;

@@ -1,6 +1,6 @@
 //! What a runner needs from an interpreter.
 //!
-//! `src/python/host.rs` implements it with the GIL; tests use one that does nothing.
+//! `src/python/cpython.rs` implements it with the GIL; tests use one that does nothing.
 //! Runs on: pool thread.
 
 use std::os::unix::io::RawFd;
@@ -60,8 +60,8 @@ pub trait Interpreter: Send + Sync {
 
     /// Called attached, once, when no runner is left but lost ones: does what the end of an
     /// interpreter does for the application. Python's main thread is marked as ended, threads that
-    /// are no daemons are waited for until `patience` is over, then the atexit functions run.
-    fn exit(&self, patience: Instant);
+    /// are no daemons are waited for until `grace` is over, then the atexit functions run.
+    fn exit(&self, grace: Instant);
 
     /// Logs below `title` where Python's main thread is. Blocks until the interpreter can be
     /// attached to: for a thread of its own.

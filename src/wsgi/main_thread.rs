@@ -3,7 +3,7 @@
 //! The thread starts Python, so that Python takes it for its main thread, and follows orders until
 //! the process ends. Two imports at once would wait for each other's module locks for ever, and
 //! code that asks for the main thread (signals, event loops, threads that are no daemons) finds
-//! itself there at its import, as under any other server. `src/nginx/imports.rs` makes the thread.
+//! itself there at its import, as under any other server. `src/nginx/worker/imports.rs` makes the thread.
 //! Runs on: event loop ([`MainThread`]), main thread ([`Orders`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,14 +31,14 @@ pub struct Exit {
 
 impl Exit {
     /// Runs them on a thread that is not the main one, attached, unless somebody has begun to.
-    pub fn run_elsewhere(&self, interpreter: &dyn Interpreter, patience: Instant) {
-        self.run(interpreter, patience, true);
+    pub fn run_elsewhere(&self, interpreter: &dyn Interpreter, grace: Instant) {
+        self.run(interpreter, grace, true);
     }
 
-    fn run(&self, interpreter: &dyn Interpreter, patience: Instant, elsewhere: bool) {
+    fn run(&self, interpreter: &dyn Interpreter, grace: Instant, elsewhere: bool) {
         if !self.claimed.swap(true, Ordering::AcqRel) {
             self.is_elsewhere.store(elsewhere, Ordering::Release);
-            let run = AssertUnwindSafe(|| interpreter.attach(&mut || interpreter.exit(patience)));
+            let run = AssertUnwindSafe(|| interpreter.attach(&mut || interpreter.exit(grace)));
             // A panic is no reason to wait for what does not come.
             let _ = catch_unwind(run);
             self.done.store(true, Ordering::Release);
@@ -89,8 +89,8 @@ impl MainThread {
 
     /// Runs the exit functions when the orders before have been followed. [`Mail::Left`] tells of
     /// their end.
-    pub fn exit(&self, patience: Instant) {
-        let _ = self.orders.send(Order::Exit(patience));
+    pub fn exit(&self, grace: Instant) {
+        let _ = self.orders.send(Order::Exit(grace));
     }
 
     /// The exit functions, for a thread that runs them in place of this one.
@@ -112,8 +112,8 @@ impl Orders {
                     }
                     mailbox.post(Mail::Imported);
                 }
-                Order::Exit(patience) => {
-                    self.exit.run(interpreter, patience, false);
+                Order::Exit(grace) => {
+                    self.exit.run(interpreter, grace, false);
                     mailbox.post(Mail::Left);
                 }
             }

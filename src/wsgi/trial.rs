@@ -1,6 +1,6 @@
 //! What the child of `wsgi_check` tells the master, a line each; its first byte says what it is.
 //!
-//! `nginx/check_child.rs` writes it, `nginx/check.rs` reads it. The code that is imported runs in
+//! `nginx/check/child.rs` writes it, `nginx/check/trial.rs` reads it. The code that is imported runs in
 //! the same process and can write into the same pipe whatever it likes. At most it makes its own
 //! trial pass or fail, as it could by what it does at the import: of what is told, only text that
 //! is fit for the log gets out, and not more of it than anybody would read.

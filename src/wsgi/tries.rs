@@ -4,7 +4,7 @@
 //! says something else than the first, or serves what is half there. The next try is made by a
 //! fresh worker: one of all, the *scout*, later and later, and only when somebody asks for the
 //! application. When the import has succeeded in any worker the others follow.
-//! `src/nginx/retry.rs` keeps one [`Tries`] for each application in shared memory.
+//! `src/nginx/worker/retry.rs` keeps one [`Tries`] for each application in shared memory.
 //! Runs on: event loop.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! A time zone as a table of its changes, for a process whose C may be told another one.
 //!
-//! `src/nginx/clock.rs` makes it when a worker starts, and asks it each second.
+//! `src/nginx/worker/clock.rs` makes it when a worker starts, and asks it each second.
 //! Runs on: event loop.
 
 /// How far the table goes: no worker is that old. No two changes lie in one step.

@@ -91,7 +91,7 @@ unsafe fn spooling(cf: *mut ngx_conf_t, conf: &mut LocConf) -> Option<()> {
     let limit = conf.max_temp_file_size.unwrap_or(MAX_TEMP_FILE_SIZE);
     if limit > 0 {
         let dir = PathBuf::from(OsString::from_vec(path));
-        conf.spooling = Some(Arc::new(Spooling { dir, limit, patience: CLIENT_GRACE }));
+        conf.spooling = Some(Arc::new(Spooling { dir, limit, grace: CLIENT_GRACE }));
     }
     Some(())
 }

@@ -41,7 +41,7 @@ use crate::wsgi::segment::{Segment, Segments};
 pub struct Context {
     pub request: *mut ngx_http_request_t,
     pub exchange: Arc<Exchange>,
-    /// Only kept, see [`crate::wsgi::request::Request`].
+    /// Held so that this thread, not the pool's, frees it, see [`crate::wsgi::request::Request`].
     kept: (Vars, Option<Arc<RequestBody>>),
     /// Memory that the response has used.
     pub blocks: Blocks,
@@ -263,7 +263,7 @@ impl Context {
         self.timings.queued + self.conf().queue_timeout()
     }
 
-    /// Arms the timer. It is not to be later than the request's own time may be over.
+    /// Arms the timer, at the latest for when `wsgi_request_timeout` may be over.
     pub fn arm(&mut self, time: Duration) {
         let time = self.conf().request_timeout().map_or(time, |timeout| timeout.min(time));
         let msec = ngx_msec_t::try_from(time.as_millis()).unwrap_or(ngx_msec_t::MAX / 2);

@@ -3,7 +3,7 @@
 //! None of them goes to the client unless `wsgi_pass_header` names it, and none is obeyed that
 //! `wsgi_ignore_headers` names. X-Accel-Buffering has been obeyed where the head was queued, before
 //! the body. X-Accel-Expires is for caches: there is none, it changes nothing.
-//! Called by `response`, `headers` and `intercept`. Runs on: event loop.
+//! X-Accel-Limit-Rate and X-Accel-Charset are obeyed by `headers`. Runs on: event loop.
 
 use std::ptr;
 

@@ -2,7 +2,7 @@
 //! an application sees of its surroundings is in `surroundings.rs`, what its children inherit in
 //! `children.rs`.
 //!
-//! Called by `module.rs` in init_process of a worker or single process, and by the runner for its
+//! Called by `hooks.rs` in init_process of a worker or single process, and by the runner for its
 //! own thread.
 //! Runs on: event loop (start of the worker), pool thread (`unblock_signals`).
 

@@ -206,8 +206,8 @@ def last(): print('the end', end='')
 @atexit.register
 def bad(): raise SystemExit('bad function')
 def application(e, s): pass");
-    let patience = Instant::now() + Duration::from_secs(20);
-    worker().attached(|| worker().interpreter.exit(patience));
+    let grace = Instant::now() + Duration::from_secs(20);
+    worker().attached(|| worker().interpreter.exit(grace));
     let log = worker().log(None);
     let at = |part: &str| log.iter().position(|(_, line)| line.contains(part));
     let [joined, bad, last] = ["thread joined", "bad function", "the end"].map(at);

@@ -345,7 +345,7 @@ impl ResponseSender {
     /// The temporary file, with what goes there first, if a chunk of this length is to go there. The
     /// client's pace decides while nothing in it is left to be sent.
     fn spool_for(&self, len: usize) -> Result<Option<(Spool, Vec<u8>)>, Cancelled> {
-        let patience = {
+        let grace = {
             let mut state = self.exchange.lock();
             if state.discarding {
                 return Ok(None);
@@ -362,10 +362,10 @@ impl ResponseSender {
             if !spool.fits(len) {
                 return Ok(None);
             }
-            (!unsent).then(|| spool.patience())
+            (!unsent).then(|| spool.grace())
         };
-        match patience {
-            Some(patience) if self.wait(Some(patience))? => Ok(None),
+        match grace {
+            Some(grace) if self.wait(Some(grace))? => Ok(None),
             _ => {
                 let mut state = self.exchange.lock();
                 Ok(state.spool.take().map(|spool| (spool, state.take_tail())))

@@ -19,8 +19,7 @@ use crate::wsgi::segment::Segment;
 use crate::wsgi::tests::cases;
 
 fn buffering(size: usize, limit: u64) -> Buffering {
-    let spooling =
-        Spooling { dir: std::env::temp_dir(), limit, patience: Duration::from_micros(50) };
+    let spooling = Spooling { dir: std::env::temp_dir(), limit, grace: Duration::from_micros(50) };
     Buffering { spooling: (limit > 0).then(|| Arc::new(spooling)), ..Buffering::in_memory(size) }
 }
 
@@ -246,7 +245,7 @@ fn the_file_is_closed_as_soon_as_nobody_reads() {
 
 #[test]
 fn a_file_that_cannot_be_written_ends_the_response_and_is_logged_once() {
-    let spooling = Spooling { dir: "/nowhere\n".into(), limit: 9, patience: Duration::ZERO };
+    let spooling = Spooling { dir: "/nowhere\n".into(), limit: 9, grace: Duration::ZERO };
     let spooling = Some(Arc::new(spooling));
     let (exchange, mut sender) = open(Buffering { spooling, ..Buffering::in_memory(1) });
     sender.send(Segment::Memory(Bytes::from_static(b"full")), false).unwrap();

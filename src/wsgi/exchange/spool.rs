@@ -24,7 +24,7 @@ pub struct Spooling {
     pub limit: u64,
     /// How long a client may take for half of the window before the file is used: one that is
     /// nearly as fast as the application costs no disk.
-    pub patience: Duration,
+    pub grace: Duration,
 }
 
 /// What the configuration says of buffering.
@@ -81,8 +81,8 @@ pub struct Spool {
 }
 
 impl Spool {
-    pub fn patience(&self) -> Duration {
-        self.spooling.patience
+    pub fn grace(&self) -> Duration {
+        self.spooling.grace
     }
 
     /// Whether the limit leaves room for so many bytes.

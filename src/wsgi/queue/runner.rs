@@ -2,7 +2,7 @@
 //!
 //! It attaches to the interpreter once for its life (one thread state, so `threading.local` and
 //! Django's database connections survive) and serves its pool's queue until the worker leaves.
-//! `src/nginx/dispatch.rs` posts it.
+//! `src/nginx/worker/pool.rs` posts it.
 //! Runs on: pool thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
 //! A whole request body, made of pieces in memory, in a file, or both.
 //!
-//! Built by `src/nginx/body.rs` when nginx has read it, and read at random positions by
+//! Built by `src/nginx/request/body.rs` when nginx has read it, and read at random positions by
 //! `src/python/request/input.rs`.
 //! Runs on: pool thread (reads), event loop (construction).
 

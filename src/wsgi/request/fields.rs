@@ -1,6 +1,6 @@
 //! The client's header fields as `HTTP_*`: repeated ones joined, ambiguous ones decided.
 //!
-//! Used by `src/nginx/vars.rs`. The cost grows with the number of fields only (times its
+//! Used by `src/nginx/request/vars.rs`. The cost grows with the number of fields only (times its
 //! logarithm): a client decides how many there are. RFC 3875 section 4.1.18, RFC 9110 section 5.3.
 //! Runs on: event loop.
 

@@ -5,7 +5,7 @@
 use crate::wsgi::lines::LineBuffer;
 
 /// Beyond this many bytes without a line end, lines end where a write does.
-const PATIENCE: usize = 64 * 1024;
+const LONGEST: usize = 64 * 1024;
 
 /// However the bytes are written, the log has the same lines, none of them harmful.
 pub fn lines_do_not_depend_on_writes(writes: &[&[u8]]) {
@@ -20,7 +20,7 @@ pub fn lines_do_not_depend_on_writes(writes: &[&[u8]]) {
     }
     let text = writes.concat();
     let want: Vec<String> = log_of(&text);
-    if text.split(|b| *b == b'\n').all(|line| line.len() <= PATIENCE) {
+    if text.split(|b| *b == b'\n').all(|line| line.len() <= LONGEST) {
         assert_eq!(got, want);
     } else if !text.contains(&b'\r') && std::str::from_utf8(&text).is_ok() {
         assert!(got.concat() == want.concat(), "lost or changed");
