@@ -9,10 +9,11 @@ import subprocess
 import time
 from collections import Counter
 
-from bench import nginx
 from bench.load import HELLO, Wrong
-from bench.processes import environment
-from bench.servers import free_port
+from bench.nginx import Config
+from common.nginx import command
+from common.ports import free_port
+from common.processes import environment
 
 CONNECTIONS = 8
 SHORT, LONG = 1000, 5000
@@ -26,14 +27,14 @@ LINE = re.compile(
 
 def config(name, port, site):
     """One process, without a master."""
-    options = {"port": port, "main": "master_process off;"}
     if name == "module":
-        options["main"] += "\n" + nginx.module_main(site.module, 4)
-        options["http"] = nginx.module_http(site.venv, site.python_path, site.environ)
-        options["server"] = "location / { wsgi_app bench_cases:hello; }"
+        made = Config(port, module=site.module)
+        made.application("bench_cases:hello", site, site.environ)
     else:
-        options["server"] = 'location / { return 200 "Hello, World!"; }'
-    return nginx.config(**options)
+        made = Config(port)
+        made.hello()
+    made.main.add("master_process", "off")
+    return made
 
 
 def connect(port, process):
@@ -72,12 +73,13 @@ def run(name, count, site):
     """The file that callgrind has written about a run of `count` requests."""
     directory = site.subdirectory(f"{name}-{count}")
     output = directory / "callgrind.out"
+    site.subdirectory(f"{name}-{count}/tmp")
     port = free_port()
-    (directory / "nginx.conf").write_text(config(name, port, site))
+    config(name, port, site).write(directory)
     with open(directory / "valgrind.log", "wb") as log:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", "valgrind", "--tool=callgrind", "--quiet",
-             "--fair-sched=yes", f"--callgrind-out-file={output}", *nginx.command(directory)],
+             "--fair-sched=yes", f"--callgrind-out-file={output}", *command(directory)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             env=environment(),
         )

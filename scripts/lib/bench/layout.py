@@ -6,16 +6,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bench.processes import environment, unprivileged, worker
+from bench.processes import unprivileged, worker
+from common.paths import APPS, MODULE, ROOT
+from common.processes import environment
 
-ROOT = Path(__file__).resolve().parents[3]
 BENCH = ROOT / "target/bench"
 VENV = BENCH / "venv"
-MODULE = ROOT / "target/modules/ngx_http_wsgi_module.so"
 # The library that scripts/build-python has made.
 LIBPYTHON = ROOT / "target/python/lib"
-PYTHON = os.environ.get("PYO3_PYTHON") or "/usr/bin/python3"
-APPS = ROOT / "t/apps"
 MIB = 1 << 20
 
 

@@ -3,68 +3,62 @@
 Nginx itself writes only below its directory.
 """
 
-import os
-import shutil
+from common import nginx
 
-NGINX = os.environ.get("NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
-
-CONFIG = """\
-{main}
-worker_processes {processes};
-worker_rlimit_nofile {files};
-daemon off;
-pid nginx.pid;
-error_log error.log error;
-events {{ worker_connections {connections}; }}
-http {{
-    access_log off;
-    sendfile on;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
-    client_body_buffer_size 128k;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    {http}
-    server {{
-        listen 127.0.0.1:{port} backlog=1024 reuseport;
-        {server}
-    }}
-}}
-"""
-
-UWSGI_PARAMS = "".join(
-    f"uwsgi_param {name} ${variable}; "
-    for name, variable in {
-        "QUERY_STRING": "query_string", "REQUEST_METHOD": "request_method",
-        "CONTENT_TYPE": "content_type", "CONTENT_LENGTH": "content_length",
-        "REQUEST_URI": "request_uri", "PATH_INFO": "document_uri",
-        "DOCUMENT_ROOT": "document_root", "SERVER_PROTOCOL": "server_protocol",
-        "REQUEST_SCHEME": "scheme", "REMOTE_ADDR": "remote_addr", "REMOTE_PORT": "remote_port",
-        "SERVER_PORT": "server_port", "SERVER_NAME": "server_name",
-    }.items()
-) + "uwsgi_param HTTPS $https if_not_empty;"
+UWSGI_PARAMS = {
+    "QUERY_STRING": "query_string", "REQUEST_METHOD": "request_method",
+    "CONTENT_TYPE": "content_type", "CONTENT_LENGTH": "content_length",
+    "REQUEST_URI": "request_uri", "PATH_INFO": "document_uri",
+    "DOCUMENT_ROOT": "document_root", "SERVER_PROTOCOL": "server_protocol",
+    "REQUEST_SCHEME": "scheme", "REMOTE_ADDR": "remote_addr", "REMOTE_PORT": "remote_port",
+    "SERVER_PORT": "server_port", "SERVER_NAME": "server_name",
+}
+PROXY = (
+    ("proxy_pass", "http://application"),
+    ("proxy_http_version", "1.1"),
+    ("proxy_set_header", "Connection", ""),
+    ("proxy_set_header", "Host", "$http_host"),
+    ("proxy_set_header", "X-Forwarded-For", "$proxy_add_x_forwarded_for"),
+)
 
 
-def config(*, port, server, processes=1, connections=1024, main="", http=""):
-    return CONFIG.format(port=port, server=server, processes=processes, main=main, http=http,
-                         connections=connections, files=connections + 64)
+class Config(nginx.Config):
+    """What is asked for is answered by self.location, `location /`."""
 
+    def __init__(self, port, *, workers=1, connections=1024, **module):
+        super().__init__(workers=workers, connections=connections,
+                         error_log=("error.log", "error"), **module)
+        self.main.add("worker_rlimit_nofile", connections + 64)
+        for directive in (
+            ("access_log", "off"), ("sendfile", "on"), ("keepalive_requests", 1_000_000_000),
+            ("keepalive_timeout", "600s"), ("client_body_buffer_size", "128k"),
+        ):
+            self.http.add(*directive)
+        server = self.server(f"127.0.0.1:{port}", "backlog=1024", "reuseport")
+        self.location = server.block("location", "/")
 
-def command(directory, *options):
-    """nginx in the foreground, with the nginx.conf of the directory."""
-    return [NGINX, "-e", "stderr", "-p", f"{directory}/", "-c", f"{directory}/nginx.conf", *options]
+    def hello(self):
+        self.location.add("return", 200, "Hello, World!")
 
+    def application(self, target, site, environ):
+        """By the module, with the interpreter and the paths of the site."""
+        self.http.add("wsgi_python_home", site.venv)
+        for path in site.python_path:
+            self.http.add("wsgi_python_path", path)
+        for name, value in environ.items():
+            self.http.add("wsgi_env", name, value)
+        self.location.add("wsgi_app", target)
 
-def module_main(module, threads):
-    return f"load_module {module};\nthread_pool wsgi threads={threads};"
+    def proxy(self, socket):
+        """By a server that speaks HTTP on the socket."""
+        upstream = self.http.block("upstream", "application")
+        upstream.add("server", f"unix:{socket}")
+        upstream.add("keepalive", 64)
+        for directive in PROXY:
+            self.location.add(*directive)
 
-
-def module_http(venv, paths, environ):
-    """What the module's interpreter needs: the virtualenv, sys.path, os.environ."""
-    lines = [f'wsgi_python_home "{venv}";', "wsgi_thread_pool wsgi;", "wsgi_temp_path wsgi;"]
-    lines += [f'wsgi_python_path "{path}";' for path in paths]
-    lines += [f'wsgi_env {name} "{value}";' for name, value in environ.items()]
-    return "\n    ".join(lines)
+    def uwsgi(self, socket):
+        for name, variable in UWSGI_PARAMS.items():
+            self.location.add("uwsgi_param", name, f"${variable}")
+        self.location.add("uwsgi_param", "HTTPS", "$https", "if_not_empty")
+        self.location.add("uwsgi_pass", f"unix:{socket}")

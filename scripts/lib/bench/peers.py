@@ -1,11 +1,13 @@
 """Brings the virtualenv and the peers: from PyPI into target/bench/venv, from Debian by apt-get."""
 
-import os
 import shutil
 import subprocess
 import sys
 
 from bench import layout
+from common.paths import APPS, PYTHON
+from common.processes import environment
+from common.requirements import Missing, require
 
 # Chosen versions, so that two runs compare the same.
 PACKAGES = {
@@ -20,30 +22,14 @@ DEBIAN = {"bjoern": "bjoern", "mod_wsgi": "mod_wsgi"}
 STAMPS = layout.BENCH / "installed"
 
 
-class Missing(Exception):
-    """Something that could not be installed."""
-
-
 def say(*words):
     print("bench:", *words, file=sys.stderr, flush=True)
-
-
-def environment():
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-
-
-def require(job):
-    """Has scripts/requirements install what a job needs."""
-    done = subprocess.run([layout.ROOT / "scripts/requirements", "--install", job],
-                          stdout=sys.stderr, timeout=1200)
-    if done.returncode:
-        raise Missing(f"something is missing: scripts/requirements {job} names it")
 
 
 def make_venv():
     """Makes it again when the Python changes; what was installed is then gone too."""
     stamp = STAMPS / "venv"
-    about = f"{layout.PYTHON} {version_of_python(layout.PYTHON, '-VV')}"
+    about = f"{PYTHON} {version_of_python(PYTHON, '-VV')}"
     if stamp.exists() and stamp.read_text() == about:
         return
     say("making a virtualenv in target/bench/venv")
@@ -51,9 +37,9 @@ def make_venv():
     shutil.rmtree(STAMPS, ignore_errors=True)
     STAMPS.mkdir(parents=True)
     try:
-        subprocess.run([layout.PYTHON, "-m", "venv", layout.VENV], check=True, env=environment())
+        subprocess.run([PYTHON, "-m", "venv", layout.VENV], check=True, env=environment())
     except (OSError, subprocess.CalledProcessError) as error:
-        raise SystemExit(f"bench: {layout.PYTHON} makes no virtualenv: {error}") from None
+        raise SystemExit(f"bench: {PYTHON} makes no virtualenv: {error}") from None
     stamp.write_text(about)
 
 
@@ -83,7 +69,7 @@ def pip_install(name, *packages):
 
 
 def install_django():
-    needs = (layout.APPS / "miniproject/requirements.txt").read_text().split()
+    needs = (APPS / "miniproject/requirements.txt").read_text().split()
     pip_install("Django", *needs)
 
 

@@ -2,25 +2,20 @@
 
 import contextlib
 import os
-import pwd
-import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
-WORKER_USERS = ("www-data", "nobody")
+from common import proc
+from common.processes import WORKER_USERS, environment, worker_user
 
 
 def worker():
     """The unprivileged user and group of all servers if this is root, else None."""
     if os.geteuid() != 0:
         return None
-    for name in WORKER_USERS:
-        with contextlib.suppress(KeyError):
-            user = pwd.getpwnam(name)
-            return user.pw_uid, user.pw_gid
+    if user := worker_user():
+        return user.pw_uid, user.pw_gid
     raise SystemExit(f"bench: none of the users {', '.join(WORKER_USERS)} is there")
 
 
@@ -36,66 +31,6 @@ def unprivileged(command):
                     "--inh-caps=+dac_override", "--ambient-caps=+dac_override",
                     "--securebits=+no_setuid_fixup"]
     return [*setpriv, *command]
-
-
-def environment(extra=()):
-    """The environment without what steers Python, nginx or the peers."""
-    kept = {
-        name: value for name, value in os.environ.items()
-        if not re.match(r"PYTHON|VIRTUAL_ENV$|NGINX$|GRANIAN_|GUNICORN_|UWSGI_|WEB_CONC", name)
-    }
-    return kept | dict(extra)
-
-
-def leave_on_signals():
-    """A signal raises SystemExit, so that all is stopped; further ones change nothing."""
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def leave(number, _):
-        for each in caught:
-            signal.signal(each, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    for each in caught:
-        signal.signal(each, leave)
-
-
-def stat(pid):
-    """Parent and start time of a process, None if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return None
-    return int(fields[1]), int(fields[19])
-
-
-def descendants(roots):
-    """The processes and all their children's children, as {pid: start time}."""
-    known = {int(name): stat(name) for name in os.listdir("/proc") if name.isdigit()}
-    known = {pid: found for pid, found in known.items() if found}
-    family = {pid: known[pid][1] for pid in roots if pid in known}
-    grown = True
-    while grown:
-        children = {pid: began for pid, (parent, began) in known.items()
-                    if parent in family and pid not in family}
-        family |= children
-        grown = bool(children)
-    return family
-
-
-def cpu_clock(pid):
-    """Nanoseconds of CPU, user and system, of all threads of a process, ended ones included.
-
-    The process's CPU clock, as clock_getcpuclockid() names it: the sum of the first fields of
-    /proc/PID/task/*/schedstat, and what threads that are gone have left.
-    """
-    return int(time.clock_gettime_ns((~pid << 3) | 2))
-
-
-def pss(pid):
-    """Proportional set size in bytes."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(re.search(r"^Pss: +(\d+) kB", text, re.M).group(1)) * 1024
 
 
 class Family:
@@ -114,7 +49,7 @@ class Family:
         return process
 
     def pids(self):
-        return descendants([process.pid for process in self.started])
+        return proc.descendants([process.pid for process in self.started])
 
     def ended(self):
         """A process that was started and is gone."""
@@ -125,16 +60,12 @@ class Family:
         found = {}
         for pid in self.pids():
             with contextlib.suppress(OSError):
-                found[pid] = cpu_clock(pid)
+                found[pid] = proc.cpu_clock(pid)
         return found
 
     def memory(self):
         """PSS of all processes together, in bytes."""
-        total = 0
-        for pid in self.pids():
-            with contextlib.suppress(OSError, AttributeError):
-                total += pss(pid)
-        return total
+        return sum(proc.rollup(pid).get("Pss", 0) for pid in self.pids())
 
     def stop(self):
         """Asks them to end, the front first; kills what is left after five seconds."""
@@ -147,8 +78,7 @@ class Family:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, end - time.monotonic()))
         for pid, began in family.items():
-            found = stat(pid)
-            if found and found[1] == began:
+            if proc.started(pid) == began:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
         for process in self.started:

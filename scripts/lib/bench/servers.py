@@ -4,20 +4,16 @@ Where a peer has a choice it has the faster one: gunicorn and granian keep nginx
 """
 
 import os
-import socket
 import time
 from pathlib import Path
 
-from bench import load, nginx
+from bench import load
+from bench.nginx import Config
 from bench.processes import Family
+from common.nginx import command
+from common.ports import free_port
 
 STARTING = 30
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Server:
@@ -34,6 +30,7 @@ class Server:
         self.connections = max(1024, 4 * options.connections)
         self.family = Family()
         self.directory = site.subdirectory(name)
+        site.subdirectory(f"{name}/tmp")
         self.port = None
 
     @property
@@ -47,16 +44,18 @@ class Server:
     def launch(self, command, **options):
         self.family.start(command, self.log, self.site.environ_of_python(), **options)
 
-    def nginx(self, server, environ=(), **options):
-        text = nginx.config(port=self.port, server=server, processes=self.processes,
-                            connections=self.connections, **options)
-        (self.directory / "nginx.conf").write_text(text)
-        self.family.start(nginx.command(self.directory), self.log, environ)
+    def config(self, **module):
+        return Config(self.port, workers=self.processes, connections=self.connections, **module)
+
+    def nginx(self, config, environ=()):
+        config.write(self.directory)
+        self.family.start(command(self.directory), self.log, environ)
 
     def proxy(self):
         """nginx in front of a server that speaks HTTP on the socket."""
-        upstream = f"upstream application {{ server unix:{self.socket}; keepalive 64; }}"
-        self.nginx(PROXY, http=upstream)
+        config = self.config()
+        config.proxy(self.socket)
+        self.nginx(config)
 
     def run(self, case):
         raise NotImplementedError
@@ -110,13 +109,14 @@ class Server:
 class Floor(Server):
     """`return 200`, or for the cases of 1 MiB a file."""
 
-
     def run(self, case):
+        config = self.config()
         if case.floor == "file":
-            server = f'location / {{ root "{self.site.files}"; try_files /large =404; }}'
+            config.location.add("root", self.site.files)
+            config.location.add("try_files", "/large", "=404")
         else:
-            server = 'location / { return 200 "Hello, World!"; }'
-        self.nginx(server)
+            config.hello()
+        self.nginx(config)
 
     def expected(self, case):
         return load.HELLO if case.floor == "return" else self.site.large
@@ -125,19 +125,17 @@ class Floor(Server):
 class Module(Server):
 
     def run(self, case):
+        config = self.config(module=self.site.module, threads=self.threads)
         environ = {**self.site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        self.nginx(
-            f"location / {{ wsgi_app {case.target}; }}",
-            main=nginx.module_main(self.site.module, self.threads),
-            http=nginx.module_http(self.site.venv, self.site.python_path, environ),
-        )
+        config.application(case.target, self.site, environ)
+        self.nginx(config)
 
 
 class ModuleBuiltPython(Module):
     """The same binary with the library of scripts/build-python in place of Debian's."""
 
-    def nginx(self, server, **options):
-        super().nginx(server, environ={"LD_LIBRARY_PATH": str(self.site.libpython)}, **options)
+    def nginx(self, config, environ=()):
+        super().nginx(config, {"LD_LIBRARY_PATH": str(self.site.libpython), **dict(environ)})
 
     def start(self, case):
         if not any(self.site.libpython.iterdir()):
@@ -172,21 +170,13 @@ class Uwsgi(Server):
             settings.append(f"threads = {self.threads}")
         (self.directory / "uwsgi.ini").write_text("\n".join(settings) + "\n")
         self.launch([self.site.program("uwsgi"), "--ini", self.directory / "uwsgi.ini"])
-        self.nginx(f"location / {{ {nginx.UWSGI_PARAMS} uwsgi_pass unix:{self.socket}; }}")
+        config = self.config()
+        config.uwsgi(self.socket)
+        self.nginx(config)
 
 
 class UwsgiOneThread(Uwsgi):
     fewer_threads = True
-
-
-PROXY = """\
-location / {
-            proxy_pass http://application;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        }"""
 
 
 class Gunicorn(Server):

@@ -7,18 +7,18 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench import layout
+from common.paths import PYTHON, ROOT
 from serve import Problem, users
 
 NAMES = (".venv", "venv", "env")
 # Printed before the answer, since settings may print too.
 MARK = "ngx_http_wsgi_serve:"
-QUESTION = """
+QUESTION = f"""
 import json, os, django
 from django.conf import settings
 admin = os.path.join(os.path.dirname(django.__file__), "contrib/admin/static/admin")
 root = settings.STATIC_ROOT
-print("\\n%s" + json.dumps({
+print("\\n{MARK}" + json.dumps({{
     "wsgi": settings.WSGI_APPLICATION,
     "url": settings.STATIC_URL,
     "root": os.path.abspath(root) if root else None,
@@ -27,8 +27,8 @@ print("\\n%s" + json.dumps({
     "sqlite": [os.path.abspath(str(each["NAME"])) for each in settings.DATABASES.values()
                if each.get("ENGINE", "").endswith(("sqlite3", "spatialite"))
                and each.get("NAME") and not str(each["NAME"]).startswith((":", "file:"))],
-}))
-""" % MARK
+}}))
+"""
 
 
 class Unasked(Exception):
@@ -78,9 +78,9 @@ def executable(venv):
     """The Python to ask: that of the virtualenv, else the one the module is built for."""
     if venv:
         return str(venv / "bin" / "python")
-    if "/" in layout.PYTHON:
-        return str(layout.ROOT / layout.PYTHON)
-    return shutil.which(layout.PYTHON) or layout.PYTHON
+    if "/" in PYTHON:
+        return str(ROOT / PYTHON)
+    return shutil.which(PYTHON) or PYTHON
 
 
 def ask_django(python, found, environ, user):

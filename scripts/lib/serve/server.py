@@ -6,7 +6,8 @@ import socket
 import subprocess
 import time
 
-from bench import nginx
+from common import ports
+from common.nginx import command
 from serve import Problem
 
 STARTING = 20
@@ -14,16 +15,13 @@ STARTING = 20
 LEAVING = 10
 
 
-def free_port(address, family, port):
+def free_port(address, port):
     """The port, or for 0 one that nobody listens on."""
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-            return probe.getsockname()[1]
-        except OSError as error:
-            raise Problem(f"port {port} of {address}: {error.strerror}; choose another with"
-                          " --port, or a free one with --port 0") from None
+    try:
+        return ports.free_port(address, port)
+    except OSError as error:
+        raise Problem(f"port {port} of {address}: {error.strerror}; choose another with"
+                      " --port, or a free one with --port 0") from None
 
 
 def environ(given):
@@ -37,7 +35,7 @@ class Server:
         # In a session of its own, so that Ctrl-C reaches this script only, which then quits it
         # gracefully. If this script is killed the kernel sends the quit signal.
         self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "QUIT", *nginx.command(directory)],
+            ["setpriv", "--pdeathsig", "QUIT", *command(directory)],
             stdin=subprocess.DEVNULL, env=environ(given), start_new_session=True,
         )
 

@@ -5,7 +5,7 @@ import os
 import pwd
 import stat
 
-from bench.processes import WORKER_USERS
+from common.processes import WORKER_USERS, worker_user
 from serve import Problem
 
 
@@ -26,11 +26,8 @@ def choose(name, directory):
     except KeyError:
         if name:
             raise Problem(f"--user: there is no user {name}") from None
-    for each in WORKER_USERS:
-        try:
-            return pwd.getpwnam(each)
-        except KeyError:
-            pass
+    if user := worker_user():
+        return user
     raise Problem(f"none of the users {', '.join(WORKER_USERS)} is there: choose one with --user")
 
 

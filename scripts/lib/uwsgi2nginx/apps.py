@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from uwsgi2nginx.block import Impossible, Raw, quoted
+from common.block import Impossible, Raw, quoted
 from uwsgi2nginx.ini import Option, shown
 
 LOADERS = {

@@ -8,9 +8,9 @@ or # and nothing else, a value keeps its quotes, and an indented line is a line 
 import glob
 import os
 import re
-import socket
 from dataclasses import dataclass
 
+from common.block import escaped
 from uwsgi2nginx import magic
 
 BLANK = " \t\r"
@@ -346,10 +346,3 @@ def shown(text, longest=160):
     """The text for a message or a comment: one line, printable, not too long."""
     safe = "".join(char if char.isprintable() else escaped(char) for char in text[:longest + 1])
     return safe if len(safe) <= longest else safe[:longest] + "..."
-
-
-def escaped(char):
-    number = ord(char)
-    if 0xDC80 <= number <= 0xDCFF:
-        number -= 0xDC00
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

@@ -3,7 +3,7 @@
 import os
 import re
 
-from uwsgi2nginx.block import Raw
+from common.block import Raw
 from uwsgi2nginx.ini import shown
 
 # What nginx's variable of the same meaning is; times in other units are named in a comment.

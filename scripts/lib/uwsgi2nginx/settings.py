@@ -6,8 +6,8 @@ this nginx.conf does not), or as a line of `quiet` (nothing has to be done for i
 
 import os
 
+from common.block import Impossible
 from uwsgi2nginx import magic
-from uwsgi2nginx.block import Impossible
 from uwsgi2nginx.ini import shown
 
 OFF = ("false", "off", "no", "0")

@@ -7,9 +7,9 @@ import os
 import pwd
 import re
 
+from common.block import Block, Raw, comment
 from uwsgi2nginx import logs, magic, reasons
 from uwsgi2nginx.apps import Applications, Statics
-from uwsgi2nginx.block import Block, Raw, comment
 from uwsgi2nginx.ini import shown
 from uwsgi2nginx.settings import MOST_SECONDS, Settings
 from uwsgi2nginx.sockets import Listening

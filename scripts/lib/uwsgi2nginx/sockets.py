@@ -5,7 +5,7 @@ import os
 import re
 import socket as sockets
 
-from uwsgi2nginx.block import Raw
+from common.block import Raw
 from uwsgi2nginx.ini import shown
 
 HTTP = ("http-socket", "http11-socket", "http", "httprouter")
@@ -120,7 +120,7 @@ class Listening:
         elif self.certificate[1] != [self.settings.start_path(path) for path in rest[:2]]:
             self.settings.look(option, "has another certificate: that takes a server block of its"
                                " own")
-        for name, value in zip(("ciphers", "client CA"), rest[2:]):
+        for name, value in zip(("ciphers", "client CA"), rest[2:], strict=False):
             if value:
                 self.settings.look(option, f"{name} {shown(value)}: see ssl_ciphers,"
                                    " ssl_client_certificate and ssl_verify_client")

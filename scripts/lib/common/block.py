@@ -1,13 +1,12 @@
 """nginx's configuration as text: blocks, directives, arguments in quotes, comments."""
 
+import os
 import re
 import textwrap
 
-from uwsgi2nginx.ini import escaped
-
 # nginx reads no argument that is longer than its buffer of 4096 bytes.
 LONGEST = 3800
-PLAIN = re.compile(r"[\w./:=@+,%*~()^-]+", re.ASCII)
+PLAIN = re.compile(r"[\w./:=@+,%*~()^\[\]-]+", re.ASCII)
 WIDTH = 96
 
 
@@ -23,6 +22,7 @@ def quoted(value, variables=False):
     """The value as one argument. variables: the directive would replace $ in it."""
     if isinstance(value, Raw):
         return value
+    value = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
     if "\0" in value:
         raise Impossible("it has a null byte")
     if variables and "$" in value:
@@ -35,6 +35,13 @@ def quoted(value, variables=False):
     if len(text.encode("utf-8", "surrogateescape")) > LONGEST:
         raise Impossible("it is longer than nginx takes for one argument")
     return text
+
+
+def escaped(char):
+    number = ord(char)
+    if 0xDC80 <= number <= 0xDCFF:
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def comment(text, indent="", hanging=""):

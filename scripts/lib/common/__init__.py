@@ -1,0 +1,1 @@
+"""What the programs of scripts/ share, with the standard library alone."""

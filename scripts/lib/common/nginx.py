@@ -1,0 +1,56 @@
+"""nginx as the programs of scripts/ run it: in the foreground, in a directory of its own."""
+
+import os
+import shutil
+
+from common.block import Block
+
+NGINX = os.environ.get("NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
+# Its directories for temporary files.
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def command(directory, *options):
+    """nginx with the nginx.conf of the directory."""
+    return [NGINX, "-e", "stderr", "-p", f"{directory}/", "-c", f"{directory}/nginx.conf", *options]
+
+
+class Config:
+    """Its configuration: main, http and the servers are blocks to add to.
+
+    Relative paths are in the directory of the run, where tmp/ must be there. With the module an
+    application has the thread pool wsgi.
+    """
+
+    def __init__(self, *, workers, connections, error_log, module=None, threads=4):
+        self.main = main = Block()
+        if module:
+            main.add("load_module", module)
+            main.space()
+        main.add("worker_processes", workers)
+        main.add("daemon", "off")
+        main.add("pid", "nginx.pid")
+        main.add("error_log", *error_log)
+        if module:
+            main.add("thread_pool", "wsgi", f"threads={threads}")
+        self.events = Block("events")
+        self.events.add("worker_connections", connections)
+        self.http = Block("http")
+        for name in TEMPORARY:
+            self.http.add(f"{name}_temp_path", f"tmp/{name}")
+        if module:
+            self.http.add("wsgi_temp_path", "tmp/wsgi")
+            self.http.add("wsgi_thread_pool", "wsgi")
+
+    def server(self, listen, *options):
+        self.http.space()
+        server = self.http.block("server")
+        server.add("listen", listen, *options)
+        return server
+
+    def __bytes__(self):
+        blocks = (self.main, self.events, self.http)
+        return os.fsencode("\n".join("\n".join([*block.lines(), ""]) for block in blocks))
+
+    def write(self, directory):
+        (directory / "nginx.conf").write_bytes(bytes(self))

@@ -1,0 +1,114 @@
+"""Looking at processes through /proc. A process that is gone has nothing to be seen, no error."""
+
+import os
+import re
+import time
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def read(pid, name):
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def stat(pid):
+    """The fields of /proc/PID/stat after the command name, or None when it is gone."""
+    text = read(pid, "stat").decode("latin-1")
+    return text.rpartition(")")[2].split() if text else None
+
+
+def state(pid):
+    fields = stat(pid)
+    return fields[0] if fields else None
+
+
+def alive(pid):
+    return state(pid) not in (None, "Z", "X")
+
+
+def parent(pid):
+    fields = stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def started(pid):
+    """When it was started, in ticks: tells a process from a later one of the same number."""
+    fields = stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def children(pid):
+    """Living children of a process."""
+    found = []
+    for other in pids():
+        fields = stat(other)
+        if fields and int(fields[1]) == pid and fields[0] not in "ZX":
+            found.append(other)
+    return found
+
+
+def descendants(roots):
+    """The processes and all their children's children, as {pid: when it was started}."""
+    known = {pid: fields for pid in pids() if (fields := stat(pid))}
+    family = {pid: int(known[pid][19]) for pid in roots if pid in known}
+    grown = True
+    while grown:
+        added = {pid: int(fields[19]) for pid, fields in known.items()
+                 if int(fields[1]) in family and pid not in family}
+        family |= added
+        grown = bool(added)
+    return family
+
+
+def cmdline(pid):
+    return read(pid, "cmdline").replace(b"\0", b" ").decode("utf-8", "replace").strip()
+
+
+def cpu_clock(pid):
+    """Nanoseconds of CPU, user and system, of all threads of a process, ended ones included.
+
+    The process's CPU clock, as clock_getcpuclockid() names it: the sum of the first fields of
+    /proc/PID/task/*/schedstat, and what threads that are gone have left. OSError when it is gone.
+    """
+    return int(time.clock_gettime_ns((~pid << 3) | 2))
+
+
+def rss(pid):
+    """Resident memory in bytes."""
+    fields = read(pid, "statm").split()
+    return int(fields[1]) * PAGE if fields else 0
+
+
+def rollup(pid):
+    """Exact sizes in bytes, which take the kernel longer: Rss, Pss (proportional) and others."""
+    found = re.findall(r"^(\w+): +(\d+) kB", read(pid, "smaps_rollup").decode("latin-1"), re.M)
+    return {name: int(size) * 1024 for name, size in found}
+
+
+def threads(pid):
+    """How many there are."""
+    fields = stat(pid)
+    return int(fields[17]) if fields else 0
+
+
+def fds(pid):
+    """What each open descriptor of a process points to."""
+    found = {}
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return found
+    for name in names:
+        try:
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            pass
+    return found
