@@ -1,0 +1,14 @@
+"""What scripts/soak consists of."""
+
+import sys
+
+WORKERS = 2
+THREADS = 4
+TIMEOUT = 30
+# As t/apps/soak_mix.py has them.
+CHUNK = bytes(range(256)) * 16
+FILE_SIZE = 300_000
+
+
+def say(*words):
+    print("soak:", *words, file=sys.stderr, flush=True)

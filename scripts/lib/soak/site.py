@@ -1,0 +1,100 @@
+"""What soaks: module, virtualenv, project, nginx."""
+
+import os
+import shutil
+import signal
+import subprocess
+
+from common import nginx, proc
+from common.paths import APPS, MODULE, PYTHON
+from common.processes import environment, worker_user
+from soak import THREADS, WORKERS, say
+
+
+def config(directory, port, user):
+    made = nginx.Config(workers=WORKERS, connections=1024, error_log=("error.log", "notice"),
+                        module="modules/ngx_http_wsgi_module.so", threads=THREADS)
+    if user:
+        made.main.add("user", user.pw_name)
+    for directive in (
+        ("access_log", "off"),
+        ("client_max_body_size", "64m"),
+        ("wsgi_python_home", "venv"),
+        ("wsgi_python_path", "apps"),
+        ("wsgi_chdir", "project"),
+        ("wsgi_env", "MINIPROJECT_DB", directory / "data/db.sqlite3"),
+        ("wsgi_env", "MINIPROJECT_SECRET_KEY", " ".join(["soak"] * 10)),
+        ("wsgi_queue", 1024),
+    ):
+        made.http.add(*directive)
+    server = made.server(f"127.0.0.1:{port}", "backlog=1024")
+    server.block("location", "=", "/static").add("return", 200, "static")
+    location = server.block("location", "/")
+    location.add("wsgi_app", "miniproject.wsgi:application")
+    location.add("wsgi_param", "NGINX_VERSION", "$nginx_version")
+    location = server.block("location", "/soak")
+    location.add("wsgi_app", "soak_mix:application")
+    location.add("wsgi_mount", "/soak")
+    return made
+
+
+def build(directory, port):
+    """Everything where the user of the workers can reach it."""
+    for name in ("modules", "data", "tmp"):
+        (directory / name).mkdir()
+    shutil.copy(MODULE, directory / "modules")
+    skip = shutil.ignore_patterns("__pycache__", "*.sqlite3", "miniproject")
+    shutil.copytree(APPS / "miniproject", directory / "project",
+                    ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3"))
+    shutil.copytree(APPS, directory / "apps", ignore=skip)
+    say("making a virtualenv with Django")
+    python = directory / "venv/bin/python"
+    subprocess.run([PYTHON, "-m", "venv", directory / "venv"], check=True, env=environment())
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                    "-r", directory / "project/requirements.txt"], check=True, env=environment())
+    database = directory / "data/db.sqlite3"
+    subprocess.run([python, "manage.py", "migrate", "--verbosity", "0"], check=True,
+                   cwd=directory / "project", env=environment({"MINIPROJECT_DB": str(database)}))
+    user = worker_user() if os.geteuid() == 0 else None
+    if user:
+        os.chown(database.parent, user.pw_uid, -1)
+        os.chown(database, user.pw_uid, -1)
+    config(directory, port, user).write(directory)
+
+
+class Server:
+    """nginx in a directory of its own, in the foreground of this script."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.log = directory / "error.log"
+        self.process = None
+
+    def start(self):
+        # If this script is killed the kernel sends nginx the quit signal.
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "QUIT", *nginx.command(self.directory)],
+            start_new_session=True, env=environment(),
+        )
+
+    def reload(self):
+        subprocess.run(nginx.command(self.directory, "-s", "reload"), check=True,
+                       stderr=subprocess.DEVNULL, env=environment())
+
+    def stop(self):
+        """Quits gracefully; returns False if that took more than 20 seconds."""
+        if self.process.poll() is not None:
+            return True
+        self.process.send_signal(signal.SIGQUIT)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return False
+        return True
+
+    def workers(self):
+        """Process ids of the workers; those that are shutting down have True."""
+        return {pid: "shutting down" in proc.cmdline(pid)
+                for pid in proc.children(self.process.pid)}
