@@ -66,7 +66,8 @@ def site(make_nginx):
 
 
 def path(place, n, size, **more):
-    return f"{place}?n={n}&size={size}" + "".join(f"&{name}={value}" for name, value in more.items())
+    rest = "".join(f"&{name}={value}" for name, value in more.items())
+    return f"{place}?n={n}&size={size}{rest}"
 
 
 def digest(n, size, how="generator"):

@@ -244,7 +244,8 @@ def test_a_directive_without_arguments_is_refused(make_nginx, directive):
 @pytest.mark.parametrize(
     "directive, value",
     [(name, f"{value} one two three") for name, value in ALL.items()
-     if name not in ("wsgi_python_path", "wsgi_ignore_headers")] + [("wsgi_env", "A"), ("wsgi_param", "A")],
+     if name not in ("wsgi_python_path", "wsgi_ignore_headers")]
+    + [("wsgi_env", "A"), ("wsgi_param", "A")],
 )
 def test_a_directive_with_a_wrong_number_of_arguments_is_refused(make_nginx, directive, value):
     place = "http" if directive in HTTP_ONLY else "location"

@@ -102,7 +102,8 @@ def test_an_exception_is_a_page_with_its_frames(site):
 def test_nothing_of_it_is_markup(site, path):
     text = page(site, path).text
     tags = set(re.findall(r"</?([a-z0-9]+)", text))
-    assert tags <= {"html", "head", "meta", "style", "title", "body", "h1", "h2", "h3", "p", "pre", "b"}
+    assert tags <= {"html", "head", "meta", "style", "title", "body", "h1", "h2", "h3", "p", "pre",
+                    "b"}
     for part in ("<script", "<i>", "in <b>", "<no bytes>"):
         assert part not in text
     if path != "/str" and path != "/group":
@@ -226,7 +227,8 @@ def test_it_is_warned_of(make_nginx):
     site = make_nginx(apps=["plain"], http="wsgi_debug on;")
     code, said = site.test_config()
     assert code == 0
-    assert re.search(r'\[warn\] .*"wsgi_debug" is on: source code is shown to clients in .*:\d+', said)
+    assert re.search(r'\[warn\] .*"wsgi_debug" is on: source code is shown to clients in .*:\d+',
+                     said)
     site.start()
     site.log.wait_for(r'\[warn\] .*"wsgi_debug" is on')
     _, said = make_nginx(apps=["plain"], http="wsgi_debug off;").test_config()

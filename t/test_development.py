@@ -240,7 +240,8 @@ def test_a_good_file_does_not_hide_a_bad_one(start):
     site.log.wait_for("No module named 'a'")
 
 
-@pytest.mark.parametrize("slip", ["import nowhere_to_be_found\n", "undefined_name\n", "import bad\n"])
+@pytest.mark.parametrize("slip", ["import nowhere_to_be_found\n", "undefined_name\n",
+                                  "import bad\n"])
 def test_an_import_error_is_told_and_its_repair_is_noticed(start, slip):
     site = start({"app.py": APP % "one", "bad.py": "def (\n"})
     shows(site, "one")
@@ -385,7 +386,8 @@ def test_without_a_master_it_does_nothing_and_says_so(make_nginx):
 
 @pytest.mark.parametrize("limit, most, said", [
     ("instances", 0, r"changes are not noticed: .*fs\.inotify\.max_user_instances"),
-    ("watches", 5, r"no watch is left \(fs\.inotify\.max_user_watches\): changes in \S+ and in more"),
+    ("watches", 5,
+     r"no watch is left \(fs\.inotify\.max_user_watches\): changes in \S+ and in more"),
 ])
 def test_a_limit_of_inotify_is_told_and_all_is_served(make_nginx, limit, most, said):
     """nginx in a user namespace of its own, whose limits are nobody else's."""
@@ -413,7 +415,8 @@ def test_a_directory_that_cannot_be_watched_is_named(start):
     os.chmod(f"{site.dir}/site/dir", 0o711)
     # Found by its name only with this.
     overwrite(f"{site.dir}/site/app.py",
-              f"exec(open('{site.dir}/site/dir/hidden.py').read())\n" + "import importlib.util as u\n"
+              f"exec(open('{site.dir}/site/dir/hidden.py').read())\n"
+              "import importlib.util as u\n"
               f"s = u.spec_from_file_location('h', '{site.dir}/site/dir/hidden.py')\n"
               "s.loader.exec_module(u.module_from_spec(s))\n" + APP % "two")
     shows(site, "two")

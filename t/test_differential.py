@@ -1,9 +1,9 @@
 """The same requests, here and under wsgiref.simple_server: the same answers.
 
 2,000 random requests from one seed, which is printed. TEST_NGINX_SEED=N takes another one, 0 a new
-one for each run; TEST_NGINX_COUNT=N makes it longer or shorter. Where the two differ on purpose, no such request is
-generated, or lib/differential.py says how the answers are compared; test_differences.py has a
-test for each of these differences, with its reason.
+one for each run; TEST_NGINX_COUNT=N makes it longer or shorter. Where the two differ on purpose,
+no such request is generated, or lib/differential.py says how the answers are compared;
+test_differences.py has a test for each of these differences, with its reason.
 """
 
 import json

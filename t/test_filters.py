@@ -3,8 +3,8 @@
 import gzip
 
 import pytest
-from lib import h2client, http
-from lib.poll import takes, until
+from lib import http
+from lib.poll import takes
 
 BODY = b"<p>some text</p>\n" * 200
 DATE = "Thu, 01 Jan 2015 00:00:00 GMT"

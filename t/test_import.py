@@ -71,7 +71,7 @@ def test_a_factory_is_called_once_for_all_locations_that_name_it(nginx):
 def test_a_request_in_another_pool_waits_for_the_import_too(make_nginx):
     site, gate = importing_for_two_pools(make_nginx)
     clients = [site.connect() for _ in range(2)]
-    for client, path in zip(clients, ["/one", "/two"]):
+    for client, path in zip(clients, ["/one", "/two"], strict=True):
         client.send(http.build("GET", path))
     site.barrier()
     gate.open()

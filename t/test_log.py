@@ -108,7 +108,7 @@ def test_tracebacks_of_several_threads_do_not_come_into_each_other(site):
     lines = site.log.matching(r"\[error\]")
     starts = [at for at, line in enumerate(lines) if context(line)]
     assert len(starts) == 8
-    for start, end in zip(starts, starts[1:] + [len(lines)]):
+    for start, end in zip(starts, starts[1:] + [len(lines)], strict=True):
         is_one_text(lines[start:end])
         (number,) = re.findall(r"/talk/deep\?'req(\d)'", lines[start])
         assert texts(lines[start:end])[-1] == f"ValueError: req{number}"
@@ -153,7 +153,7 @@ def test_other_text_is_utf_8(site):
 def test_a_line_of_100_kilobytes_arrives_in_pieces(site, how):
     lines = say(site, how, "''.join('%09d,' % n for n in range(10000))")
     found = texts(lines)
-    assert "".join(found) == "".join("%09d," % n for n in range(10000))
+    assert "".join(found) == "".join(f"{n:09d}," for n in range(10000))
     assert max(map(len, found)) <= LIMIT
     # Once for 64k, and once for the line end of print().
     assert context(lines[0]) and 2 <= sum(bool(context(line)) for line in lines) <= 3
@@ -275,7 +275,7 @@ def test_threads_have_the_names_of_their_pools(nginx):
         server="".join(f"location /{n}/ {{ wsgi_thread_pool {pool}; wsgi_app talk:application; }}"
                        for n, pool in enumerate(pools)),
     )
-    for n, (pool, name) in enumerate(zip(pools, ["wsgi", "a_very_long~1", "a_very_long~2"])):
+    for n, name in enumerate(["wsgi", "a_very_long~1", "a_very_long~2"]):
         mark = site.log.mark()
         assert site.get(f"/{n}/named").status == 200
         (line,) = site.log.wait_for("named ", start=mark)

@@ -71,7 +71,7 @@ class Line:
     def __init__(self, text):
         values = text.split("|")
         assert len(values) == len(FIELDS), text
-        self.__dict__.update(zip(FIELDS, values))
+        self.__dict__.update(zip(FIELDS, values, strict=True))
 
     def __repr__(self):
         return repr(self.__dict__)
@@ -200,7 +200,8 @@ def test_what_is_not_known_yet_is_not_there(site):
 
 
 def test_a_redirect_to_an_upstream_has_two_states(site, log):
-    assert site.get(respond(headers=[("X-Accel-Redirect", "/proxy?{'body':[b'12']}")])).body == b"12"
+    redirect = respond(headers=[("X-Accel-Redirect", "/proxy?{'body':[b'12']}")])
+    assert site.get(redirect).body == b"12"
     line = log()
     addr = line.addr.split(" : ")
     assert (addr[0], addr[1][:10], len(addr)) == ("respond:application", "127.0.0.1:", 2)

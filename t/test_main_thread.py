@@ -18,7 +18,8 @@ def test_an_import_runs_on_the_main_thread_as_under_any_other_server(nginx):
     assert found["signal"] == "True"
     assert site.events("wrong") == ["wrong TypeError", "wrong ValueError"]
     place = r'signal\.signal\(15\) has no effect in a worker.*main_thread\.py:\d+'
-    assert len(site.log.wait_for(r"\[warn\].*" + place.replace("15", r"(Signals\.SIGTERM|15)"))) == 1
+    place = place.replace("15", r"(Signals\.SIGTERM|15)")
+    assert len(site.log.wait_for(r"\[warn\].*" + place)) == 1
 
 
 def test_a_forked_child_has_signal_handlers_of_its_own(nginx):
@@ -98,8 +99,9 @@ def test_an_import_that_takes_long_is_named_with_its_stack(make_nginx):
         site.start()
         site.allow_alert("python did not stop")
         sites.append(site)
-    for site, (name, (_, place)) in zip(sites, LONG.items()):
-        found = site.log.wait_for(rf'\[error\].*the import of "{name}:application" has taken \d+ s', 20)
+    for site, (name, (_, place)) in zip(sites, LONG.items(), strict=True):
+        said = rf'\[error\].*the import of "{name}:application" has taken \d+ s'
+        found = site.log.wait_for(said, 20)
         assert len(found) == 1
         site.log.wait_for(rf"\[error\].*{place}")
         assert site.get("/static").body == b"static"

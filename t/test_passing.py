@@ -174,7 +174,8 @@ def test_an_ignored_redirect_has_a_body_of_its_own(ask, kind):
 
 
 @pytest.mark.parametrize("status,want,body", [
-    ("404 Not Found", 404, b"page GET"), ("403 No", 403, b"page GET"), ("500 Oh", 200, b"named GET"),
+    ("404 Not Found", 404, b"page GET"), ("403 No", 403, b"page GET"),
+    ("500 Oh", 200, b"named GET"),
     ("502 Bad", 502, b"page GET"), ("304 Same", 200, b"page GET"), ("410 Gone", 410, b"own"),
     ("200 OK", 200, b"own"), ("302 Found", 302, b"own"), ("599 x", 599, b"own"),
 ])
@@ -280,7 +281,8 @@ def test_forced_ranges_are_of_any_response_with_a_length(ask, method, headers):
 
 def test_a_range_is_not_forced_without_a_length_or_of_other_statuses(ask):
     for status, kind in (("200 OK", "generator"), ("201 x", "list")):
-        response = ask("ranges", "GET", {"Range": "bytes=5-14"}, status=status, body=[BODY], kind=kind)
+        response = ask("ranges", "GET", {"Range": "bytes=5-14"}, status=status, body=[BODY],
+                       kind=kind)
         assert (response.status, response.body) == (int(status[:3]), BODY)
 
 
@@ -322,7 +324,8 @@ def test_http_is_inherited_by_a_server_that_has_none(ask):
 def test_flags_are_inherited(inherited, place, intercepted):
     response = inherited(place, status="404 x", body=[b"own"])
     assert response.body == (b"page" if intercepted else b"own")
-    ranged = inherited(place, {"Range": "bytes=0-1"}, body=[BODY], headers=[("Content-Length", "100")])
+    ranged = inherited(place, {"Range": "bytes=0-1"}, body=[BODY],
+                       headers=[("Content-Length", "100")])
     assert ranged.status == (206 if intercepted else 200)
 
 

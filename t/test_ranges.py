@@ -1,4 +1,4 @@
-"""Ranges of what an application generates: only if it says Accept-Ranges and the length is known."""
+"""Ranges of what an application generates: if it says Accept-Ranges and the length is known."""
 
 import pytest
 from lib.respond import Expr, respond

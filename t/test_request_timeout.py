@@ -4,7 +4,7 @@ import time
 
 import pytest
 from lib import http, procs
-from lib.poll import elapse, until
+from lib.poll import elapse
 
 MAIN = "thread_pool one threads=1; thread_pool four threads=4;"
 HTTP = "wsgi_request_timeout 400ms; wsgi_shutdown_timeout 50s;"

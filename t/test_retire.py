@@ -193,7 +193,7 @@ def test_a_holder_that_is_killed_is_followed_by_the_next(start):
 
 
 def test_workers_that_a_reload_has_told_to_leave_take_no_turn(start):
-    """One has the turn, one waits for it, both still serve a request: the new ones need not care."""
+    """One has the turn, one waits for it, both serve a request still: new ones need not care."""
     site = start("wsgi_max_requests 5;", workers=2)
     gate = site.gate("a")
 

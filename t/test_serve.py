@@ -13,8 +13,7 @@ import sys
 import pytest
 from lib import config, http, procs
 from lib.poll import until
-from lib.serve import (APP, AS_ROOT, FACTORY, ODD, ROOT, Site, checkout, django, environment,
-                       target)
+from lib.serve import APP, AS_ROOT, FACTORY, ODD, ROOT, Site, checkout, django, environment, target
 
 
 @pytest.fixture
@@ -77,8 +76,8 @@ def computed(site):
 
 def test_settings_that_manage_py_computes_are_asked_for(site):
     site.start(computed(site), *AS_ROOT)
-    assert "whose manage.py computes its settings: asking it\nserve: settings miniproject.settings" \
-        in site.said()
+    assert ("whose manage.py computes its settings: asking it\n"
+            "serve: settings miniproject.settings") in site.said()
     assert site.get("/miniProj/segment/querySegment").status == 200
     assert site.get("/static/admin/css/base.css").status == 200
 

@@ -27,7 +27,7 @@ def test_as_an_unprivileged_user(site):
     nobody = pwd.getpwnam("nobody")
     module = shutil.copy(config.MODULE, folder)
     site.write("checkout/site/wsgi.py", APP.replace("repr((", "repr((os.getuid(), "))
-    for path, folders, files in os.walk(folder):
+    for path, _, files in os.walk(folder):
         for name in (".", *files):
             os.chown(os.path.join(path, name), nobody.pw_uid, nobody.pw_gid)
     python = shutil.which(SYSTEM)

@@ -146,7 +146,7 @@ def show(front, name, port="PORT2", path="/show", method="GET", headers=(), **op
 
 def test_each_site_has_its_own_settings_virtualenv_and_environment(front, sites):
     user = pwd.getpwnam("nobody").pw_uid if os.getuid() == 0 else os.getuid()
-    for site, color in zip(sites, ("red", "blue")):
+    for site, color in zip(sites, ("red", "blue"), strict=True):
         found = show(front, site.name)
         assert found["greeting"] == f"this is {site.name}"
         assert found["settings"] == f"{site.name}.settings"

@@ -33,8 +33,8 @@ def application(environ, start_response):
 @pytest.fixture
 def site(make_nginx):
     def start(app, http="", **options):
-        made = make_nginx(http=f"wsgi_chdir @DIR@/site; {http}", server="location / { wsgi_app app; }",
-                          **{"main": MAIN} | options)
+        made = make_nginx(http=f"wsgi_chdir @DIR@/site; {http}",
+                          server="location / { wsgi_app app; }", **{"main": MAIN} | options)
         made.write("site/app.py", app)
         return made.start()
 
@@ -63,7 +63,8 @@ def test_the_umask(site, inherited, daemon, http, wanted):
 
 
 def test_a_reload_is_checked_under_the_umask_of_the_workers(site):
-    app = "import os, record\nmask = os.umask(0)\nos.umask(mask)\nrecord.record('mask', oct(mask))\n"
+    app = ("import os, record\nmask = os.umask(0)\nos.umask(mask)\n"
+           "record.record('mask', oct(mask))\n")
     started = site(app + "def application(e, s): pass\n", "wsgi_umask 037;", daemon=True)
     started.wait_event("mask")
     os.chmod(f"{started.dir}/events", 0o666)

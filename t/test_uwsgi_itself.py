@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from lib import config
-from lib.uwsgi import INIS, UWSGI, Converted, Uwsgi
+from lib.uwsgi import UWSGI, Converted, Uwsgi
 from test_uwsgi2nginx import furnish, told
 
 # ------- reading

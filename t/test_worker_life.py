@@ -194,7 +194,7 @@ def application(environ, start_response):
 
 @pytest.mark.parametrize("turn", range(6))
 def test_the_last_words_of_every_worker_are_logged(make_nginx, turn):
-    """More than is written before the exit functions have ended; a race, so it has several turns."""
+    """More than is written before the exit functions have ended; a race, so in several turns."""
     site = make_nginx(
         server="location / { wsgi_app wordy; }", http="wsgi_chdir @DIR@/site;", workers=8,
     )

@@ -67,7 +67,7 @@ def system(environ):
 
 
 def executable(environ):
-    code = "import sys; print(sys.version_info[:2] == %r)" % (sys.version_info[:2],)
+    code = f"import sys; print(sys.version_info[:2] == {sys.version_info[:2]!r})"
     return subprocess.check_output([sys.executable, "-c", code]).decode().strip()
 
 

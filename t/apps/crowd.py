@@ -1,7 +1,7 @@
 """Computes for a moment, and counts the requests that were not alone.
 
-QUERY_STRING is what else it does: "files" lets go of the GIL ten times, each time for no longer than
-stat(2) takes; "sleeps" gives it away for as long as it computes.
+QUERY_STRING is what else it does: "files" lets go of the GIL ten times, each time for no longer
+than stat(2) takes; "sleeps" gives it away for as long as it computes.
 """
 
 import os

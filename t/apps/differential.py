@@ -66,7 +66,7 @@ def seen(environ, body):
 
 def cut(body, cuts):
     places = sorted(place % (len(body) + 1) for place in cuts)
-    return [body[a:b] for a, b in zip([0, *places], [*places, len(body)])]
+    return [body[a:b] for a, b in zip([0, *places], [*places, len(body)], strict=True)]
 
 
 def in_file(body, file):

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import tempfile
 
-
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(HERE)
 BINARY = os.path.abspath(

@@ -2,9 +2,9 @@
 
 from django.contrib import admin
 from django.urls import path
+from segments.views import query_segment
 
 from miniproject import views
-from segments.views import query_segment
 
 urlpatterns = [
     path("", views.home, name="home"),
