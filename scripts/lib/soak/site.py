@@ -6,9 +6,9 @@ import signal
 import subprocess
 
 from common import nginx, proc
-from common.paths import APPS, MODULE, PYTHON
+from common.paths import APPS, MODULE, ROOT
 from common.processes import environment, worker_user
-from soak import THREADS, WORKERS, say
+from soak import THREADS, WORKERS
 
 
 def config(directory, port, user):
@@ -47,13 +47,11 @@ def build(directory, port):
     shutil.copytree(APPS / "miniproject", directory / "project",
                     ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3"))
     shutil.copytree(APPS, directory / "apps", ignore=skip)
-    say("making a virtualenv with Django")
-    python = directory / "venv/bin/python"
-    subprocess.run([PYTHON, "-m", "venv", directory / "venv"], check=True, env=environment())
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                    "-r", directory / "project/requirements.txt"], check=True, env=environment())
+    venv = directory / "venv"
+    subprocess.run([ROOT / "scripts/lib/venv", venv, directory / "project/requirements.txt"],
+                   check=True)
     database = directory / "data/db.sqlite3"
-    subprocess.run([python, "manage.py", "migrate", "--verbosity", "0"], check=True,
+    subprocess.run([venv / "bin/python", "manage.py", "migrate", "--verbosity", "0"], check=True,
                    cwd=directory / "project", env=environment({"MINIPROJECT_DB": str(database)}))
     user = worker_user() if os.geteuid() == 0 else None
     if user:
