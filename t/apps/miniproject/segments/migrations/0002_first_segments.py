@@ -3,14 +3,14 @@
 from django.db import migrations
 
 SEGMENTS = [
-    ("A1", "Hafenkreuz", "Nordbrücke", 4200, 120),
-    ("A1", "Nordbrücke", "Mühlental", 7850, None),
-    ("A1", "Mühlental", "Ostkreuz", 5100, 100),
-    ("A7", "Seestadt", "Moorheide", 12300, None),
-    ("A7", "Moorheide", "Hafenkreuz", 9400, 130),
-    ("B4", "Alter Markt", "Bahnhof", 650, 30),
-    ("B4", "Bahnhof", "Stadtpark", 1100, 50),
-    ("B4", "Stadtpark", "Nordbrücke", 2300, 70),
+    ("A1", "Harbour", "Château Bridge", 4200, 120),
+    ("A1", "Château Bridge", "Mill Valley", 7850, None),
+    ("A1", "Mill Valley", "East Gate", 5100, 100),
+    ("A7", "Lakeside", "Moorland", 12300, None),
+    ("A7", "Moorland", "Harbour", 9400, 130),
+    ("B4", "Old Market", "Station", 650, 30),
+    ("B4", "Station", "City Park", 1100, 50),
+    ("B4", "City Park", "Château Bridge", 2300, 70),
 ]
 
 
