@@ -6,6 +6,12 @@ import string
 
 from . import http
 
+SERVER = """
+    merge_slashes off;
+    large_client_header_buffers 8 64k;
+    client_body_buffer_size 16k;
+    location / { wsgi_app differential:application; }
+"""
 # TRACE and CONNECT are nginx's own affair.
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "REPORT",
            "X-OWN", "M_A", "A"]

@@ -1,6 +1,7 @@
 """scripts/uwsgi2nginx, nginx with its output, and uWSGI itself with the same ini file."""
 
 import functools
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 from . import config, http
 from .nginx import Nginx
 from .poll import until
+from .tls import make_certificate
 
 SCRIPT = os.path.join(config.ROOT, "scripts/uwsgi2nginx")
 UWSGI = os.path.join(sys.prefix, "bin/uwsgi")
@@ -93,6 +95,21 @@ class Converted(Nginx):
     def write_config(self):
         with open(self.conf, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(self.render())
+
+
+def furnish(site):
+    """What the ini files of t/uwsgi expect in $(SITE)."""
+    make_certificate(f"{site.dir}/site")
+    site.write("site/static/x.txt", "static")
+    site.write("site/static/index.html", "index")
+    site.write("site/static/robots.txt", "robots")
+    site.write("site/public/page.html", "page")
+    site.write("site/public/folder/index.html", "folder")
+
+
+def told(response):
+    assert response.status == 200, response
+    return json.loads(response.body)
 
 
 class Uwsgi:

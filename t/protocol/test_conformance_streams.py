@@ -7,8 +7,8 @@ import pytest
 from lib import h2client, http
 from lib.errorlog import context, message
 from lib.poll import until
-from test_input import BODY, evaluated
-from test_log import say, texts
+from lib.reading import BODY, evaluated
+from lib.saying import say, texts
 
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;

@@ -2,6 +2,7 @@
 
 import pytest
 from lib.respond import Expr, respond
+from lib.start import BAD_HEADERS, BAD_STATUS, HOP_BY_HOP, LENGTHS, OWN
 
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
@@ -30,14 +31,6 @@ def refused(site, exception, **spec):
     site.log.wait_for(rf"\[error\].* {exception}\b", start=mark)
 
 
-BAD_STATUS = [
-    ("ValueError", status)
-    for status in ["", "OK", "20X", "2000 OK", "200OK", "20", " 200 OK", "099 x", "600 x", "999 x",
-                   "100 Continue", "101 Switching Protocols", "199 x", "-200 OK", "200\tOK",
-                   "200 O\r\nInjected: 1", "200 O\nK", "200 \x00", "200 €", "٢٠٠ OK", "é"]
-] + [("TypeError", status) for status in [200, b"200 OK", None, ("200", "OK"), Expr("object()")]]
-
-
 @pytest.mark.parametrize("exception, status", BAD_STATUS, ids=[repr(s) for _, s in BAD_STATUS])
 def test_a_bad_status_is_refused(site, exception, status):
     refused(site, exception, status=status)
@@ -56,26 +49,6 @@ def test_a_good_status_is_sent_as_it_is(site, proto, status, reason):
         assert response.reason == reason
 
 
-BAD_HEADERS = [
-    ("TypeError", headers)
-    for headers in [
-        (), (("A", "b"),), {"A": "b"}, None, "A: b", 1, Expr("iter([('A', 'b')])"),
-        ["A: b"], [["A", "b"]], [("A",)], [("A", "b", "c")], [None], [()],
-        [(b"A", "b")], [("A", b"b")], [("A", 1)], [(1, "b")], [("A", None)],
-    ]
-] + [
-    ("ValueError", headers)
-    for headers in [
-        [("", "b")], [("A B", "b")], [("A:", "b")], [(" A", "b")], [("A ", "b")],
-        [("A\r\nInjected", "b")], [("A\n", "b")], [("A\x00", "b")], [("A\t", "b")],
-        [("Ä", "b")], [("A(", "b")], [("A€", "b")], [("A/B", "b")],
-        [("A", "b\r\nInjected: 1")], [("A", "b\nInjected: 1")], [("A", "b\rInjected: 1")],
-        [("A", "b\r\n")], [("A", "b\x00")], [("A", "\x1b[0m")], [("A", "€")],
-        [("A", "\ud800")], [("A", Expr("'x' * 70000"))],
-    ]
-]
-
-
 @pytest.mark.parametrize(
     "exception, headers", BAD_HEADERS, ids=[ascii(headers) for _, headers in BAD_HEADERS]
 )
@@ -83,17 +56,9 @@ def test_bad_headers_are_refused(site, exception, headers):
     refused(site, exception, headers=headers)
 
 
-HOP_BY_HOP = ["Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "TE",
-              "Trailer", "Transfer-Encoding", "Upgrade", "transfer-encoding", "CONNECTION"]
-
-
 @pytest.mark.parametrize("name", HOP_BY_HOP)
 def test_a_hop_by_hop_header_is_refused(site, name):
     refused(site, "ValueError", headers=[(name, "chunked")])
-
-
-LENGTHS = ["-1", "1x", "", "+5", " 5", "5 ", "0x5", "1.0", "5,5", "1_0", "٥",
-           str(1 << 63), "9" * 30]
 
 
 @pytest.mark.parametrize("length", LENGTHS, ids=ascii)
@@ -158,15 +123,6 @@ def test_repeated_headers_are_all_sent_in_order(site, proto, kind):
     assert response.all("Link") == ["<a>", "<b>"]
     assert response.all("WWW-Authenticate") == ["Basic", "Digest"]
     assert response.all("Vary") == ["Cookie", "Accept"]
-
-
-OWN = {
-    "Date": "Thu, 01 Jan 2015 00:00:00 GMT", "Server": "mine/1",
-    "Last-Modified": "Thu, 01 Jan 2015 00:00:00 GMT", "ETag": '"tag"', "Accept-Ranges": "none",
-    "Content-Encoding": "br", "Location": "/x", "Content-Type": "text/html; charset=koi8-r",
-    "Cache-Control": "no-cache", "Expires": "0", "Content-Language": "de", "X-Empty": "",
-    "X-Latin": "\xe9\xff", "Refresh": "5; url=/x", "Content-Disposition": 'a; filename="\xe9"',
-}
 
 
 @pytest.mark.parametrize("name", OWN)

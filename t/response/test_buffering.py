@@ -5,94 +5,24 @@ TEST_NGINX_BUFFERED_MB is the size of the large answers; 1024 takes a minute or 
 
 import contextlib
 import hashlib
-import importlib
 import os
 import socket
-import subprocess
-import sys
 import threading
 import zlib
 
 import pytest
-from lib import config, h2client, http, procs, tls
+from lib import h2client, http, procs
+from lib.buffered import HTTP, MAIN, MIB, WAYS, ask, buffered, digest, files, path, prepared, sha
 from lib.poll import elapse, takes, until, until_stable
 
-sys.path.append(os.path.join(config.HERE, "apps"))
-buffered = importlib.import_module("buffered")
-
-MIB = 1 << 20
 LARGE = int(os.environ.get("TEST_NGINX_BUFFERED_MB", 64))
-MAIN = "thread_pool few threads=2; thread_pool other threads=1;"
-HTTP = "wsgi_thread_pool few;"
-SERVER = tls.SERVER + """
-    listen 127.0.0.1:@PORT2@ http2;
-    listen 127.0.0.1:@PORT3@ ssl;
-    listen 127.0.0.1:@PORT4@ ssl http2;
-    location / { wsgi_app buffered:application; }
-    location = /sendfile { sendfile on; wsgi_app buffered:application; }
-    location = /threads { sendfile on; aio threads=other; wsgi_app buffered:application; }
-    location = /read { aio threads=other; wsgi_app buffered:application; }
-    location = /gzip { gzip on; gzip_types *; sendfile on; wsgi_app buffered:application; }
-    location = /sub { sub_filter nowhere x; sendfile on; wsgi_app buffered:application; }
-    location = /limited {
-        wsgi_max_temp_file_size 1m; wsgi_read_timeout 500ms; wsgi_app buffered:application;
-    }
-    location = /tight {
-        sendfile on; wsgi_max_temp_file_size 256k; wsgi_app buffered:application;
-    }
-    location = /rate { limit_rate 4m; sendfile on; wsgi_app buffered:application; }
-    location = /counting { wsgi_app buffered:counting; }
-    location = /counting/1m { wsgi_max_temp_file_size 1m; wsgi_app buffered:counting; }
-    location = /off { wsgi_buffering off; wsgi_app buffered:counting; }
-    location = /deaf {
-        wsgi_ignore_headers X-Accel-Buffering; wsgi_buffering off; wsgi_app buffered:counting;
-    }
-    location = /zero { wsgi_max_temp_file_size 0; wsgi_app buffered:counting; }
-    location = /behind {
-        add_before_body /held/part; addition_types *; wsgi_app buffered:application;
-    }
-    location = /held/part { wsgi_app stream:writes; }
-"""
 # More than the buffers of two sockets hold, less than twice that.
 BEYOND_SOCKETS = 200_000
-WAYS = ["generator", "write", "wrapper", "list"]
 
 
 @pytest.fixture
 def site(make_nginx):
-    site = make_nginx(main=MAIN, http=HTTP, server=SERVER, apps=["plain"])
-    tls.make_certificate(site.dir)
-    return site.start()
-
-
-def path(place, n, size, **more):
-    rest = "".join(f"&{name}={value}" for name, value in more.items())
-    return f"{place}?n={n}&size={size}{rest}"
-
-
-def digest(n, size, how="generator"):
-    found = hashlib.sha256()
-    for number in range(n):
-        found.update(buffered.chunk(0 if how == "list" else number, size))
-    return found.hexdigest()
-
-
-def sha(body):
-    return hashlib.sha256(body).hexdigest()
-
-
-def files(site, worker=None):
-    """Descriptors of temporary files, with their sizes."""
-    pid = worker or site.worker()
-    found = [fd for fd, to in procs.fds(pid).items() if to.startswith(f"{site.dir}/wsgi/")]
-    return [os.stat(f"/proc/{pid}/fd/{fd}").st_size for fd in found]
-
-
-def ask(site, target, **options):
-    """A client that sends its request and reads nothing."""
-    client = site.connect(rcvbuf=4096, **options)
-    client.send(http.build("GET", target))
-    return client
+    return prepared(make_nginx).start()
 
 
 def test_slow_readers_hold_no_thread(site):
@@ -302,52 +232,6 @@ def test_a_reader_now_slow_now_fast_does_not_let_the_file_grow(site):
     assert sha(dechunked(b"".join([*raw, rest]))) == digest(n, size)
 
 
-@pytest.mark.parametrize("place, accel", [
-    ("/off", None), ("/zero", None), ("/counting", "no"), ("/counting", "No"), ("/off", "maybe"),
-    ("/zero", "yes"), ("/deaf", "yes"),
-])
-def test_off_the_application_waits_without_a_file(site, place, accel):
-    more = {"accel": accel} if accel else {}
-    client = ask(site, path(place, 400, 65536, **more))
-    ahead = until_stable(lambda: len(site.events("produced"))) * 65536
-    assert files(site) == [] and ahead < 12 * MIB
-    response = client.read_response()
-    assert sha(response.body) == digest(400, 65536)
-    assert response.header("X-Accel-Buffering") is None
-
-
-@pytest.mark.parametrize("place, accel", [("/off", "yes"), ("/off", "YES"), ("/counting", "x")])
-def test_the_application_can_ask_for_buffering(site, place, accel):
-    client = ask(site, path(place, 200, 65536, accel=accel))
-    site.wait_event("produced", 200)
-    assert len(files(site)) == 1
-    assert sha(client.read_response().body) == digest(200, 65536)
-
-
-def test_off_leaves_hardly_anything_in_memory(site):
-    """With a stream that takes nothing, no more than a few small chunks are made."""
-    with h2client.H2Connection(site.ports["PORT2"], window=1000) as client:
-        stream = client.send("GET", path("/off", 1000, 500))
-        client.wait(stream, lambda response: len(response.body) >= 1000)
-        assert until_stable(lambda: len(site.events("produced"))) <= 20
-        client.h2.increment_flow_control_window(1 << 20)
-        client.h2.increment_flow_control_window(1 << 20, stream)
-        client.flush()
-        assert sha(client.wait(stream).body) == digest(1000, 500)
-
-
-def test_off_each_chunk_is_on_the_wire_at_once(nginx):
-    site = nginx(server="wsgi_buffering off; location = /parts { wsgi_app stream:parts; }")
-    two, three = site.gate("two"), site.gate("three")
-    with site.connect() as client:
-        client.send(http.build("GET", "/parts", close=False))
-        client.read_head()
-        for part, gate in ((b"one", two), (b"two", three)):
-            assert client.read_chunk() == part
-            gate.open()
-        assert client.read_chunk() == b"three"
-
-
 @pytest.mark.parametrize("how", ["generator", "write"])
 def test_a_client_that_goes_closes_the_file_at_once(site, how):
     """While the application is still busy; its next chunk stops it."""
@@ -405,66 +289,6 @@ def test_many_small_chunks_are_few_buffers(site):
     site.wait_event("done", 2, timeout=60)
     assert procs.rss(site.worker()) - before < 2 * MIB
     assert sha(client.read_response().body) == digest(150_000, 100)
-
-
-@pytest.fixture
-def small_disk(make_nginx):
-    """A site whose temporary files lie on a disk of a megabyte."""
-    site = make_nginx(main=MAIN, http=HTTP + "wsgi_temp_path @DIR@/disk/full 1 2;",
-                      server=SERVER, apps=["plain"])
-    tls.make_certificate(site.dir)
-    os.mkdir(f"{site.dir}/disk")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", f"{site.dir}/disk"]
-    subprocess.run(mount, check=True)
-    yield site
-    for connection in site.connections:
-        connection.close()
-    if site.pid:
-        site.quit()
-    subprocess.run(["umount", f"{site.dir}/disk"], check=True)
-
-
-def test_a_full_disk_cuts_the_response_and_nothing_else(small_disk):
-    site = small_disk.start()
-    clients = [ask(site, path("/", 400, 65536, how=how)) for how in ("generator", "write")]
-    site.log.wait_for(r"\[error\].* temporary file in ", count=2)
-    site.wait_event("stopped", 2)
-    assert site.get("/plain").body == b"plain"
-    assert sha(site.get(path("/", 40, 1000)).body) == digest(40, 1000)
-    for client in clients:
-        response = client.read_response()
-        assert (response.status, response.complete) == (200, False)
-        assert len(response.body) > MIB
-        whole = b"".join(buffered.chunk(n, 65536) for n in range(400))
-        assert whole.startswith(response.body)
-    lines = site.log.matching(r"\[error\]")
-    assert len(lines) == 2
-    for line in lines:
-        assert f'temporary file in "{site.dir}/disk/full": No space left on device' in line
-        assert 'request: "GET /?n=400' in line
-    # The space comes back with the end of the response.
-    until(lambda: os.statvfs(f"{site.dir}/disk").f_bavail * 4096 >= MIB - 65536)
-    # Now it is enough for a response that fits, however slow the client is.
-    client = ask(site, path("/", 12, 65536))
-    assert sha(client.read_response().body) == digest(12, 65536)
-
-
-def test_a_directory_that_cannot_be_written_cuts_the_response(site):
-    os.chown(f"{site.dir}/wsgi", 0, 0)
-    client = ask(site, path("/", 400, 65536))
-    (line,) = site.log.wait_for(r"\[error\]")
-    assert f'temporary file in "{site.dir}/wsgi": Permission denied' in line
-    response = client.read_response()
-    assert (response.status, response.complete) == (200, False)
-    assert site.get("/plain").body == b"plain"
-    assert len(site.log.matching(r"\[error\]")) == 1
-
-
-def test_nginx_makes_the_directory_for_the_user_of_the_workers(site):
-    found = os.stat(f"{site.dir}/wsgi")
-    status = open(f"/proc/{site.worker()}/status").read()
-    assert found.st_uid == int(status.partition("Uid:")[2].split()[0])
-    assert found.st_mode & 0o777 == 0o700
 
 
 @pytest.mark.timeout(900)

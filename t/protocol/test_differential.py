@@ -12,17 +12,11 @@ import random
 from collections import Counter
 
 import pytest
-from lib.differential import differences, generate
+from lib.differential import SERVER, differences, generate
 from lib.poll import until
 from lib.reference import Reference
 
 COUNT = int(os.environ.get("TEST_NGINX_COUNT") or 2000)
-SERVER = """
-    merge_slashes off;
-    large_client_header_buffers 8 64k;
-    client_body_buffer_size 16k;
-    location / { wsgi_app differential:application; }
-"""
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,8 @@
-"""What start_response refuses, over every protocol, from the call and from the iteration.
-
-The tables are those of test_start_response.py.
-"""
+"""What start_response refuses, over every protocol, from the call and from the iteration."""
 
 import pytest
 from lib.respond import Expr, respond
-from test_start_response import BAD_HEADERS, BAD_STATUS, HOP_BY_HOP, LENGTHS, OWN
+from lib.start import BAD_HEADERS, BAD_STATUS, HOP_BY_HOP, LENGTHS, OWN
 
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;

@@ -7,8 +7,8 @@ import json
 
 import pytest
 from lib import http
+from lib.differential import SERVER
 from lib.reference import Reference
-from test_differential import SERVER
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 PAST = ("If-Modified-Since", DATE)

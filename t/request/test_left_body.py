@@ -11,7 +11,7 @@ import threading
 import pytest
 from lib import http
 from lib.poll import until
-from test_request_buffering import KINDS, Upload
+from lib.upload import Upload
 
 PROXY = """
     proxy_pass http://backend;
@@ -88,11 +88,6 @@ def backend():
 @pytest.fixture(scope="module")
 def site(shared_nginx, backend):
     return shared_nginx(main=MAIN, http=HTTP % backend.port, server=SERVER)
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from lib import http
 from lib.errorlog import ErrorLog, context, message
 from lib.poll import until_stable
+from lib.saying import say, texts
 
 LIMIT = 1024
 
@@ -16,22 +17,6 @@ LIMIT = 1024
 @pytest.fixture
 def site(nginx):
     return nginx(apps=["talk", "plain", "tidy"], app_directives="wsgi_read_timeout 20s;")
-
-
-def say(site, how, expression, status=200):
-    """Make the application say it; the records that came of it."""
-    mark = site.log.mark()
-    path = f"/talk/{how}?{quote(expression, safe='')}"
-    assert site.get(path).status == status
-    # Lines travel to the log beside the answer: a last one shows that all have arrived.
-    site.get(f"/talk/write?{quote(repr('THE END' + chr(10)))}")
-    site.log.wait_for("THE END", start=mark)
-    lines = site.log.matching(r"\[error\]", mark)
-    return [line for line in lines if "THE END" not in line]
-
-
-def texts(lines):
-    return [message(line) for line in lines]
 
 
 WAYS = [("write", "\n"), ("writelines", "\n"), ("printed", ""), ("to_stderr", ""), ("buffered", "")]

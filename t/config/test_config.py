@@ -39,7 +39,7 @@ def check(make_nginx, http="", server="", location="", main="", events="", limit
     if blocks:
         server += f"\nlocation /tested {{\n{blocks}\n}}"
     if "wsgi_check " not in http:
-        # There is no such application; t/test_check.py has what that means.
+        # There is no such application; test_check.py has what that means.
         http += "\nwsgi_check off;"
     site = make_nginx(main=main, events=events, http=http, server=server)
     os.makedirs(f"{site.dir}/venv/lib/{PYTHON}/site-packages")

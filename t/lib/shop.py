@@ -1,0 +1,105 @@
+"""An application that a reload tries: new code for it, and what nginx says of it."""
+
+import json
+import os
+
+from . import procs
+from .poll import until
+
+HELLO = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
+BROKEN = "def inner():\n    raise ValueError('burnt down')\ninner()\n"
+SHOP = "location /shop { wsgi_app shop; }"
+# One line for each process that imports the shop.
+SEEN = """
+import json, os, resource, sys, threading
+with open(os.path.dirname(__file__) + f"/seen.{os.getpid()}", "w") as file:
+    json.dump({
+        "ids": [os.getresuid(), os.getresgid(), sorted(os.getgroups())],
+        "environ": dict(os.environ), "cwd": os.getcwd(), "path": sys.path, "argv": sys.argv,
+        "executable": sys.executable, "prefix": sys.prefix, "flags": str(sys.flags),
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE), "umask": os.umask(0o22),
+        "own": os.stat("/proc/self/fd").st_uid, "interval": sys.getswitchinterval(),
+        "main": threading.current_thread() is threading.main_thread(),
+        "stack": threading.stack_size(), "loaded": "first" in sys.modules,
+    }, file)
+"""
+
+
+def change(site, code):
+    """New code for the shop, and no compiled one that could be of the same second.
+
+    What runs already has imported the old one by then.
+    """
+    site.settle()
+    site.write("site/shop.py", code)
+    folder = f"{site.dir}/site/__pycache__"
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        os.unlink(f"{folder}/{name}")
+
+
+def refuse(site, code, pattern):
+    """Reload with this code: it is refused for this reason; the lines of the log."""
+    site.expect_alert(r"\[emerg\]")
+    change(site, code)
+    mark, workers = site.log.mark(), site.workers()
+    site.signal("HUP")
+    site.log.wait_for(rf"\[emerg\].*{pattern}", start=mark, timeout=20)
+    # The master answers signals again: all it does in the reload is done.
+    barrier(site)
+    assert site.workers(shutting_down=True) == workers
+    return site.log.lines(mark)
+
+
+def barrier(site):
+    """Wait until the master has acted on a signal sent now."""
+    mark = site.log.mark()
+    site.signal("USR1")
+    site.log.wait_for("reopening logs", start=mark, timeout=20)
+
+
+def undisturbed(site, fds):
+    """No zombie, no descriptor, no wrong line is left of a check."""
+    stats = {pid: procs.stat(pid) for pid in procs.pids()}
+    zombies = [pid for pid, s in stats.items() if s and int(s[1]) == site.pid and s[0] == "Z"]
+    assert zombies == []
+    assert sorted(procs.fds(site.pid).values()) == fds
+    assert site.log.matching("unknown process|waitpid") == []
+
+
+def master_fds(site):
+    return sorted(procs.fds(site.pid).values())
+
+
+def seen(site, wanted):
+    """What the processes that imported the shop have written, by pid."""
+    names = until(
+        lambda: [found] and found if len(found := [
+            name for name in os.listdir(f"{site.dir}/site") if name.startswith("seen.")
+            and os.path.getsize(f"{site.dir}/site/{name}")]) >= wanted else None,
+        what="the imports")
+    found = {}
+    for name in names:
+        with open(f"{site.dir}/site/{name}") as file:
+            found[int(name.partition(".")[2])] = json.load(file)
+    return found
+
+
+def warned(site):
+    status, said = site.test_config(write=False)
+    assert status == 0, said
+    assert "test is successful" in said
+    assert "[emerg]" not in said
+    return said
+
+
+def refused(site):
+    status, said = site.test_config(write=False)
+    assert status == 1, said
+    assert "test failed" in said
+    assert "[warn]" not in said
+    return said
+
+
+def gated(site, body):
+    """Code that waits for the gate, which it tells in the events."""
+    return f"from record import record\nimport gate\nrecord('waiting')\ngate.wait('import')\n{body}"
