@@ -8,6 +8,21 @@ from lib import checker, config, h2client, http
 from lib.nginx import Nginx
 
 
+def pytest_addoption(parser):
+    parser.addoption("--alone", choices=["now", "later"],
+                     help="only the tests that are marked alone, or only the others")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.alone:
+        groups = {"now": [], "later": []}
+        for item in items:
+            groups["now" if item.get_closest_marker("alone") else "later"].append(item)
+        items[:] = groups.pop(config.option.alone)
+        (others,) = groups.values()
+        config.hook.pytest_deselected(items=others)
+
+
 def pytest_sessionstart(session):
     if not session.config.option.collectonly and not os.path.exists(config.MODULE):
         raise pytest.UsageError(f"{config.MODULE} is missing: scripts/build makes it")

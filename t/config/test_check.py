@@ -134,10 +134,10 @@ def test_whatever_an_application_does_is_a_clear_refusal(shop, what):
     site = shop(http="wsgi_check_timeout 1s;").start()
     assert site.get("/shop").body == b"open"
     fds = master_fds(site)
-    before = set(procs.pids())
     refuse(site, code, f'wsgi_app "shop:application" in .*: cannot be imported: {reason}')
     undisturbed(site, fds)
-    left = [pid for pid in procs.pids() if pid not in before and "sleep 60" in procs.cmdline(pid)]
+    ours = procs.belonging_to(site.sessions, site.dir)
+    left = [pid for pid in ours if "sleep 60" in procs.cmdline(pid)]
     until(lambda: not any(map(procs.alive, left)), what=f"the end of {left}")
     assert site.get("/shop").body == b"open"
     if what == "taken":

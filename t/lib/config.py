@@ -4,8 +4,9 @@ Snippets may use @DIR@ (the test's directory), @PORT@, @PORT2@ ..., @APPS@ (t/ap
 by the workers' user) and @MODULE@; nginx's own $variables stay as they are.
 """
 
+import functools
+import itertools
 import os
-import random
 import re
 import shutil
 import socket
@@ -22,9 +23,10 @@ MODULE = os.path.abspath(
     os.environ.get("TEST_NGINX_MODULE")
     or os.path.join(ROOT, "target/modules/ngx_http_wsgi_module.so")
 )
-# Ports are taken below the range from which the system gives clients theirs.
+# Ports are taken below the range from which the system gives clients theirs. Each process that
+# runs tests has a slice of its own.
 PORTS = range(20000, 32000)
-_used_ports = set()
+SLICE = 300
 
 CONFIG = """\
 @LOAD@
@@ -61,19 +63,32 @@ WSGI = """wsgi_python_path @APPS@;
     wsgi_env GATES @DIR@/gates;"""
 
 
+@functools.cache
+def _slice():
+    """The ports of the first slice that no other process has, of whichever run and checkout."""
+    for first in PORTS[::SLICE]:
+        # An abstract socket: the kernel removes it when this process ends, however that ends.
+        lock = socket.socket(socket.AF_UNIX)
+        try:
+            lock.bind(f"\0ngx_http_wsgi_module.tests.{first}")
+        except OSError:
+            lock.close()
+        else:
+            return lock, itertools.cycle(range(first, first + SLICE))
+    raise RuntimeError(f"{len(PORTS) // SLICE} others run tests on this machine")
+
+
 def free_port():
-    while True:
-        port = random.choice(PORTS)
-        if port in _used_ports:
-            continue
+    """A port nobody listens on. It comes again after all others of the slice have."""
+    for port in itertools.islice(_slice()[1], SLICE):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
+                return port
             except OSError:
-                continue
-        _used_ports.add(port)
-        return port
+                pass
+    raise RuntimeError("no port is free")
 
 
 def temp_dir():

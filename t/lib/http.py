@@ -195,9 +195,11 @@ class Connection:
             response.end = "none"
         elif coding:
             assert coding == "chunked"
-            while chunk := self.read_chunk():
-                response.chunks.append(chunk)
-                response.body += chunk
+            try:
+                while chunk := self.read_chunk():
+                    response.chunks.append(chunk)
+            finally:
+                response.body = b"".join(response.chunks)
             response.end = "chunked"
         elif length is not None:
             wanted = int(length)

@@ -1,5 +1,6 @@
 """scripts/serve as a test starts it, and the sites that it is given."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -42,6 +43,7 @@ class Site:
         self.process = None
         self.pids = []
         self.log = f"{self.dir}.log"
+        self.lock = None
 
     def write(self, path, text=APP):
         path = os.path.join(self.dir, path)
@@ -56,6 +58,10 @@ class Site:
 
     def run(self, *args, cwd=None, env=None, **options):
         """To its end: for errors and --print-config."""
+        if "--print-config" in args and not self.lock:
+            # All that is printed is written to one directory of the checkout.
+            self.lock = os.open(config.ROOT, os.O_RDONLY)
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
         return subprocess.run(self.command(*args, **options), cwd=cwd or self.dir,
                               env=environment(**(env or {})), capture_output=True, text=True,
                               errors="surrogateescape", timeout=50 * SLOWDOWN)
@@ -120,6 +126,8 @@ class Site:
             for directory in re.findall(r"configuration: (\S+)/nginx.conf", self.said()):
                 shutil.rmtree(directory, ignore_errors=True)
             os.unlink(self.log)
+        if self.lock:
+            os.close(self.lock)
         shutil.rmtree(self.dir)
         return faults
 

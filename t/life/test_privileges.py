@@ -15,9 +15,9 @@ import pytest
 from lib import procs
 
 ROOT = os.getuid() == 0
-USER = pwd.getpwnam("daemon") if ROOT else pwd.getpwuid(os.getuid())
+USER = pwd.getpwnam("games") if ROOT else pwd.getpwuid(os.getuid())
 GROUPS = sorted(os.getgrouplist(USER.pw_name, USER.pw_gid)) if ROOT else sorted(os.getgroups())
-MAIN = f"user daemon {grp.getgrgid(USER.pw_gid).gr_name};" if ROOT else ""
+MAIN = f"user games {grp.getgrgid(USER.pw_gid).gr_name};" if ROOT else ""
 SHARED = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/run/lock", "/dev/mqueue"]
 SERVER = """
     client_body_in_file_only clean;

@@ -16,6 +16,7 @@ from lib.load import Load
 from lib.poll import until
 from lib.storm import SEED, Baseline, choices, counts
 
+pytestmark = pytest.mark.alone
 MAIN = "thread_pool storm threads=2; thread_pool other threads=1; thread_pool one threads=1;"
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;

@@ -15,7 +15,7 @@ from lib.storm import SEED, Baseline, choices, counts
 
 REPLIES = int(os.environ.get("TEST_NGINX_REPLIES", 3000))
 ABORTS = int(os.environ.get("TEST_NGINX_ABORTS", 1500))
-pytestmark = pytest.mark.timeout(60 + (REPLIES + ABORTS) // 100)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(60 + (REPLIES + ABORTS) // 100)]
 MAIN = "thread_pool storm threads=4; thread_pool other threads=1;"
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;

@@ -7,6 +7,7 @@ from lib import http
 from lib.load import Load
 from lib.poll import until
 
+pytestmark = pytest.mark.alone
 SERVER = """
     location /held/ { wsgi_app held:application; }
     location = /slow_close { wsgi_app held:slow_close; }

@@ -6,6 +6,7 @@ import string
 import pytest
 from lib import procs
 
+pytestmark = pytest.mark.alone
 LETTERS = string.ascii_lowercase + string.digits
 # Of one length: nginx compares hashes, the module must not compare each with each.
 PLAIN = [f"{a}{b}{c}" for a in LETTERS for b in LETTERS for c in LETTERS]

@@ -217,7 +217,7 @@ def test_an_error_goes_before_a_redirect(ask):
 
 def test_the_rate_of_an_intercepted_response_is_that_of_the_page(ask):
     with takes(0.9):
-        path = [("X-Accel-Limit-Rate", "4")]
+        path = [("X-Accel-Limit-Rate", "50")]
         assert ask("intercept", status="404 x", headers=path).body == b"page GET"
 
 

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 
+import pytest
 from lib import config
 
+pytestmark = pytest.mark.alone
 BENCH = os.path.join(config.ROOT, "scripts/bench")
 
 
