@@ -56,11 +56,11 @@ def _finish(started):
 
 @pytest.fixture
 def make_nginx():
-    """Nginx(...), not started, looked through and removed after the test."""
+    """Nginx(...), or what kind is, not started, looked through and removed after the test."""
     made = []
 
-    def make(**options):
-        made.append(Nginx(**options))
+    def make(*args, kind=Nginx, **options):
+        made.append(kind(*args, **options))
         _live.append(made[-1])
         return made[-1]
 

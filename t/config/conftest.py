@@ -1,7 +1,8 @@
 """The application of the tests of wsgi_check."""
 
 import pytest
-from lib.shop import HELLO, SHOP
+from lib.shop import SHOP
+from lib.sources import HELLO
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from lib import procs
 from lib.load import Load
 from lib.poll import until
-from lib.shop import BROKEN, HELLO, change, master_fds, refuse, undisturbed, warned
+from lib.shop import BROKEN, change, master_fds, refuse, undisturbed, warned
+from lib.sources import HELLO
 
 ROOT = os.getuid() == 0
 

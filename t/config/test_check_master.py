@@ -6,7 +6,8 @@ import signal
 import pytest
 from lib import procs
 from lib.poll import elapse, until
-from lib.shop import BROKEN, HELLO, SEEN, barrier, change, gated, refuse, seen
+from lib.shop import BROKEN, SEEN, barrier, change, gated, refuse, seen
+from lib.sources import HELLO
 
 MODULE = "/ngx_http_wsgi_module.so"
 

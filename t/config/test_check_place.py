@@ -8,7 +8,8 @@ import sys
 import pytest
 from lib.load import Load
 from lib.poll import until
-from lib.shop import BROKEN, HELLO, SEEN, SHOP, barrier, change, refuse, refused, seen, warned
+from lib.shop import BROKEN, SEEN, SHOP, barrier, change, refuse, refused, seen, warned
+from lib.sources import HELLO
 
 ROOT = os.getuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="needs root, which gives the workers another user")

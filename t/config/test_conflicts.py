@@ -11,8 +11,8 @@ import shutil
 import sys
 
 import pytest
+from lib.held import ONE
 
-ONE_THREAD = "thread_pool one threads=1;"
 # Each module answers with its own file and that of the settings it has got.
 PLAIN = """\
 {line}
@@ -62,7 +62,7 @@ def locations(*targets):
 
 def make(make_nginx, targets, wsgi="wsgi_python_path @DIR@/a @DIR@/b;"):
     # The virtualenv lies where the checkout lies, which may be closed to another user.
-    main = ONE_THREAD + (" user root;" if os.getuid() == 0 else "")
+    main = ONE + (" user root;" if os.getuid() == 0 else "")
     site = make_nginx(main=main, wsgi=f"wsgi_python_home {sys.prefix}; {wsgi}",
                       server=locations(*targets))
     return site

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from lib import config, http, procs
+from lib.held import importing
 from lib.load import Load
 from lib.poll import elapse, until
 
@@ -199,9 +200,7 @@ def test_an_edit_while_the_application_is_imported_is_not_missed(make_nginx):
                       server="location / { wsgi_app @DIR@/site/app.py; }")
     site.write("site/app.py", "import slow\n" + APP % "one")
     site.write("site/slow.py", "import gate\ngate.wait('import')\n")
-    gate = site.gate("import")
-    site.start()
-    site.wait_event("waiting import")
+    gate = importing(site)
     overwrite(f"{site.dir}/site/app.py", APP % "two")
     gate.open()
     shows(site, "two")

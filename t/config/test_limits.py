@@ -2,6 +2,7 @@
 
 import pytest
 from lib import h2client, http
+from lib.held import hold
 from lib.load import at_once
 from lib.poll import elapse, takes, until
 
@@ -52,8 +53,7 @@ def test_a_delayed_request_whose_client_leaves_never_reaches_the_application(sit
     assert site.get("/slow").status == 200
     descriptors = site.fd_count()
     for _ in range(3):
-        with site.connect() as client:
-            client.send(http.build("GET", "/slow"))
+        with site.ask("/slow"):
             site.barrier()
     until(lambda: site.fd_count() <= descriptors, what="nginx has closed the connections")
     elapse(0.6)
@@ -61,10 +61,7 @@ def test_a_delayed_request_whose_client_leaves_never_reaches_the_application(sit
 
 
 def test_a_connection_over_the_limit_never_reaches_the_application(site, proto):
-    gate = site.gate("a")
-    first = site.connect()
-    first.send(http.build("GET", "/one/a?first"))
-    site.wait_event("waiting a")
+    first, gate = hold(site, "/one/a?first")
     assert proto(site, "GET", "/one/a?second").status == 503
     gate.open()
     assert first.read_response().text == "first"
@@ -86,15 +83,13 @@ def test_streams_of_one_connection_count_each(site):
 @pytest.mark.parametrize("leave", ["close", "reset"])
 def test_a_client_that_leaves_gives_its_place_back(site, leave):
     site.gate("a")
-    client = site.connect()
-    client.send(http.build("GET", "/midway/a?key=1"))
+    client = site.ask("/midway/a?key=1")
     assert client.read_head().status == 200
     assert site.get("/midway/a?key=1").status == 503
     getattr(client, leave)()
 
     def room():
-        with site.connect() as other:
-            other.send(http.build("GET", "/midway/a?key=1"))
+        with site.ask("/midway/a?key=1") as other:
             return other.read_head().status == 200
 
     until(room, what="room again")
@@ -112,8 +107,7 @@ def test_a_limited_rate_keeps_order_and_lets_others_pass(site, path):
 
 
 def test_a_client_that_leaves_a_limited_answer_frees_the_application(site):
-    client = site.connect()
-    client.send(http.build("GET", "/rate?100000"))
+    client = site.ask("/rate?100000")
     client.read_head()
     client.reset()
     site.wait_event("closed")

@@ -3,9 +3,10 @@
 import hashlib
 import importlib
 import os
+import socket
 import sys
 
-from . import config, http, procs, tls
+from . import config, procs, tls
 
 sys.path.append(os.path.join(config.HERE, "apps"))
 buffered = importlib.import_module("buffered")
@@ -77,6 +78,10 @@ def files(site, worker=None):
 
 def ask(site, target, **options):
     """A client that sends its request and reads nothing."""
-    client = site.connect(rcvbuf=4096, **options)
-    client.send(http.build("GET", target))
-    return client
+    return site.ask(target, rcvbuf=4096, **options)
+
+
+def drain(client):
+    """The answer, which is taken as fast as it comes from now on."""
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    return client.read_response()

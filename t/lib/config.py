@@ -58,6 +58,14 @@ http {
     }
 }
 """
+# What nginx's defaults place where only the system's nginx should write.
+PLACES = """\
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+"""
 WSGI = """wsgi_python_path @APPS@;
     wsgi_env EVENTS @DIR@/events;
     wsgi_env GATES @DIR@/gates;"""

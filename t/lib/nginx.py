@@ -143,6 +143,12 @@ class Nginx(Config):
         self.connections.append(connection)
         return connection
 
+    def ask(self, path, *args, method="GET", port=None, tls=False, rcvbuf=None, **options):
+        """A connection with this request on it, the answer not read; the rest as for build()."""
+        connection = self.connect(port, tls=tls, rcvbuf=rcvbuf)
+        connection.send(http.build(method, path, *args, **options))
+        return connection
+
     def get(self, path, **options):
         return http.request(options.pop("port", self.port), "GET", path, **options)
 

@@ -6,7 +6,6 @@ import os
 from . import procs
 from .poll import until
 
-HELLO = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
 BROKEN = "def inner():\n    raise ValueError('burnt down')\ninner()\n"
 SHOP = "location /shop { wsgi_app shop; }"
 # One line for each process that imports the shop.
@@ -84,20 +83,21 @@ def seen(site, wanted):
     return found
 
 
+def tested(site, status, said, unsaid):
+    """What nginx -t says of the configuration as it is."""
+    found, text = site.test_config(write=False)
+    assert found == status, text
+    assert said in text
+    assert unsaid not in text
+    return text
+
+
 def warned(site):
-    status, said = site.test_config(write=False)
-    assert status == 0, said
-    assert "test is successful" in said
-    assert "[emerg]" not in said
-    return said
+    return tested(site, 0, "test is successful", "[emerg]")
 
 
 def refused(site):
-    status, said = site.test_config(write=False)
-    assert status == 1, said
-    assert "test failed" in said
-    assert "[warn]" not in said
-    return said
+    return tested(site, 1, "test failed", "[warn]")
 
 
 def gated(site, body):

@@ -1,6 +1,7 @@
 """scripts/uwsgi2nginx, nginx with its output, and uWSGI itself with the same ini file."""
 
 import functools
+import importlib
 import json
 import os
 import re
@@ -16,14 +17,6 @@ from .tls import make_certificate
 SCRIPT = os.path.join(config.ROOT, "scripts/uwsgi2nginx")
 UWSGI = os.path.join(sys.prefix, "bin/uwsgi")
 INIS = os.path.join(config.HERE, "uwsgi")
-# What nginx's defaults place where only the system's nginx should write.
-PLACES = """\
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-"""
 
 
 def convert(ini, *options, cwd=INIS, **environ):
@@ -35,6 +28,15 @@ def text_of(ini, *options, **rest):
     done = convert(ini, *options, **rest)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def part(name):
+    """A module of the script."""
+    sys.path.insert(0, os.path.join(config.ROOT, "scripts/lib"))
+    try:
+        return importlib.import_module(f"uwsgi2nginx.{name}")
+    finally:
+        sys.path.pop(0)
 
 
 @functools.cache
@@ -89,7 +91,7 @@ class Converted(Nginx):
         # The workers' user has to reach a checkout that may be closed to others.
         if os.getuid() == 0 and not re.search(r"^user ", text, re.M):
             text = "user root;\n" + text
-        text = in_http(text, PLACES)
+        text = in_http(text, config.PLACES)
         return "daemon off; pid nginx.pid; error_log error.log info;\n" + text
 
     def write_config(self):

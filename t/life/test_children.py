@@ -95,8 +95,7 @@ def test_a_child_inherits_no_body_of_a_request(site):
 
 
 def test_a_forked_child_that_stays_keeps_no_descriptor_of_nginx(site):
-    with site.connect() as client:
-        client.send(http.build("GET", "/plain", close=False))
+    with site.ask("/plain", close=False) as client:
         client.read_response()
         child = int(ask(site, "forked_keep"))
         try:
@@ -225,8 +224,7 @@ def test_a_child_of_a_child_has_what_that_has_opened(site):
 
 @pytest.mark.parametrize("how", ["forked_return", "forked_raise"])
 def test_a_forked_child_that_comes_back_leaves_and_answers_nobody(site, how):
-    with site.connect() as client:
-        client.send(http.build("GET", f"/children/{how}", close=False))
+    with site.ask(f"/children/{how}", close=False) as client:
         response = client.read_response()
         assert response.text == "child left with 70"
         assert response.rest == b""

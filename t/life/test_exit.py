@@ -2,7 +2,6 @@
 
 import os
 
-from lib import http
 from lib.poll import until
 
 
@@ -22,8 +21,7 @@ def test_a_single_process_with_a_stuck_thread_leaves_nothing_behind(nginx):
         server="listen unix:@DIR@/socket; location /stuck/ { wsgi_app stuck:application; }",
     )
     site.allow_alert("python did not stop")
-    with site.connect() as client:
-        client.send(http.build("GET", "/stuck/stuck_in_sleep"))
+    with site.ask("/stuck/stuck_in_sleep"):
         site.wait_event("stuck stuck_in_sleep")
     assert os.path.exists(f"{site.dir}/socket")
     site.signal("QUIT")

@@ -5,22 +5,20 @@ import sys
 
 import pytest
 from lib import http
+from lib.held import importing
 from lib.poll import until
+from lib.sources import HELLO
 
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 needs_root = pytest.mark.skipif(
     os.getuid() != 0, reason="needs root, which gives the workers another user"
 )
-HELLO = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
 
 
 def test_static_files_are_served_while_an_application_is_imported(make_nginx):
     site = make_nginx(apps=["gated_import"])
-    gate = site.gate("import")
-    site.start()
-    site.wait_event("waiting import")
-    with site.connect() as client:
-        client.send(http.build("GET", "/gated_import"))
+    gate = importing(site)
+    with site.ask("/gated_import") as client:
         for _ in range(10):
             site.barrier()
         assert client.silent(0.1)
@@ -52,9 +50,7 @@ def importing_for_two_pools(make_nginx):
             location = /two { wsgi_app gated_import; wsgi_thread_pool two; }
         """,
     )
-    gate = site.gate("import")
-    site.start()
-    site.wait_event("waiting import")
+    gate = importing(site)
     return site, gate
 
 
@@ -228,11 +224,8 @@ def test_applications_of_several_servers_share_one_interpreter(nginx):
 
 def test_requests_for_an_application_behind_a_slow_import_wait_for_it(make_nginx):
     site = make_nginx(apps=["gated_import", "plain"])
-    gate = site.gate("import")
-    site.start()
-    site.wait_event("waiting import")
-    with site.connect() as client:
-        client.send(http.build("GET", "/plain"))
+    gate = importing(site)
+    with site.ask("/plain") as client:
         for _ in range(10):
             site.barrier()
         assert client.silent(0.1)

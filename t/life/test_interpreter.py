@@ -9,8 +9,7 @@ import sys
 
 import pytest
 from lib import config, procs
-
-HELLO = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
+from lib.sources import HELLO
 
 
 def shown(site):

@@ -1,7 +1,7 @@
 """A worker that is asked to leave while Python is stuck: bounded, quiet, and it says where."""
 
 import pytest
-from lib import http, procs
+from lib import procs
 from lib.poll import elapse, until
 
 HTTP = "wsgi_shutdown_timeout 1s;"
@@ -21,8 +21,7 @@ def start(nginx):
 
 def make_stuck(site, kind):
     """A thread is stuck and its client has left."""
-    client = site.connect()
-    client.send(http.build("GET", f"/stuck/{kind}"))
+    client = site.ask(f"/stuck/{kind}")
     site.wait_event(f"stuck {kind}")
     return client
 
@@ -121,8 +120,7 @@ def test_worker_shutdown_timeout_cuts_a_request_that_does_not_end(start):
 def test_worker_shutdown_timeout_cuts_a_stream(start):
     site = start(main="worker_shutdown_timeout 500ms;")
     site.gate("a")
-    client = site.connect()
-    client.send(http.build("GET", "/midway/a"))
+    client = site.ask("/midway/a")
     site.wait_event("waiting a")
     worker = site.worker()
     leave(site, "quit", worker)
@@ -135,8 +133,7 @@ def test_the_time_counts_from_the_end_of_the_last_request(start):
     """A request that takes longer than the timeout is still answered after a quit."""
     site = start(server="location /chatty { wsgi_app chatty:application; }",
                  http="wsgi_shutdown_timeout 300ms;")
-    client = site.connect()
-    client.send(http.build("GET", "/chatty"))
+    client = site.ask("/chatty")
     client.read_head()
     site.signal("QUIT")
     body = b"".join(iter(client.read_chunk, b""))
@@ -164,8 +161,7 @@ def test_an_import_that_hangs_does_not_keep_a_worker_from_leaving(make_nginx, ho
 
 def test_a_keep_alive_connection_does_not_delay_the_end(start):
     site = start()
-    client = site.connect()
-    client.send(http.build("GET", "/plain", close=False))
+    client = site.ask("/plain", close=False)
     client.read_response()
     site.quit(timeout=3)
     assert client.at_eof()

@@ -1,10 +1,10 @@
 """Python's main thread: imports one after the other, on it, and the end on it."""
 
 import pytest
-from lib import http, procs
+from lib import procs
+from lib.held import importing
 from lib.poll import until
-
-HELLO = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
+from lib.sources import HELLO
 
 
 def test_an_import_runs_on_the_main_thread_as_under_any_other_server(nginx):
@@ -71,9 +71,7 @@ def test_imports_follow_one_another_in_the_order_of_the_configuration(make_nginx
 
 def test_an_application_is_served_while_those_behind_it_are_imported(make_nginx):
     site = make_nginx(apps=["plain", "gated_import"])
-    gate = site.gate("import")
-    site.start()
-    site.wait_event("waiting import")
+    gate = importing(site)
     assert site.get("/plain").body == b"plain"
     gate.open()
     assert site.get("/gated_import").body == b"imported at last"
@@ -109,9 +107,7 @@ def test_an_import_that_takes_long_is_named_with_its_stack(make_nginx):
 
 def test_exit_functions_run_though_an_import_hangs(make_nginx):
     site = make_nginx(apps=["leaving", "gated_import"], http="wsgi_shutdown_timeout 2s;")
-    gate = site.gate("import")
-    site.start()
-    site.wait_event("waiting import")
+    gate = importing(site)
     worker = site.worker()
     site.quit(timeout=5)
     assert site.events("atexit") == [f"atexit {worker}"]
@@ -222,8 +218,7 @@ def test_a_request_that_closes_all_descriptors_has_its_worker_replaced(make_ngin
     worker = site.worker()
     site.expect_alert(rf"worker process {worker} exited with code 70")
     site.allow_alert(r"an application has closed its descriptors|epoll_wait\(\) failed")
-    client = site.connect()
-    client.send(http.build("GET", "/robber"))
+    site.ask("/robber")
     site.wait_respawn(worker)
     assert site.get("/plain").body == b"plain"
 

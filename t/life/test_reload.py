@@ -4,19 +4,12 @@ import os
 import shutil
 import subprocess
 
-from lib import http, procs
+from lib import procs
 from lib.config import BINARY, MODULE, ROOT
+from lib.held import HELD, ONE, hold
 from lib.load import Load
 from lib.poll import until, until_stable
-
-HELLO = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
-HELD = "location /held/ { wsgi_app held:application; }"
-
-
-def ask(site, path):
-    client = site.connect()
-    client.send(http.build("GET", path))
-    return client
+from lib.sources import HELLO
 
 
 def test_no_request_is_lost_when_nginx_reloads_under_load(nginx):
@@ -60,7 +53,7 @@ def test_static_files_answer_while_the_new_worker_imports(make_nginx):
     site.wait_event("waiting import")
     for _ in range(10):
         site.barrier()
-    client = ask(site, "/gated_import")
+    client = site.ask("/gated_import")
     site.barrier()
     gate.open()
     assert client.read_response().body == b"imported at last"
@@ -68,9 +61,7 @@ def test_static_files_answer_while_the_new_worker_imports(make_nginx):
 
 def test_a_running_request_survives_a_reload(nginx):
     site = nginx(server=HELD)
-    gate = site.gate("a")
-    client = ask(site, "/held/a?old")
-    site.wait_event("waiting a")
+    client, gate = hold(site, "/held/a?old")
     (old,) = site.reload()
     assert site.get("/held/free?new").text == "new"
     assert procs.alive(old)
@@ -80,9 +71,9 @@ def test_a_running_request_survives_a_reload(nginx):
 
 
 def test_queued_requests_survive_a_reload(nginx):
-    site = nginx(server=HELD, main="thread_pool one threads=1;", http="wsgi_thread_pool one;")
+    site = nginx(server=HELD, main=ONE, http="wsgi_thread_pool one;")
     gate = site.gate("a")
-    clients = [ask(site, f"/held/a?{number}") for number in range(10)]
+    clients = [site.ask(f"/held/a?{number}") for number in range(10)]
     site.wait_event("waiting a")
     site.barrier()
     site.reload()
@@ -94,7 +85,7 @@ def test_requests_that_wait_for_the_import_survive_a_reload(make_nginx):
     site = make_nginx(apps=["gated_import"], http="wsgi_check off;")
     gate = site.gate("import")
     site.start()
-    client = ask(site, "/gated_import")
+    client = site.ask("/gated_import")
     site.wait_event("waiting import")
     site.barrier()
     site.signal("HUP")
@@ -106,9 +97,7 @@ def test_requests_that_wait_for_the_import_survive_a_reload(make_nginx):
 
 def test_a_running_request_is_finished_at_quit(nginx):
     site = nginx(server=HELD)
-    gate = site.gate("a")
-    client = ask(site, "/held/a?last")
-    site.wait_event("waiting a")
+    client, gate = hold(site, "/held/a?last")
     site.signal("QUIT")
     until(lambda: "shutting down" in procs.cmdline(procs.children(site.pid)[0]), what="shutdown")
     gate.open()

@@ -99,8 +99,7 @@ def test_the_number_of_requests_decides(start):
     assert site.get("/quick").text == str(old)
     site.log.wait_for("is to be replaced: 10 requests served")
     # It serves on, and says that it will not keep a connection.
-    with site.connect() as client:
-        client.send(http.build("GET", "/quick", close=False))
+    with site.ask("/quick", close=False) as client:
         assert client.read_response().header("Connection") == "close"
     new = site.wait_respawn(old)
     assert site.get("/quick").text == str(new)

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from lib import http, procs
+from lib import procs
 from lib.load import Load
 from lib.poll import elapse, until
 
@@ -106,8 +106,7 @@ def test_a_single_worker_is_not_replaced_while_something_is_under_way(make_nginx
     gate = site.gate("a")
     site.wait_event("tried")
     worker = site.worker()
-    client = site.connect()
-    client.send(http.build("GET", "/held/a?under-way"))
+    client = site.ask("/held/a?under-way")
     site.wait_event("called a under-way")
     site.write("database-is-up", "")
 

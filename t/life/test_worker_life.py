@@ -5,11 +5,12 @@ import signal
 
 import pytest
 from lib import http, procs
+from lib.held import ONE
 from lib.poll import until
 
 
 def test_thread_locals_live_from_request_to_request(nginx):
-    site = nginx(apps=["local"], main="thread_pool one threads=1;",
+    site = nginx(apps=["local"], main=ONE,
                  app_directives="wsgi_thread_pool one;")
     answers = [site.get("/local").text.split() for _ in range(20)]
     assert [int(count) for _, count in answers] == list(range(1, 21))
@@ -26,30 +27,29 @@ def test_each_thread_keeps_its_own_locals(nginx):
         seen[thread] = int(count)
 
 
-@pytest.mark.parametrize("status, becomes", [(0, 0), (1, 1), (2, 70), (3, 3), (70, 70)])
-def test_a_worker_that_an_application_ends_comes_back(nginx, status, becomes):
+def ended_by_an_application(nginx, call, becomes):
+    """nginx after a request has ended its worker, which comes back."""
     site = nginx(apps=["fatal", "plain"])
     worker = site.worker()
     if becomes:
         site.expect_alert(rf"worker process {worker} exited with code {becomes}")
-    assert site.get(f"/fatal/os_exit?{status}").end in ("nothing", "reset")
+    assert site.get(f"/fatal/{call}").end in ("nothing", "reset")
     site.log.wait_for(rf"worker process {worker} exited with code {becomes}$")
     site.wait_respawn(worker)
     assert site.get("/plain").body == b"plain"
+    return site
+
+
+@pytest.mark.parametrize("status, becomes", [(0, 0), (1, 1), (2, 70), (3, 3), (70, 70)])
+def test_a_worker_that_an_application_ends_comes_back(nginx, status, becomes):
+    site = ended_by_an_application(nginx, f"os_exit?{status}", becomes)
     assert site.log.matching("cannot be respawned") == []
 
 
 @pytest.mark.parametrize("status, becomes", [(0, 0), (2, 70), (3, 3), (258, 70)])
 def test_a_worker_that_a_c_library_ends_comes_back(nginx, status, becomes):
     """The master never starts one again in place of a worker that ends with 2."""
-    site = nginx(apps=["fatal", "plain"])
-    worker = site.worker()
-    if becomes:
-        site.expect_alert(rf"worker process {worker} exited with code {becomes}")
-    assert site.get(f"/fatal/c_exit?{status}").end in ("nothing", "reset")
-    site.log.wait_for(rf"worker process {worker} exited with code {becomes}$")
-    site.wait_respawn(worker)
-    assert site.get("/plain").body == b"plain"
+    ended_by_an_application(nginx, f"c_exit?{status}", becomes)
 
 
 def test_a_file_over_its_limit_is_an_error_and_not_the_end(nginx):
@@ -94,8 +94,7 @@ def test_a_long_backtracking_match_does_not_exhaust_the_stack(nginx):
 
 def test_static_files_are_served_while_c_code_holds_the_gil(nginx):
     site = nginx(apps=["fatal"])
-    with site.connect() as client:
-        client.send(http.build("GET", "/fatal/hold_the_gil"))
+    with site.ask("/fatal/hold_the_gil") as client:
         site.wait_event("holding")
         for _ in range(20):
             site.barrier()

@@ -86,8 +86,7 @@ def test_close_runs_once_where_there_is_no_body(site, proto, status, kind):
 def test_close_runs_once_when_a_client_of_http_1_0_leaves(site, kind, leave):
     before = len(site.events("close"))
     endless = Expr("__import__('itertools').repeat(b'x' * 10000)")
-    client = site.connect()
-    client.send(http.build("GET", respond(body=endless, kind=kind), version="1.0"))
+    client = site.ask(respond(body=endless, kind=kind), version="1.0")
     client.read_exactly(50_000)
     getattr(client, leave)()
     until(lambda: len(site.events("close")) > before, what="close()")
@@ -133,8 +132,7 @@ def test_less_than_content_length_is_a_reset_of_the_http_2_stream(site, kind):
 def test_more_than_content_length_keeps_every_connection_in_step(site, kind):
     path = respond(headers=[("Content-Length", "5")], body=[b"123", b"4567890"], kind=kind)
     keep = {"Connection": "keep-alive"}
-    with site.connect() as client:
-        client.send(http.build("GET", path, headers=keep, version="1.0"))
+    with site.ask(path, headers=keep, version="1.0") as client:
         client.send(http.build("GET", "/plain", headers=keep, version="1.0"))
         assert client.read_response().body == b"12345"
         assert client.read_response().body == b"plain"
@@ -176,8 +174,7 @@ def ask(site, proto, path):
         stream = client.send("GET", path)
         return lambda wanted: client.wait(stream, lambda r: len(r.body) >= len(wanted)).body
 
-    client = site.connect()
-    client.send(http.build("GET", path, version=proto.name[-3:], close=False))
+    client = site.ask(path, version=proto.name[-3:], close=False)
     seen = []
 
     def read(wanted):

@@ -108,8 +108,7 @@ def test_http_1_0_gets_no_100(site):
 def test_a_client_that_leaves_while_the_application_reads_takes_nothing_from_it(site):
     gate = site.gate("ended")
     path = "/file?[__import__('gate').wait('ended'),__import__('record').record('read',f.read())]"
-    client = site.connect()
-    client.send(http.build("POST", path, body=BODY))
+    client = site.ask(path, body=BODY, method="POST")
     site.wait_event("waiting ended")
     client.reset()
     site.barrier()

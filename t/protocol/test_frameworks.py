@@ -125,8 +125,7 @@ def test_flask_reads_no_more_of_a_file_than_the_range_it_answers(site):
 
 
 def test_head_tells_the_length_of_a_download(site, framework):
-    with site.connect() as client:
-        client.send(http.build("HEAD", f"/{framework}/download", close=False))
+    with site.ask(f"/{framework}/download", close=False, method="HEAD") as client:
         response = client.read_response("HEAD")
         assert response.header("Content-Length") == str(len(DOWNLOAD))
         client.send(http.build("GET", "/static"))

@@ -12,6 +12,7 @@ import pytest
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, RstStreamFrame
 from lib import h2client, http
+from lib.held import hold
 from lib.load import Load
 from lib.poll import until
 from lib.storm import SEED, Baseline, choices, counts
@@ -104,10 +105,7 @@ def answer_or_end(client):
 
 
 def test_streams_reset_at_once_never_reach_the_application_and_leave_the_queue(site):
-    gate = site.gate("a")
-    first = site.connect()
-    first.send(http.build("GET", "/held/a?first"))
-    site.wait_event("waiting a")
+    first, gate = hold(site)
     descriptors = site.fd_count()
     with Load(site.port, "/plain", clients=2) as others, Frames(site.ports["PORT2"]) as client:
         for _ in range(RESETS // 100):

@@ -1,10 +1,10 @@
 """Clients that go away: noticed in the queue, while running and streaming, or ignored."""
 
 import pytest
-from lib import h2client, http
+from lib import h2client
+from lib.held import ONE, hold
 from lib.poll import until
 
-MAIN = "thread_pool one threads=1;"
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
     wsgi_thread_pool one;
@@ -17,23 +17,15 @@ ON = "wsgi_ignore_client_abort on;"
 
 @pytest.fixture
 def start(nginx):
-    return lambda **options: nginx(**{"main": MAIN, "server": SERVER} | options)
-
-
-def ask(site, path):
-    client = site.connect()
-    client.send(http.build("GET", path))
-    return client
+    return lambda **options: nginx(**{"main": ONE, "server": SERVER} | options)
 
 
 def test_a_thousand_requests_that_leave_behind_a_slow_one_never_reach_the_application(start):
     site = start()
-    gate = site.gate("a")
-    first = ask(site, "/held/a?first")
-    site.wait_event("waiting")
+    first, gate = hold(site)
     idle = site.fd_count()
     for _ in range(10):
-        clients = [ask(site, "/held/a?gone") for _ in range(100)]
+        clients = [site.ask("/held/a?gone") for _ in range(100)]
         site.barrier()
         for client in clients:
             client.close()
@@ -47,9 +39,7 @@ def test_a_thousand_requests_that_leave_behind_a_slow_one_never_reach_the_applic
 @pytest.mark.parametrize("path", ["/midway/a", "/before/a"])
 def test_a_running_request_stops_at_its_next_chunk(start, path):
     site = start()
-    gate = site.gate("a")
-    client = ask(site, path)
-    site.wait_event("waiting")
+    client, gate = hold(site, path)
     descriptors = site.fd_count()
     client.close()
     until(lambda: site.fd_count() < descriptors, what="nginx has noticed")
@@ -62,9 +52,7 @@ def test_a_running_request_stops_at_its_next_chunk(start, path):
 @pytest.mark.parametrize("path", ["/midway/a", "/before/a"])
 def test_an_ignored_abort_lets_the_application_run_to_its_end(start, path):
     site = start(http=ON)
-    gate = site.gate("a")
-    client = ask(site, path)
-    site.wait_event("waiting")
+    client, gate = hold(site, path)
     client.reset()
     site.barrier()
     gate.open()
@@ -88,10 +76,8 @@ def test_an_ignored_abort_of_a_stream_lets_the_application_run_to_its_end(start)
 
 def test_an_ignored_abort_in_the_queue_reaches_the_application(start):
     site = start(http=ON)
-    gate = site.gate("a")
-    first = ask(site, "/held/a?first")
-    site.wait_event("waiting")
-    ask(site, "/held/b?second").close()
+    first, gate = hold(site)
+    site.ask("/held/b?second").close()
     site.barrier()
     gate.open()
     assert first.read_response().text == "first"
@@ -102,7 +88,7 @@ def test_an_ignored_abort_in_the_queue_reaches_the_application(start):
 def test_a_client_that_stops_reading_is_ignored_too(start):
     site = start(http=ON + "send_timeout 300ms; wsgi_buffer_size 4k;",
                  server=SERVER + "location /flooding { wsgi_app overdue:flooding; }")
-    ask(site, "/flooding")
+    site.ask("/flooding")
     site.log.wait_for("client timed out")
     assert site.wait_event("closed") == ["closed"]
     assert site.get("/held/b?next").text == "next"
@@ -110,9 +96,7 @@ def test_a_client_that_stops_reading_is_ignored_too(start):
 
 def test_the_worker_waits_for_what_runs_to_its_end(start):
     site = start(http=ON)
-    gate = site.gate("a")
-    client = ask(site, "/midway/a")
-    site.wait_event("waiting")
+    client, gate = hold(site, "/midway/a")
     client.reset()
     site.signal("QUIT")
     site.log.wait_for("gracefully shutting down")
@@ -125,7 +109,7 @@ def test_read_timeout_still_ends_it(start):
     site = start(http=ON + "wsgi_read_timeout 300ms;")
     gate = site.gate("a")
     idle = site.fd_count()
-    ask(site, "/midway/a").reset()
+    site.ask("/midway/a").reset()
     site.wait_event("waiting")
     until(lambda: site.fd_count() <= idle + 1, what="the request's end")
     site.log.wait_for("application was silent for 300ms")

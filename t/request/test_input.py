@@ -94,8 +94,7 @@ def test_reading_never_goes_into_the_next_request(site):
 
 
 def test_a_body_the_application_does_not_read_leaves_the_connection_usable(site):
-    with site.connect() as client:
-        client.send(http.build("POST", "/plain", body=b"x" * 10_000_000, close=False))
+    with site.ask("/plain", body=b"x" * 10_000_000, close=False, method="POST") as client:
         assert client.read_response().body == b"plain"
         client.send(http.build("GET", "/plain", close=False))
         assert client.read_response().body == b"plain"

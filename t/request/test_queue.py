@@ -2,6 +2,7 @@
 
 import pytest
 from lib import h2client, http
+from lib.held import hold
 from lib.poll import elapse, until
 
 MAIN = "thread_pool one threads=1; thread_pool two threads=2; thread_pool four threads=4;"
@@ -21,15 +22,9 @@ def start(nginx):
     return lambda **options: nginx(main=MAIN, **{"server": SERVER} | options)
 
 
-def ask(site, path, close=True):
-    client = site.connect()
-    client.send(http.build("GET", path, close=close))
-    return client
-
-
 def queue_up(site, count):
     """That many requests behind the gate, and nginx has seen them all."""
-    waiting = [ask(site, f"/held/a?{number}") for number in range(count)]
+    waiting = [site.ask(f"/held/a?{number}") for number in range(count)]
     site.barrier()
     return waiting
 
@@ -46,9 +41,9 @@ def test_requests_over_the_limit_get_503_and_the_others_are_served(
     gate = site.gate("a")
     clients = []
     for number in range(threads):
-        clients.append(ask(site, f"/held/a?{number}"))
+        clients.append(site.ask(f"/held/a?{number}"))
         site.wait_event("waiting", count=number + 1)
-    clients += [ask(site, f"/held/a?{threads + number}") for number in range(limit)]
+    clients += [site.ask(f"/held/a?{threads + number}") for number in range(limit)]
     site.barrier()
     for _ in range(surplus):
         response = site.get("/held/a?surplus")
@@ -65,9 +60,7 @@ def test_requests_over_the_limit_get_503_and_the_others_are_served(
 
 def test_a_wait_over_the_timeout_is_503_and_never_reaches_the_application(start):
     site = start(http="wsgi_queue 10 timeout=300ms;")
-    gate = site.gate("a")
-    first = ask(site, "/held/a?first")
-    site.wait_event("waiting")
+    first, gate = hold(site)
     second = site.get("/held/a?second")
     assert (second.status, second.header("Retry-After")) == (503, "1")
     gate.open()
@@ -78,9 +71,7 @@ def test_a_wait_over_the_timeout_is_503_and_never_reaches_the_application(start)
 
 def test_retry_after_is_the_queue_timeout_when_that_is_longer(start):
     site = start(http="wsgi_queue 10 timeout=2s;")
-    gate = site.gate("a")
-    first = ask(site, "/held/a?first")
-    site.wait_event("waiting")
+    first, gate = hold(site)
     assert site.get("/held/a?second").header("Retry-After") == "2"
     gate.open()
     assert first.read_response().text == "first"
@@ -90,7 +81,7 @@ def test_a_503_can_have_an_error_page(start):
     site = start(http="wsgi_queue 10 timeout=200ms;",
                  server=SERVER + "error_page 503 /busy; location = /busy { return 200 busy; }")
     site.gate("a")
-    ask(site, "/held/a?first")
+    site.ask("/held/a?first")
     site.wait_event("waiting")
     response = site.get("/held/a?second")
     assert (response.status, response.body) == (503, b"busy")
@@ -99,7 +90,7 @@ def test_a_503_can_have_an_error_page(start):
 def test_the_queue_of_one_pool_is_not_that_of_another(start):
     site = start(http="wsgi_queue 1;")
     gate = site.gate("a")
-    clients = [ask(site, "/held/a?1")]
+    clients = [site.ask("/held/a?1")]
     site.wait_event("waiting")
     clients += queue_up(site, 1)
     assert site.get("/held/a?2").status == 503
@@ -135,8 +126,7 @@ def test_a_late_answer_goes_to_nobody(start):
     site = start(http=IMPATIENT)
     for number in range(3):
         gate = site.gate(f"g{number}")
-        with site.connect() as client:
-            client.send(http.build("GET", f"/held/g{number}?late{number}", close=False))
+        with site.ask(f"/held/g{number}?late{number}", close=False) as client:
             assert client.read_response().status == 504
             gate.open()
             client.send(http.build("GET", f"/held/free?mine{number}", close=False))
@@ -149,11 +139,9 @@ def test_a_late_answer_goes_to_nobody(start):
 @pytest.mark.parametrize("queue", ["", "wsgi_queue 10;"])
 def test_without_a_timeout_of_its_own_a_wait_ends_with_the_read_timeout(start, queue):
     site = start(http=IMPATIENT + queue)
-    gate = site.gate("a")
-    first = ask(site, "/before/a")
-    site.wait_event("waiting")
+    first, gate = hold(site, "/before/a")
     # The only thread is lost to the first one, whose client has its 504 soon.
-    second, third = ask(site, "/held/free?second"), ask(site, "/chatty")
+    second, third = site.ask("/held/free?second"), site.ask("/chatty")
     assert first.read_response().status == 504
     for client in (second, third):
         response = client.read_response()
@@ -178,7 +166,7 @@ def test_a_wait_for_an_import_that_hangs_has_an_end(make_nginx):
 def test_a_wait_for_an_interpreter_that_nobody_gets_has_an_end(nginx):
     site = nginx(http=IMPATIENT + "wsgi_shutdown_timeout 200ms;", apps=["stuck", "plain"])
     site.allow_alert("python did not stop")
-    stuck = ask(site, "/stuck/stuck_with_gil")
+    stuck = site.ask("/stuck/stuck_with_gil")
     site.wait_event("stuck")
     assert site.get("/plain/", timeout=5).status == 503
     assert stuck.read_response().status == 504
@@ -186,17 +174,15 @@ def test_a_wait_for_an_interpreter_that_nobody_gets_has_an_end(nginx):
 
 def test_a_timeout_of_its_own_may_be_longer_than_the_read_timeout(start):
     site = start(http=IMPATIENT + "wsgi_queue 10 timeout=3s;")
-    gate = site.gate("a")
-    first = ask(site, "/before/a")
-    site.wait_event("waiting")
-    second, third = ask(site, "/held/b?second"), ask(site, "/held/a?third")
+    first, gate = hold(site, "/before/a")
+    second, third = site.ask("/held/b?second"), site.ask("/held/a?third")
     assert first.read_response().status == 504
     third.close()
     elapse(0.6)
     gate.open()
     assert second.read_response().text == "second"
     gate = site.gate("a")
-    first = ask(site, "/before/a")
+    first = site.ask("/before/a")
     site.wait_event("waiting", count=2)
     assert site.get("/held/b?fourth", timeout=10).status == 503
     assert site.log.matching("request waited 3s in the wsgi queue")
@@ -205,9 +191,9 @@ def test_a_timeout_of_its_own_may_be_longer_than_the_read_timeout(start):
 
 def test_waiting_in_the_queue_does_not_count_as_silence(start):
     site = start(http=IMPATIENT + "wsgi_queue 10 timeout=60s;")
-    first = ask(site, "/chatty")
+    first = site.ask("/chatty")
     first.read_head()
-    second = ask(site, "/held/free?second")
+    second = site.ask("/held/free?second")
     assert b"".join(iter(first.read_chunk, b"")) == b"chunk " * 10
     assert second.read_response().text == "second"
 
@@ -228,9 +214,7 @@ def gone(site, clients):
 
 def test_a_hundred_requests_whose_clients_left_never_reach_the_application(start):
     site = start()
-    gate = site.gate("a")
-    first = ask(site, "/held/a?first")
-    site.wait_event("waiting")
+    first, gate = hold(site)
     gone(site, queue_up(site, 100))
     gate.open()
     assert first.read_response().text == "first"
@@ -241,14 +225,12 @@ def test_a_hundred_requests_whose_clients_left_never_reach_the_application(start
 def test_requests_whose_clients_left_right_after_sending_never_reach_the_application(start):
     """nginx finds request and end at once: there is no second event for the end."""
     site = start()
-    gate = site.gate("a")
-    first = ask(site, "/held/a?first")
-    site.wait_event("waiting")
+    first, gate = hold(site)
     descriptors = site.fd_count()
     worker = site.worker()
     site.signal("STOP", worker)
     for _ in range(20):
-        ask(site, "/held/a?gone").close()
+        site.ask("/held/a?gone").close()
     site.signal("CONT", worker)
     site.barrier()
     until(lambda: site.fd_count() <= descriptors, what="the connections are closed")
@@ -260,9 +242,7 @@ def test_requests_whose_clients_left_right_after_sending_never_reach_the_applica
 
 def test_cancelled_http_2_streams_never_reach_the_application(start):
     site = start()
-    gate = site.gate("a")
-    first = ask(site, "/held/a?first")
-    site.wait_event("waiting")
+    first, gate = hold(site)
     with h2client.H2Connection(site.ports["PORT2"]) as client:
         streams = [client.send("GET", "/held/a?h2") for _ in range(50)]
         for stream in streams:
@@ -277,9 +257,7 @@ def test_cancelled_http_2_streams_never_reach_the_application(start):
 
 def test_requests_that_left_the_queue_make_room_in_it(start):
     site = start(http="wsgi_queue 5;")
-    gate = site.gate("a")
-    first = ask(site, "/held/a?first")
-    site.wait_event("waiting")
+    first, gate = hold(site)
     for _ in range(3):
         gone(site, queue_up(site, 5))
     waiting = queue_up(site, 5)
@@ -291,9 +269,7 @@ def test_requests_that_left_the_queue_make_room_in_it(start):
 
 def test_a_client_that_leaves_a_running_request_does_not_stop_the_next(start):
     site = start()
-    gate = site.gate("a")
-    first = ask(site, "/before/a")
-    site.wait_event("waiting")
+    first, gate = hold(site, "/before/a")
     gone(site, [first])
     gate.open()
     site.wait_event("closed a")
@@ -304,9 +280,7 @@ def test_a_client_that_leaves_a_running_request_does_not_stop_the_next(start):
 def test_a_request_that_is_sent_while_another_runs_is_answered_after_it(start):
     """Watching a client for its leaving must not take what it sends."""
     site = start()
-    gate = site.gate("a")
-    client = ask(site, "/held/a?one", close=False)
-    site.wait_event("waiting")
+    client, gate = hold(site, "/held/a?one", close=False)
     for tag in ("two", "three"):
         client.send(http.build("GET", f"/held/free?{tag}", close=False))
         site.barrier()
@@ -317,10 +291,10 @@ def test_a_request_that_is_sent_while_another_runs_is_answered_after_it(start):
 def test_requests_are_served_in_the_order_they_came(start):
     site = start()
     gate = site.gate("a")
-    clients = [ask(site, "/held/a?first")]
+    clients = [site.ask("/held/a?first")]
     site.wait_event("waiting")
     for number in range(20):
-        clients.append(ask(site, f"/held/a?{number}"))
+        clients.append(site.ask(f"/held/a?{number}"))
         site.barrier()
     gate.open()
     for client in clients:
@@ -336,7 +310,7 @@ def test_blocked_requests_do_not_keep_the_other_threads_from_working(start):
     gate = site.gate("a")
     clients = []
     for number in range(3):
-        clients.append(ask(site, f"/wide/a?{number}"))
+        clients.append(site.ask(f"/wide/a?{number}"))
         site.wait_event("waiting a", count=number + 1)
     for number in range(20):
         assert site.get(f"/wide/free?{number}").text == str(number)

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from lib import http, procs
+from lib import procs
 from lib.poll import elapse
 
 MAIN = "thread_pool one threads=1; thread_pool four threads=4;"
@@ -25,12 +25,6 @@ SERVER = """
 @pytest.fixture
 def start(nginx):
     return lambda **options: nginx(**{"main": MAIN, "http": HTTP, "server": SERVER} | options)
-
-
-def ask(site, path):
-    client = site.connect()
-    client.send(http.build("GET", path))
-    return client
 
 
 def test_python_code_is_interrupted_and_its_thread_serves_on(start, proto):
@@ -58,7 +52,7 @@ def test_a_request_in_time_is_left_alone(start):
 
 def test_waiting_for_a_thread_does_not_count(start):
     site = start()
-    clients = [ask(site, f"/overdue/spin/0.25{number}") for number in range(5)]
+    clients = [site.ask(f"/overdue/spin/0.25{number}") for number in range(5)]
     assert [client.read_response().status for client in clients] == [200] * 5
 
 
@@ -72,7 +66,7 @@ def test_after_the_head_the_response_is_cut_and_closed(start, proto):
 
 def test_an_application_that_waits_for_its_client_is_cut_and_closed_in_peace(start):
     site = start(server=SERVER + "wsgi_buffer_size 4k; wsgi_buffering off;")
-    ask(site, "/flooding")
+    site.ask("/flooding")
     site.log.wait_for("request took longer")
     site.wait_event("closed")
     assert site.get("/quick").status == 200
@@ -82,7 +76,7 @@ def test_an_application_that_waits_for_its_client_is_cut_and_closed_in_peace(sta
 @pytest.mark.parametrize("directive", ["", "wsgi_read_timeout 100ms;"])
 def test_a_request_whose_client_has_its_answer_or_has_gone_is_interrupted_too(start, directive):
     site = start(http=HTTP + directive)
-    client = ask(site, "/overdue/spin/")
+    client = site.ask("/overdue/spin/")
     site.wait_event("called")
     if directive:
         assert client.read_response().status == 504
@@ -123,7 +117,7 @@ def test_a_thread_that_is_stuck_is_lost_until_it_comes_back(start):
     site = start(master=False)
     gate = site.gate("a")
     assert site.get("/overdue/gate/a").status == 504
-    waiting = ask(site, "/quick")
+    waiting = site.ask("/quick")
     site.log.wait_for(r'\[error\].* 1 of 1 threads of the pool "one" are lost')
     # Nobody will take it.
     response = waiting.read_response()
@@ -152,7 +146,7 @@ def test_a_pool_survives_all_but_one_of_its_threads(start):
 
 def test_static_files_do_not_wait_while_threads_are_stuck(start):
     site = start(master=False)
-    clients = [ask(site, "/wide/sleep/") for _ in range(3)]
+    clients = [site.ask("/wide/sleep/") for _ in range(3)]
     site.wait_event("called", count=3)
     taken = []
     end = time.monotonic() + 2.5
@@ -187,9 +181,9 @@ def test_half_of_a_pool_lost_has_the_worker_replaced(start):
 def test_python_that_does_not_respond_is_shown_and_replaced(start):
     site = start()
     old = site.worker()
-    clients = [ask(site, "/wide/with_gil/3600")]
+    clients = [site.ask("/wide/with_gil/3600")]
     site.wait_event("called")
-    clients += [ask(site, "/wide/spin/0.01") for _ in range(3)]
+    clients += [site.ask("/wide/spin/0.01") for _ in range(3)]
     assert clients[0].read_response().status == 504
     site.log.wait_for("python does not respond, the stacks of its threads")
     site.log.wait_for(r'overdue\.py", line \d+ in application')

@@ -1,7 +1,6 @@
 """Nothing that an application does after the end of its response changes that response."""
 
 import pytest
-from lib import http
 
 SERVER = """
     location = /never { wsgi_app late:never; }
@@ -34,8 +33,7 @@ def test_close_cannot_add_to_a_response(site):
 
 def test_a_thread_that_still_writes_is_stopped_by_the_end(site):
     gate = site.gate("return")
-    with site.connect(rcvbuf=4096) as client:
-        client.send(http.build("GET", "/thread"))
+    with site.ask("/thread", rcvbuf=4096) as client:
         assert client.read_head().status == 200
         site.wait_event("writing")
         gate.open()

@@ -12,7 +12,9 @@ import zlib
 
 import pytest
 from lib import h2client, http, procs
-from lib.buffered import HTTP, MAIN, MIB, WAYS, ask, buffered, digest, files, path, prepared, sha
+from lib.buffered import (
+    HTTP, MAIN, MIB, WAYS, ask, buffered, digest, drain, files, path, prepared, sha,
+)
 from lib.poll import elapse, takes, until, until_stable
 
 LARGE = int(os.environ.get("TEST_NGINX_BUFFERED_MB", 64))
@@ -33,7 +35,7 @@ def test_slow_readers_hold_no_thread(site):
     assert len(files(site)) == 3
     assert os.listdir(f"{site.dir}/wsgi") == []
     for client in clients:
-        response = client.read_response()
+        response = drain(client)
         assert (response.end, sha(response.body)) == ("chunked", digest(160, 65536))
     until(lambda: files(site) == [], what="the files are closed")
 
@@ -46,7 +48,7 @@ def test_every_way_and_size_arrives_in_order(site, how, size):
     until(lambda: files(site), what="a file is in use")
     if how != "list":
         site.wait_event("done")
-    response = client.read_response()
+    response = drain(client)
     assert (response.complete, sha(response.body)) == (True, digest(n, size, how))
     assert site.fd_count() == until_stable(site.fd_count)
 
@@ -58,7 +60,7 @@ def test_whatever_takes_it_from_the_file(site, place, secure):
     headers = {"Accept-Encoding": "gzip"} if place == "/gzip" else {}
     client.send(http.build("GET", path(place, 180, 65536), headers=headers))
     site.wait_event("done")
-    response = client.read_response()
+    response = drain(client)
     body = response.body
     if place == "/gzip":
         assert response.header("Content-Encoding") == "gzip"
@@ -68,8 +70,7 @@ def test_whatever_takes_it_from_the_file(site, place, secure):
 
 
 def test_over_http_1_0(site):
-    with site.connect(rcvbuf=4096) as client:
-        client.send(http.build("GET", path("/sendfile", 160, 65536), version="1.0"))
+    with site.ask(path("/sendfile", 160, 65536), version="1.0", rcvbuf=4096) as client:
         site.wait_event("done")
         client.read_head()
         body, how = client.read_to_end()
@@ -118,8 +119,7 @@ def test_what_follows_a_file_that_http_2_has_just_sent_is_not_forgotten(make_ngi
         with contextlib.suppress(BlockingIOError):
             while True:
                 os.write(fifo, b"x" * 4096)
-        blocks = site.connect()
-        blocks.send(http.build("GET", "/blocks"))
+        blocks = site.ask("/blocks")
         # It is logged next.
         blocks.read_head()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -172,22 +172,20 @@ def test_head_has_no_file(site, proto):
 
 def test_a_limited_rate_frees_the_thread_and_loses_nothing(site):
     with takes(1):
-        client = site.connect()
-        client.send(http.build("GET", path("/rate", 96, 65536)))
+        client = site.ask(path("/rate", 96, 65536))
         site.wait_event("done")
-        response = client.read_response()
+        response = drain(client)
     assert sha(response.body) == digest(96, 65536)
 
 
 def test_a_reader_as_fast_as_the_application_needs_no_file(site):
     """Nor does an answer that fits in memory, though nobody reads it."""
     gate = site.gate("last")
-    client = site.connect(rcvbuf=4096)
-    client.send(http.build("GET", path("/", 50, 1000, gate="last")))
+    client = site.ask(path("/", 50, 1000, gate="last"), rcvbuf=4096)
     site.wait_event("waiting last")
     assert files(site) == []
     gate.open()
-    assert sha(client.read_response().body) == digest(50, 1000)
+    assert sha(drain(client).body) == digest(50, 1000)
 
 
 def test_at_the_limit_the_application_waits_which_is_no_silence(site):
@@ -197,11 +195,11 @@ def test_at_the_limit_the_application_waits_which_is_no_silence(site):
     assert len(sizes) == 1 and 0 < sizes[0] <= MIB
     # The sockets' buffers, the file, and memory before and behind it.
     assert ahead < 12 * MIB
-    response = client.read_response()
+    response = drain(client)
     assert (response.complete, sha(response.body)) == (True, digest(800, 65536))
     client = ask(site, path("/limited", 400, 65536))
     elapse(1.5)
-    assert sha(client.read_response().body) == digest(400, 65536)
+    assert sha(drain(client).body) == digest(400, 65536)
 
 
 def dechunked(text):
@@ -262,21 +260,20 @@ def test_a_worker_that_quits_sends_what_is_in_the_file(site):
     site.signal("QUIT")
     site.log.wait_for("gracefully shutting down")
     for client in clients:
-        assert sha(client.read_response().body) == digest(200, 65536)
+        assert sha(drain(client).body) == digest(200, 65536)
     assert site.quit() == 0
 
 
 def test_what_is_held_back_behind_a_subrequest_goes_to_the_file_too(site):
     gate = site.gate("two")
     before = procs.rss(site.worker())
-    client = site.connect()
-    client.send(http.build("GET", path("/behind", 500, 65536)))
+    client = site.ask(path("/behind", 500, 65536))
     site.wait_event("waiting two")
     site.wait_event("done")
     assert len(files(site)) == 1
     assert procs.rss(site.worker()) - before < 8 * MIB
     gate.open()
-    response = client.read_response()
+    response = drain(client)
     assert response.body.startswith(b"onetwothree")
     assert sha(response.body[11:]) == digest(500, 65536)
 
@@ -288,7 +285,7 @@ def test_many_small_chunks_are_few_buffers(site):
     client = ask(site, path("/", 150_000, 100))
     site.wait_event("done", 2, timeout=60)
     assert procs.rss(site.worker()) - before < 2 * MIB
-    assert sha(client.read_response().body) == digest(150_000, 100)
+    assert sha(drain(client).body) == digest(150_000, 100)
 
 
 @pytest.mark.timeout(900)

@@ -4,8 +4,8 @@ import os
 import subprocess
 
 import pytest
-from lib import h2client, http
-from lib.buffered import MIB, ask, buffered, digest, files, path, prepared, sha
+from lib import h2client
+from lib.buffered import MIB, ask, buffered, digest, drain, files, path, prepared, sha
 from lib.poll import until, until_stable
 
 
@@ -23,7 +23,7 @@ def test_off_the_application_waits_without_a_file(site, place, accel):
     client = ask(site, path(place, 400, 65536, **more))
     ahead = until_stable(lambda: len(site.events("produced"))) * 65536
     assert files(site) == [] and ahead < 12 * MIB
-    response = client.read_response()
+    response = drain(client)
     assert sha(response.body) == digest(400, 65536)
     assert response.header("X-Accel-Buffering") is None
 
@@ -33,7 +33,7 @@ def test_the_application_can_ask_for_buffering(site, place, accel):
     client = ask(site, path(place, 200, 65536, accel=accel))
     site.wait_event("produced", 200)
     assert len(files(site)) == 1
-    assert sha(client.read_response().body) == digest(200, 65536)
+    assert sha(drain(client).body) == digest(200, 65536)
 
 
 def test_off_leaves_hardly_anything_in_memory(site):
@@ -51,8 +51,7 @@ def test_off_leaves_hardly_anything_in_memory(site):
 def test_off_each_chunk_is_on_the_wire_at_once(nginx):
     site = nginx(server="wsgi_buffering off; location = /parts { wsgi_app stream:parts; }")
     two, three = site.gate("two"), site.gate("three")
-    with site.connect() as client:
-        client.send(http.build("GET", "/parts", close=False))
+    with site.ask("/parts", close=False) as client:
         client.read_head()
         for part, gate in ((b"one", two), (b"two", three)):
             assert client.read_chunk() == part
@@ -83,7 +82,7 @@ def test_a_full_disk_cuts_the_response_and_nothing_else(small_disk):
     assert site.get("/plain").body == b"plain"
     assert sha(site.get(path("/", 40, 1000)).body) == digest(40, 1000)
     for client in clients:
-        response = client.read_response()
+        response = drain(client)
         assert (response.status, response.complete) == (200, False)
         assert len(response.body) > MIB
         whole = b"".join(buffered.chunk(n, 65536) for n in range(400))
@@ -97,7 +96,7 @@ def test_a_full_disk_cuts_the_response_and_nothing_else(small_disk):
     until(lambda: os.statvfs(f"{site.dir}/disk").f_bavail * 4096 >= MIB - 65536)
     # Now it is enough for a response that fits, however slow the client is.
     client = ask(site, path("/", 12, 65536))
-    assert sha(client.read_response().body) == digest(12, 65536)
+    assert sha(drain(client).body) == digest(12, 65536)
 
 
 def test_a_directory_that_cannot_be_written_cuts_the_response(site):
@@ -105,7 +104,7 @@ def test_a_directory_that_cannot_be_written_cuts_the_response(site):
     client = ask(site, path("/", 400, 65536))
     (line,) = site.log.wait_for(r"\[error\]")
     assert f'temporary file in "{site.dir}/wsgi": Permission denied' in line
-    response = client.read_response()
+    response = drain(client)
     assert (response.status, response.complete) == (200, False)
     assert site.get("/plain").body == b"plain"
     assert len(site.log.matching(r"\[error\]")) == 1

@@ -63,8 +63,7 @@ def test_close_runs_once_after_head(site, proto, case):
 @pytest.mark.parametrize("case", ["close raises", "close exits"])
 def test_an_exception_in_close_is_logged_and_nothing_else(site, case):
     worker = site.worker()
-    with site.connect() as client:
-        client.send(http.build("GET", f"/closing?{case.replace(' ', '%20')}", close=False))
+    with site.ask(f"/closing?{case.replace(' ', '%20')}", close=False) as client:
         assert client.read_response().end == "chunked"
         client.send(http.build("GET", "/plain", close=False))
         assert client.read_response().body == b"plain"
@@ -91,8 +90,7 @@ def test_close_runs_after_the_last_chunk_was_taken(site):
 
 
 def test_close_runs_when_the_client_disconnects(site):
-    client = site.connect()
-    client.send(http.build("GET", "/closing?endless"))
+    client = site.ask("/closing?endless")
     client.read_exactly(50_000)
     client.close()
     assert_closed_once(site)
@@ -102,8 +100,7 @@ def test_close_runs_when_the_client_disconnects(site):
 
 
 def test_close_runs_when_the_client_resets_the_connection(site):
-    client = site.connect()
-    client.send(http.build("GET", "/closing?endless"))
+    client = site.ask("/closing?endless")
     client.read_exactly(50_000)
     client.reset()
     assert_closed_once(site)
@@ -121,8 +118,7 @@ def test_close_runs_when_a_client_resets_its_http_2_stream(site):
 
 def test_close_runs_when_the_client_leaves_a_silent_application(site):
     gate = site.gate("close")
-    client = site.connect()
-    client.send(http.build("GET", "/closing?waits"))
+    client = site.ask("/closing?waits")
     client.read_head()
     site.wait_event("waiting close")
     descriptors = site.fd_count()
@@ -136,8 +132,7 @@ def test_close_runs_when_the_client_leaves_a_silent_application(site):
 
 @pytest.mark.parametrize("end", ["quit", "stop"])
 def test_close_runs_when_nginx_ends_amid_a_response(site, end):
-    client = site.connect()
-    client.send(http.build("GET", "/closing?endless"))
+    client = site.ask("/closing?endless")
     client.read_exactly(50_000)
     if end == "quit":
         site.signal("QUIT")

@@ -221,8 +221,7 @@ def test_headers_are_added_as_nginx_says(site, proto, page, ok):
 
 
 def test_a_trailer_comes_after_the_last_chunk(site):
-    with site.connect() as client:
-        client.send(http.build("GET", "/trailed/pieces"))
+    with site.ask("/trailed/pieces") as client:
         assert client.read_head().header("Transfer-Encoding") == "chunked"
         rest, how = client.read_to_end()
     assert rest.endswith(b"\r\n0\r\nX-Trailer: end\r\n\r\n")
@@ -237,8 +236,7 @@ def test_without_chunks_the_body_ends_with_the_connection(site):
 
 
 def test_without_chunks_a_failure_is_a_reset(site):
-    with site.connect() as client:
-        client.send(http.build("GET", "/unchunked_fails?ValueError", close=False))
+    with site.ask("/unchunked_fails?ValueError", close=False) as client:
         assert client.read_to_end()[1] == "reset"
 
 

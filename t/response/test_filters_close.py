@@ -1,7 +1,7 @@
 """What nginx's filters answer by themselves ends the application's iteration and closes it."""
 
 import pytest
-from lib import h2client, http
+from lib import h2client
 from lib.poll import until
 from lib.respond import Expr, respond
 
@@ -77,8 +77,7 @@ def test_an_exception_below_a_filter_never_ends_cleanly(site, proto, closed_once
 @pytest.mark.parametrize("place", PLACES)
 def test_a_client_that_leaves_ends_the_iteration_below_a_filter(site, closed_once, place):
     path = f"/{place}" + respond(headers=[TYPE], body=ENDLESS, kind="generator")
-    client = site.connect()
-    client.send(http.build("GET", path))
+    client = site.ask(path)
     assert client.read_head().status == 200
     client.reset()
     closed_once()

@@ -55,8 +55,7 @@ def test_a_little_comes_back_with_the_next_request(site):
 
 def test_what_a_client_does_not_wait_for_comes_back(site):
     for _ in range(5):
-        with site.connect(rcvbuf=4096) as client:
-            client.send(http.build("GET", path("generator", 4 * MIB)))
+        with site.ask(path("generator", 4 * MIB), rcvbuf=4096) as client:
             client.read_head()
             client.reset()
     freed = site.wait_event("freed 4194304", 5)
@@ -75,8 +74,7 @@ def test_a_slow_client_holds_no_thread_for_the_last_chunk(site):
 
 
 def test_no_chunk_is_asked_for_before_the_client_has_taken_the_last(site):
-    with site.connect(rcvbuf=4096) as client:
-        client.send(http.build("GET", "/waited" + path("generator", 16 * MIB)[1:], close=False))
+    with site.ask("/waited" + path("generator", 16 * MIB)[1:], close=False, rcvbuf=4096) as client:
         client.read_head()
         assert client.read_chunk() == b"abcd" * (4 * MIB)
         assert client.read_chunk() == b"efgh" * (4 * MIB)
@@ -97,7 +95,6 @@ def test_filters_leave_the_object_as_it_was(site):
 
 
 def test_what_is_lent_when_the_worker_leaves_is_no_trouble(site):
-    with site.connect(rcvbuf=4096) as client:
-        client.send(http.build("GET", path("list", 8 * MIB)))
+    with site.ask(path("list", 8 * MIB), rcvbuf=4096) as client:
         client.read_head()
         assert site.stop() == 0

@@ -222,8 +222,7 @@ def test_an_application_waits_when_its_log_takes_no_more(make_nginx):
     pipe = os.open(f"{site.dir}/pipe", os.O_RDONLY | os.O_NONBLOCK)
     site.start()
     try:
-        client = site.connect()
-        client.send(http.build("GET", "/talk/much"))
+        client = site.ask("/talk/much")
         site.wait_event("wrote")
         # A pipe that nobody reads stops nginx too: 1 MiB is let wait for it.
         assert until_stable(lambda: len(site.events("wrote"))) < 20

@@ -177,11 +177,9 @@ def test_time_in_the_queue_is_none_of_the_application(site, log):
 
 def test_a_client_that_goes_away_leaves_the_times_until_then(site, log):
     gate = site.gate("gone")
-    with site.connect() as client:
-        client.send(http.build("GET", "/held/gone"))
+    with site.ask("/held/gone"):
         site.wait_event("waiting gone")
-        with site.connect() as queued:
-            queued.send(http.build("GET", "/held/never"))
+        with site.ask("/held/never"):
             site.barrier()
     gone, never, _static = sorted(log(3), key=lambda line: line.uri)
     assert (gone.status, gone.upstream, gone.thread, gone.header) == ("499", "-", "one:1", "-")

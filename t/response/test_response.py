@@ -235,8 +235,7 @@ def test_an_exception_after_the_head_aborts_without_a_clean_end(site, proto, nam
 
 
 def test_an_exception_after_the_head_sends_no_last_chunk(site):
-    with site.connect() as client:
-        client.send(http.build("GET", "/raise_midway?ValueError", close=False))
+    with site.ask("/raise_midway?ValueError", close=False) as client:
         answer, _ = client.read_to_end()
     assert b"some" in answer
     assert b"\r\n0\r\n" not in answer

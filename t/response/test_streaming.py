@@ -33,8 +33,7 @@ def site(nginx):
 @pytest.mark.parametrize("path", ["/parts", "/writes"])
 def test_each_chunk_is_on_the_wire_before_the_next_is_made(site, path):
     two, three = site.gate("two"), site.gate("three")
-    with site.connect() as client:
-        client.send(http.build("GET", path, close=False))
+    with site.ask(path, close=False) as client:
         assert client.read_head().status == 200
         assert client.read_chunk() == b"one"
         two.open()
@@ -46,8 +45,7 @@ def test_each_chunk_is_on_the_wire_before_the_next_is_made(site, path):
 
 def test_each_chunk_is_on_the_wire_over_http_1_0(site):
     two, three = site.gate("two"), site.gate("three")
-    with site.connect() as client:
-        client.send(http.build("GET", "/parts", version="1.0"))
+    with site.ask("/parts", version="1.0") as client:
         client.read_head()
         for gate, part in ((two, b"one"), (three, b"two"), (three, b"three")):
             assert client.read_exactly(len(part)) == part
@@ -68,8 +66,7 @@ def test_each_chunk_is_on_the_wire_over_http_2(site):
 
 def test_the_head_waits_for_the_first_chunk_that_is_not_empty(site):
     two = site.gate("two")
-    with site.connect() as client:
-        client.send(http.build("GET", "/head_later", close=False))
+    with site.ask("/head_later", close=False) as client:
         site.wait_event("waiting two")
         assert client.silent(0.2)
         two.open()
@@ -79,8 +76,7 @@ def test_the_head_waits_for_the_first_chunk_that_is_not_empty(site):
 def test_gzip_does_not_hold_a_chunk_back(site):
     two, three = site.gate("two"), site.gate("three")
     unzip = zlib.decompressobj(wbits=31)
-    with site.connect() as client:
-        client.send(http.build("GET", "/zipped", headers={"Accept-Encoding": "gzip"}, close=False))
+    with site.ask("/zipped", headers={"Accept-Encoding": "gzip"}, close=False) as client:
         assert client.read_head().header("Content-Encoding") == "gzip"
         for gate, part in ((two, b"one"), (three, b"two"), (three, b"three")):
             found = b""
@@ -92,8 +88,7 @@ def test_gzip_does_not_hold_a_chunk_back(site):
 
 def test_twenty_ticks_come_one_by_one(site):
     gates = [site.gate(f"tick{number}") for number in range(20)]
-    with site.connect() as client:
-        client.send(http.build("GET", "/ticks", close=False))
+    with site.ask("/ticks", close=False) as client:
         for number, gate in enumerate(gates):
             site.wait_event(f"waiting tick{number}")
             gate.open()
@@ -110,8 +105,7 @@ def produced(site):
 def test_a_fast_application_waits_for_a_slow_client(site):
     total = 1000
     before = procs.rss(site.worker())
-    with site.connect(rcvbuf=16_384) as client:
-        client.send(http.build("GET", f"/fast?{total}", version="1.0"))
+    with site.ask(f"/fast?{total}", version="1.0", rcvbuf=16_384) as client:
         client.read_head()
         ahead = until_stable(lambda: produced(site), what="the application has stopped")
         # The socket buffers of the system hold some megabytes, the module's window 64 KiB.
@@ -149,8 +143,7 @@ def test_a_limited_rate_delays_and_loses_nothing(site):
 
 
 def test_a_write_waits_for_a_slow_client_too(site):
-    with site.connect(rcvbuf=16_384) as client:
-        client.send(http.build("GET", "/fast_writes?600", version="1.0"))
+    with site.ask("/fast_writes?600", version="1.0", rcvbuf=16_384) as client:
         client.read_head()
         assert until_stable(lambda: produced(site)) < 16 << 20
         body, _ = client.read_to_end()
@@ -171,8 +164,7 @@ def test_slow_clients_leave_the_others_served(site):
 
 
 def test_waiting_for_the_client_is_not_silence_of_the_application(site):
-    with site.connect(rcvbuf=16_384) as client:
-        client.send(http.build("GET", "/impatient?400", version="1.0"))
+    with site.ask("/impatient?400", version="1.0", rcvbuf=16_384) as client:
         client.read_head()
         elapse(1.5)
         body, how = client.read_to_end()
@@ -180,8 +172,7 @@ def test_waiting_for_the_client_is_not_silence_of_the_application(site):
 
 
 def test_what_was_sent_before_an_exception_arrives(site):
-    with site.connect(rcvbuf=16_384) as client:
-        client.send(http.build("GET", "/burst?raise"))
+    with site.ask("/burst?raise", rcvbuf=16_384) as client:
         site.log.wait_for("ValueError: after the burst")
         site.barrier()
         response = client.read_response()
@@ -191,8 +182,7 @@ def test_what_was_sent_before_an_exception_arrives(site):
 
 def test_a_client_that_takes_nothing_is_cut_after_send_timeout(site):
     site.gate("two")
-    with site.connect(rcvbuf=16_384) as client:
-        client.send(http.build("GET", "/send_timeout"))
+    with site.ask("/send_timeout", rcvbuf=16_384) as client:
         site.log.wait_for(r"\[info\].*client timed out")
         response = client.read_response()
     assert len(response.body) < 8_000_000
@@ -201,8 +191,7 @@ def test_a_client_that_takes_nothing_is_cut_after_send_timeout(site):
 
 def test_a_client_that_has_taken_all_is_not_cut_after_send_timeout(site):
     gate = site.gate("two")
-    with site.connect(rcvbuf=16_384) as client:
-        client.send(http.build("GET", "/send_timeout"))
+    with site.ask("/send_timeout", rcvbuf=16_384) as client:
         client.read_head()
         site.wait_event("waiting two")
         assert len(client.read_chunk()) == 8_000_000
@@ -213,8 +202,7 @@ def test_a_client_that_has_taken_all_is_not_cut_after_send_timeout(site):
 
 
 def test_a_write_to_a_client_that_left_raises_an_os_error(site):
-    client = site.connect()
-    client.send(http.build("GET", "/fast_writes?100000"))
+    client = site.ask("/fast_writes?100000")
     client.read_exactly(100_000)
     client.close()
     assert site.wait_event("raised") == ["raised BrokenPipeError True"]

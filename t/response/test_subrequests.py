@@ -4,9 +4,9 @@ import zlib
 
 import pytest
 from lib import h2client, http
+from lib.held import ONE
 from lib.poll import until
 
-MAIN = "thread_pool one threads=1;"
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
     location = /page { ssi on; wsgi_app nested:page; wsgi_thread_pool one; }
@@ -40,7 +40,7 @@ SERVER = """
 
 @pytest.fixture(scope="module")
 def site(shared_nginx):
-    return shared_nginx(main=MAIN, server=SERVER, apps=["plain"])
+    return shared_nginx(main=ONE, server=SERVER, apps=["plain"])
 
 
 def test_a_page_does_not_wait_for_the_thread_that_its_own_part_needs(site, proto):
@@ -64,8 +64,7 @@ def test_a_body_added_in_front_does_not_wait_for_the_thread_of_the_page(site, pr
 ])
 def test_a_subrequest_is_for_the_host_of_its_request(site, target, host, expected):
     """An absolute URI goes before the field, and subrequests have no URI of their own."""
-    with site.connect() as client:
-        client.send(http.build("GET", target, host=host))
+    with site.ask(target, host=host) as client:
         response = client.read_response()
     assert (response.status, response.body) == (200, expected * 2)
     assert response.header("X-Auth-Saw") == expected.decode()
@@ -103,8 +102,7 @@ def test_post_action_runs_when_the_client_has_gone(site, path):
     began, done = len(site.events("began")), len(site.events("done"))
     gate = site.gate("hit")
     for _ in range(5):
-        with site.connect() as client:
-            client.send(http.build("GET", path))
+        with site.ask(path) as client:
             assert client.read_head().status == 200
     site.wait_event("began", count=began + 5)
     gate.open()
@@ -114,8 +112,7 @@ def test_post_action_runs_when_the_client_has_gone(site, path):
 def test_a_post_action_may_ask_an_application_when_the_client_has_gone(site):
     began = len(site.events("began"))
     gate = site.gate("hit")
-    with site.connect() as client:
-        client.send(http.build("GET", "/after_asked"))
+    with site.ask("/after_asked") as client:
         assert client.read_head().status == 200
         site.wait_event("began", count=began + 1)
     site.barrier()
@@ -126,8 +123,7 @@ def test_a_post_action_may_ask_an_application_when_the_client_has_gone(site):
 def test_a_post_action_that_fails_does_not_harm_the_response(site):
     for version, close in (("1.0", True), ("1.1", False)):
         broken = len(site.events("broken"))
-        with site.connect() as client:
-            client.send(http.build("GET", "/after_broken", version=version, close=close))
+        with site.ask("/after_broken", version=version, close=close) as client:
             response = client.read_response()
             assert (response.body, response.complete) == (b"part", True)
             site.wait_event("broken", count=broken + 1)

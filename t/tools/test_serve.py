@@ -13,14 +13,7 @@ import sys
 import pytest
 from lib import config, http, procs
 from lib.poll import until
-from lib.serve import APP, AS_ROOT, FACTORY, ODD, ROOT, Site, checkout, django, environment, target
-
-
-@pytest.fixture
-def site():
-    made = Site()
-    yield made
-    assert made.finish() == []
+from lib.serve import APP, AS_ROOT, FACTORY, ODD, ROOT, checkout, django, environment, target
 
 
 # ------- each form serves a request

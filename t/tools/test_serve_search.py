@@ -7,14 +7,7 @@ import sys
 
 import pytest
 from lib.poll import until
-from lib.serve import AS_ROOT, FACTORY, SYSTEM, Site, chdir, django, target
-
-
-@pytest.fixture
-def site():
-    made = Site()
-    yield made
-    assert made.finish() == []
+from lib.serve import AS_ROOT, FACTORY, SYSTEM, chdir, django, target
 
 
 # ------- what is found without an import

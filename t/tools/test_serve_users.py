@@ -8,16 +8,9 @@ import sys
 
 import pytest
 from lib import config, http
-from lib.serve import APP, ROOT, SYSTEM, Site, checkout
+from lib.serve import APP, ROOT, SYSTEM, checkout
 
 IDENTITY = APP.replace("repr((", "repr((os.getuid(), os.environ['HOME'], ")
-
-
-@pytest.fixture
-def site():
-    made = Site()
-    yield made
-    assert made.finish() == []
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can change to another user")

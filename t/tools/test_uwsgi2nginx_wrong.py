@@ -2,11 +2,10 @@
 
 import os
 import re
-import sys
 
 import pytest
 from lib import config
-from lib.uwsgi import convert, told
+from lib.uwsgi import convert, part, told
 
 
 # ------- files that cannot be read
@@ -135,15 +134,9 @@ def test_no_value_breaks_out_of_its_argument(tmp_path, key):
 
 
 def converted(cwd, name):
-    sys.path.insert(0, os.path.join(config.ROOT, "scripts/lib"))
-    try:
-        from uwsgi2nginx.ini import Reader
-        from uwsgi2nginx.site import Site
-    finally:
-        sys.path.pop(0)
-    reader = Reader(str(cwd), {})
+    reader = part("ini").Reader(str(cwd), {})
     reader.read(name)
-    return Site(reader, name, module=config.MODULE, listen=[]).text()
+    return part("site").Site(reader, name, module=config.MODULE, listen=[]).text()
 
 
 @pytest.mark.parametrize("key", ["env", "add-header", "static-map", "mount", "log-format", "chdir"])

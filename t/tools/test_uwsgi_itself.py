@@ -4,11 +4,10 @@ import os
 import random
 import re
 import subprocess
-import sys
 
 import pytest
 from lib import config
-from lib.uwsgi import UWSGI, Uwsgi, told
+from lib.uwsgi import UWSGI, Uwsgi, part, told
 
 # ------- reading
 
@@ -78,15 +77,11 @@ def theirs(folder, environ):
 
 
 def ours(folder, environ):
-    sys.path.insert(0, os.path.join(config.ROOT, "scripts/lib"))
-    try:
-        from uwsgi2nginx.ini import Failure, Reader
-    finally:
-        sys.path.pop(0)
-    reader = Reader(str(folder), environ)
+    ini = part("ini")
+    reader = ini.Reader(str(folder), environ)
     try:
         reader.read("main.ini")
-    except Failure as failure:
+    except ini.Failure as failure:
         # uWSGI goes on without any option.
         return [] if "no options in a section" in str(failure) else None
     return [f"{option.key} = {option.value}" for option in reader.options]
