@@ -346,8 +346,11 @@ def test_a_request_byte_by_byte_means_the_same(site, port, table):
 
 @pytest.mark.parametrize("path, status", [(b"/denied", 403), (b"/outside", 404), (b"/broken", 500)])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_the_body_of_a_refused_request_is_no_request(site, path, status, chunked):
+def test_the_body_of_a_refused_request_is_no_request(site, nginx, path, status, chunked):
     """The application never sees it; nginx reads past it."""
+    if path == b"/broken":
+        # Who asks for it later has the worker replaced, which ends the others' connections.
+        site = nginx(server=SERVER)
     before = len(site.events())
     evil = b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n" * 3000
     data = coding(b" chunked", http.chunked(evil)) if chunked else length(b" %d" % len(evil), evil)
