@@ -57,7 +57,8 @@ REASONS = {
     "interrupt": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
     "no application": ("app = 1\n", "AttributeError: module 'shop' has no attribute"),
     "not callable": ("application = 5\n", "TypeError: it is not callable: int"),
-    "control characters": ("raise ValueError('a\\x1b[31m\\x1b[2J\\nb')\n", r"ValueError: a\\x1b\[2J$"),
+    "control characters": ("raise ValueError('a\\x1b[31m\\x1b[2J\\nb')\n",
+                           r"ValueError: a\\x1b\[2J$"),
     "surrogates": ("raise ValueError('\\udc80')\n", "ValueError: "),
     "recursion": ("def f(): f()\nf()\n", "RecursionError: maximum recursion depth"),
     "_exit": ("import os\nos._exit(0)\n", "it ended the process with code 0"),
@@ -66,17 +67,21 @@ REASONS = {
     "crash": ("import ctypes\nctypes.string_at(0)\n", "it ended the process by signal 11"),
     "kill": ("import os\nos.kill(os.getpid(), 9)\n", "it ended the process by signal 9"),
     "terminate": ("import os\nos.kill(os.getpid(), 15)\n", "it ended the process by signal 15"),
-    "closed": ("import os, time\nos.closerange(0, 1000)\ntime.sleep(60)\n", "it closed descriptors"),
+    "closed": ("import os, time\nos.closerange(0, 1000)\ntime.sleep(60)\n",
+               "it closed descriptors"),
     "taken": ("import os\nos.closerange(0, 1000)\n"
               "files = [open(f'{os.path.dirname(__file__)}/f{n}', 'w') for n in range(20)]\n"
-              "print('x' * 100)\n" + HELLO, "it (closed descriptors|ended the process with code 0)"),
+              "print('x' * 100)\n" + HELLO,
+              "it (closed descriptors|ended the process with code 0)"),
     "left by a parent": ("import os, time\nif os.fork(): os._exit(0)\ntime.sleep(60)\n",
                          "it ended the process with code 0"),
     "flood": ("while True: print('x' * 1000)\n", "it takes longer than 1s"),
-    "flood of C": ("import os\nwhile True: os.write(1, b'x' * 100_000)\n", "it takes longer than 1s"),
+    "flood of C": ("import os\nwhile True: os.write(1, b'x' * 100_000)\n",
+                   "it takes longer than 1s"),
     "sleep": ("import time\ntime.sleep(60)\n", "it takes longer than 1s"),
     "loop": ("while True: pass\n", "it takes longer than 1s"),
-    "stopped": ("import os, time\nos.kill(os.getpid(), 19)\ntime.sleep(60)\n", "it takes longer than 1s"),
+    "stopped": ("import os, time\nos.kill(os.getpid(), 19)\ntime.sleep(60)\n",
+                "it takes longer than 1s"),
     "deaf": ("import signal, time\nsignal.pthread_sigmask(0, range(1, 65))\ntime.sleep(60)\n",
              "it takes longer than 1s"),
     "children": ("import subprocess, time\n[subprocess.Popen(['sleep', '60']) for _ in range(5)]\n"
@@ -257,7 +262,8 @@ def test_a_check_that_takes_too_long_says_where_it_hangs(shop):
 
 def test_what_an_application_prints_is_told_only_of_a_failure(shop):
     site = shop(http="wsgi_check_timeout 10s;").start()
-    talk = "import os, sys\nprint('one')\nsys.stderr.write('two\\x1b\\n')\nos.system('echo three')\n"
+    talk = ("import os, sys\nprint('one')\nsys.stderr.write('two\\x1b\\n')\n"
+            "os.system('echo three')\n")
     lines = refuse(site, talk + BROKEN, "ValueError")
     told = [line.partition("wsgi_check output: ")[2] for line in lines]
     assert [text for text in told if text] == ["one", "two\\x1b", "three"]

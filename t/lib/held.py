@@ -5,7 +5,7 @@ HELD = "location /held/ { wsgi_app held:application; }"
 
 
 def hold(site, path="/held/a?first", **options):
-    """(client, gate) of a request that has its thread, and waits for the gate its path ends with."""
+    """(client, gate) of a request that has its thread and waits for the gate its path ends with."""
     name = path.partition("?")[0].rpartition("/")[2]
     before = len(site.events(f"waiting {name}"))
     gate = site.gate(name)

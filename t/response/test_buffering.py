@@ -13,7 +13,18 @@ import zlib
 import pytest
 from lib import h2client, http, procs
 from lib.buffered import (
-    HTTP, MAIN, MIB, WAYS, ask, buffered, digest, drain, files, path, prepared, sha,
+    HTTP,
+    MAIN,
+    MIB,
+    WAYS,
+    ask,
+    buffered,
+    digest,
+    drain,
+    files,
+    path,
+    prepared,
+    sha,
 )
 from lib.poll import elapse, takes, until, until_stable
 

@@ -15,7 +15,6 @@ from lib import config, http, procs
 from lib.poll import until
 from lib.serve import APP, AS_ROOT, FACTORY, ODD, ROOT, checkout, django, environment, target
 
-
 # ------- each form serves a request
 
 

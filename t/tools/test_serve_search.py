@@ -9,7 +9,6 @@ import pytest
 from lib.poll import until
 from lib.serve import AS_ROOT, FACTORY, SYSTEM, chdir, django, target
 
-
 # ------- what is found without an import
 
 

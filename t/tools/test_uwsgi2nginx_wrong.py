@@ -7,7 +7,6 @@ import pytest
 from lib import config
 from lib.uwsgi import convert, part, told
 
-
 # ------- files that cannot be read
 
 
