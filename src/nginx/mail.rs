@@ -35,9 +35,9 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
             Mail::BodyRoom(id) => act(table, id, stream::resume),
             // SAFETY: the cycle is live, as the caller says.
             Mail::Log(record) => unsafe { write_log(table, cycle, &record) },
-            Mail::Check(pool) => {
+            Mail::Look(pool) => {
                 if let Some(pool) = worker.pool(pool) {
-                    pool.check();
+                    pool.look();
                 }
             }
             Mail::Refuse(pool) => deadline::refuse_waiting(pool),

@@ -49,7 +49,7 @@ pub enum Mail {
     BodyRoom(ExchangeId),
     Log(LogRecord),
     /// Requests of the pool with this index may have become runnable.
-    Check(usize),
+    Look(usize),
     /// No thread of the pool with this index will take what waits for it.
     Refuse(usize),
     /// Objects of the interpreter wait for their release: some runner shall see to it.
@@ -110,7 +110,7 @@ impl Mailbox {
     /// [`Self::wake_if_late`] does that before.
     pub fn post_soon(&self, mail: Mail) {
         self.lock().mails.push(mail);
-        // After the post: what is posted before `expect(false)` is collected behind it.
+        // After the post: what is posted before `look_begins` is collected behind it.
         if self.expected.load(Ordering::SeqCst) {
             self.late.store(true, Ordering::Release);
         } else {
@@ -125,10 +125,14 @@ impl Mailbox {
         }
     }
 
-    /// Event loop: `true` when it has arranged to collect within a moment, `false` right before it
-    /// does.
-    pub fn expect(&self, expected: bool) {
-        self.expected.store(expected, Ordering::SeqCst);
+    /// Event loop: it has arranged to collect within a moment.
+    pub fn expect_look(&self) {
+        self.expected.store(true, Ordering::SeqCst);
+    }
+
+    /// Event loop: it is about to collect, and has arranged for no other look.
+    pub fn look_begins(&self) {
+        self.expected.store(false, Ordering::SeqCst);
     }
 
     /// Posts a log record; false when so much log waits that the writer should call

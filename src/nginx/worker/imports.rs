@@ -175,7 +175,7 @@ impl Imports {
             retry::ended(app, self.app(app).map_or(Import::Failed, |app| app.import()));
             self.timer.clear();
             // Its requests may wait in the queues of all pools.
-            self.pools.iter().for_each(|pool| pool.check());
+            self.pools.iter().for_each(|pool| pool.look());
         }
         self.begin();
         if self.current.get().is_none() {

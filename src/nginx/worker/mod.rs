@@ -39,8 +39,8 @@ use super::sys::{children, log};
 use crate::wsgi::application::AppSlot;
 use crate::wsgi::interpreter::{SWITCH_INTERVAL, Settings, StartInterpreter};
 use crate::wsgi::mailbox::{Mail, Mailbox};
-use crate::wsgi::queue::RequestQueue;
 use crate::wsgi::queue::runner::Runners;
+use crate::wsgi::queue::{RequestQueue, Timers};
 use crate::wsgi::request::recycling::FreeList;
 use crate::wsgi::target::Target;
 
@@ -145,10 +145,10 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
     let app = |target: &Target| AppSlot::leak(target.to_string(), interpreter.application(target));
     let apps = main.apps.iter().map(|(target, ..)| app(target)).collect();
     // With `timer_resolution` nginx looks at its timers that seldom.
-    let has_fine_timers = ccf.timer_resolution == 0;
+    let timers = if ccf.timer_resolution == 0 { Timers::Fine } else { Timers::Coarse };
     let interval = main.switch_interval.unwrap_or(SWITCH_INTERVAL);
     let threads = main.pools.iter().map(PoolUse::threads);
-    let queue = |threads| Arc::new(RequestQueue::new(threads, has_fine_timers, interval));
+    let queue = |threads| Arc::new(RequestQueue::new(threads, timers, interval));
     let names: Vec<String> = main.pools.iter().map(|pool| pool.name.clone()).collect();
     let runners = Runners::new(interpreter, threads.map(queue).collect(), Arc::clone(&mailbox));
     let runners = Arc::new(runners.named(names.clone()));
@@ -160,7 +160,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
         .map(|(index, pool)| {
             let nginx = pool.pool;
             let read_mail = setup.read_mail;
-            Pool::leak(index, nginx, &runners, &mailbox, has_fine_timers, read_mail, log)
+            Pool::leak(index, nginx, &runners, &mailbox, timers, read_mail, log)
         })
         .collect();
     let watch = Watch::leak(

@@ -3,7 +3,7 @@
 //! A sleeping runner is woken when all events of this turn of the loop have been handled, so that
 //! it finds all their requests at once; at each of them it would be up and asleep again before the
 //! next. A timer looks whether waiting requests need another thread: it is armed when the queue
-//! expects a runner to come back soon ([`Summons::CheckLater`]) or nginx has refused to take one,
+//! expects a runner to come back soon ([`Summons::LookLater`]) or nginx has refused to take one,
 //! and there is none while nothing waits. It does not hold up a leaving worker: the requests' own
 //! timers do.
 //! Runs on: event loop, but for `ngx_http_wsgi_runner`, which a pool thread runs for its life.
@@ -19,7 +19,7 @@ use crate::nginx::sys::timer::{Posted, Timer};
 use crate::nginx::sys::{code, process};
 use crate::wsgi::mailbox::{ExchangeId, Mailbox};
 use crate::wsgi::queue::runner::Runners;
-use crate::wsgi::queue::{Full, Job, RequestQueue, Summons};
+use crate::wsgi::queue::{Full, Job, RequestQueue, Summons, Timers};
 
 /// nginx counts in milliseconds: no timer is shorter.
 const MOMENT: ngx_msec_t = 1;
@@ -34,20 +34,19 @@ pub struct Pool {
     queue: Arc<RequestQueue>,
     runners: Arc<Runners>,
     mailbox: Arc<Mailbox>,
-    has_fine_timers: bool,
-    check: Timer,
+    timers: Timers,
+    look: Timer,
     wake: Posted,
 }
 
 impl Pool {
-    /// `read_mail` reads what has been posted so far. With nginx's `timer_resolution` a timer of a
-    /// millisecond comes late: it has no fine timers.
+    /// `read_mail` reads what has been posted so far.
     pub fn leak(
         index: usize,
         nginx: *mut ngx_thread_pool_t,
         runners: &Arc<Runners>,
         mailbox: &Arc<Mailbox>,
-        has_fine_timers: bool,
+        timers: Timers,
         read_mail: fn(),
         log: *mut ngx_log_t,
     ) -> &'static Self {
@@ -57,14 +56,14 @@ impl Pool {
             queue: Arc::clone(&runners.queues()[index]),
             runners: Arc::clone(runners),
             mailbox: Arc::clone(mailbox),
-            has_fine_timers,
-            check: Timer::new(log),
+            timers,
+            look: Timer::new(log),
             wake: Posted::new(log),
         }));
-        this.check.calls(move || {
+        this.look.calls(move || {
             // What pool threads post from now on is not for this look any more.
-            this.mailbox.expect(false);
-            this.check();
+            this.mailbox.look_begins();
+            this.look();
             read_mail();
         });
         this.wake.calls(move || this.queue.wake());
@@ -93,33 +92,35 @@ impl Pool {
     }
 
     /// Looks whether what waits needs another thread.
-    pub fn check(&self) {
-        self.summon(self.queue.check());
+    pub fn look(&self) {
+        self.summon(self.queue.look());
     }
 
     fn summon(&self, summons: Summons) {
         match summons {
             Summons::Done => (),
             Summons::Wake => self.wake.post(),
-            Summons::WakeAndCheck => {
+            Summons::WakeAndLook => {
                 self.wake.post();
-                self.check_later();
+                self.look_later();
             }
-            Summons::PostRunner => {
+            Summons::StartRunner => {
                 if self.post_runner() {
-                    self.check_later();
+                    self.look_later();
                 } else {
                     // nginx has logged why it could not. No request may come that would look.
-                    self.check.set_by(RETRY);
+                    self.look.set_by(RETRY);
                 }
             }
-            Summons::CheckLater => self.check_later(),
+            Summons::LookLater => self.look_later(),
         }
     }
 
-    fn check_later(&self) {
-        self.check.set_by(MOMENT);
-        self.mailbox.expect(self.has_fine_timers);
+    fn look_later(&self) {
+        self.look.set_by(MOMENT);
+        if self.timers == Timers::Fine {
+            self.mailbox.expect_look();
+        }
     }
 
     /// Posts one more runner; false if nginx does not take it. The task is not in any pool of
@@ -134,7 +135,7 @@ impl Pool {
             (*task).handler = Some(ngx_http_wsgi_runner);
             (*task).event.data = task.cast();
             (*task).event.handler = Some(ngx_http_wsgi_runner_left);
-            self.runners.posted();
+            self.runners.starting();
             let rc = ngx_thread_task_post(self.nginx, task);
             if rc != code::OK {
                 drop(Box::from_raw((*task).ctx.cast::<Runner>()));
@@ -143,8 +144,8 @@ impl Pool {
             rc
         };
         if rc != code::OK {
-            self.runners.not_posted();
-            self.queue.not_posted();
+            self.runners.not_started();
+            self.queue.not_started();
         }
         rc == code::OK
     }

@@ -32,6 +32,13 @@ const FRESH: Duration = Duration::from_millis(25);
 /// Between two tries, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(800)];
 
+/// Whether something speaks for one runner or against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    For,
+    Against,
+}
+
 pub struct Alone {
     /// Requests that did not sleep.
     answers: u32,
@@ -72,10 +79,11 @@ impl Alone {
         self.tried.is_none_or(|tried| since > tried)
     }
 
-    /// A request has ended that no other was beside, or that blocked in any case.
-    pub fn answered(&mut self, slept: bool, now: Instant) {
-        self.answers = count(self.answers, !slept, SLEPT);
-        if !slept {
+    /// A request has ended that no other was beside, or that blocked in any case. That it slept is
+    /// a sign against.
+    pub fn answered(&mut self, sign: Sign, now: Instant) {
+        self.answers = count(self.answers, sign, SLEPT);
+        if sign == Sign::For {
             self.fresh = Some(now);
             if self.is_proven(now) {
                 self.pause = PAUSES[0];
@@ -83,9 +91,10 @@ impl Alone {
         }
     }
 
-    /// A stand-by has come for the GIL: while one runner was at work, or it was free even so.
-    pub fn looked(&mut self, free: bool) {
-        self.looks = count(self.looks, !free, FREE);
+    /// A stand-by has come for the GIL. That it was free is a sign against; that it was taken is one
+    /// in favour only if no more than one runner was at work.
+    pub fn looked(&mut self, sign: Sign) {
+        self.looks = count(self.looks, sign, FREE);
     }
 
     /// It is tried with one: so it is until signs speak against it, or none for it.
@@ -104,8 +113,11 @@ impl Alone {
     }
 }
 
-fn count(score: u32, favours: bool, against: u32) -> u32 {
-    if favours { (score + 1).min(MOST) } else { score.saturating_sub(against) }
+fn count(score: u32, sign: Sign, against: u32) -> u32 {
+    match sign {
+        Sign::For => (score + 1).min(MOST),
+        Sign::Against => score.saturating_sub(against),
+    }
 }
 
 #[cfg(test)]
@@ -115,8 +127,8 @@ mod tests {
     fn proven(now: Instant) -> Alone {
         let mut alone = Alone::default();
         for _ in 0..40 {
-            alone.looked(false);
-            alone.answered(false, now);
+            alone.looked(Sign::For);
+            alone.answered(Sign::For, now);
         }
         assert!(alone.is_proven(now));
         alone
@@ -128,7 +140,7 @@ mod tests {
         let mut alone = Alone::default();
         for _ in 0..ENOUGH {
             assert!(!alone.is_enough(now));
-            alone.answered(false, now);
+            alone.answered(Sign::For, now);
         }
         assert!(alone.is_enough(now) && !alone.is_proven(now));
     }
@@ -137,16 +149,16 @@ mod tests {
     fn one_sign_against_it_is_chance_and_more_are_not() {
         let now = Instant::now();
         let mut alone = proven(now);
-        alone.answered(true, now);
+        alone.answered(Sign::Against, now);
         assert!(alone.is_enough(now));
-        alone.answered(true, now);
+        alone.answered(Sign::Against, now);
         assert!(!alone.is_enough(now));
         let mut alone = proven(now);
         for _ in 0..4 {
-            alone.looked(true);
+            alone.looked(Sign::Against);
             assert!(alone.is_enough(now));
         }
-        alone.looked(true);
+        alone.looked(Sign::Against);
         assert!(!alone.is_enough(now));
     }
 
@@ -155,9 +167,9 @@ mod tests {
         let now = Instant::now();
         let mut alone = proven(now);
         for _ in 0..5 {
-            alone.looked(true);
+            alone.looked(Sign::Against);
             for _ in 0..100 {
-                alone.answered(false, now);
+                alone.answered(Sign::For, now);
             }
         }
         assert!(!alone.is_enough(now));
@@ -168,12 +180,12 @@ mod tests {
         let now = Instant::now();
         let mut alone = proven(now);
         for _ in 0..100 {
-            alone.looked(false);
+            alone.looked(Sign::For);
         }
         assert!(alone.is_enough(now + FRESH - Duration::from_nanos(1)));
         assert!(!alone.is_enough(now + FRESH));
         // One that did not sleep is enough again.
-        alone.answered(false, now + FRESH);
+        alone.answered(Sign::For, now + FRESH);
         assert!(alone.is_proven(now + FRESH));
     }
 
@@ -186,19 +198,19 @@ mod tests {
             alone.assume(now);
             assert!(alone.is_enough(now) && !alone.is_proven(now));
             assert!(!alone.is_enough(now + FRESH));
-            alone.answered(true, now);
+            alone.answered(Sign::Against, now);
             assert!(!alone.is_enough(now));
         }
         // Stand-bys of before count for nothing.
         for _ in 0..PROVEN {
-            alone.looked(false);
+            alone.looked(Sign::For);
         }
         alone.assume(now);
-        alone.answered(false, now);
+        alone.answered(Sign::For, now);
         assert_eq!(alone.pause(), PAUSES[1]);
         for _ in 0..PROVEN {
-            alone.looked(false);
-            alone.answered(false, now);
+            alone.looked(Sign::For);
+            alone.answered(Sign::For, now);
         }
         assert_eq!(alone.pause(), PAUSES[0]);
     }

@@ -2,7 +2,7 @@
 //!
 //! It attaches to the interpreter once for its life (one thread state, so `threading.local` and
 //! Django's database connections survive) and serves its pool's queue until the worker leaves.
-//! `src/nginx/worker/pool.rs` posts it.
+//! `src/nginx/worker/pool.rs` starts it.
 //! Runs on: pool thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::at::At;
+use super::policy::Conduct;
+use super::roles::Seat;
 use super::slots::{RunnerSlot, RunnerSlots};
 use super::thread_name::thread_name;
-use super::{After, Job, Next, RequestQueue};
+use super::{Job, Next, RequestQueue};
 use crate::wsgi::exchange::Taken;
 use crate::wsgi::interpreter::Interpreter;
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
@@ -31,21 +32,18 @@ const YIELD: Duration = Duration::from_micros(100);
 /// log.
 const REST: Duration = Duration::from_millis(100);
 
-/// What is counted on a runner of one pool: given back however it leaves.
-struct Counted<'a> {
+/// A runner's places in its pool: given back however it leaves.
+struct Places<'a> {
     queue: &'a RequestQueue,
+    seat: Seat,
     slots: &'a RunnerSlots,
     slot: Arc<RunnerSlot>,
-    /// `None`: the queue does not count it.
-    at: Option<At>,
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Places<'_> {
     fn drop(&mut self) {
         self.slots.remove(&self.slot);
-        if let Some(at) = self.at {
-            self.queue.leave(at);
-        }
+        self.queue.leave(self.seat);
     }
 }
 
@@ -58,7 +56,7 @@ pub struct Runners {
     /// What the runners of each queue are at.
     slots: Vec<RunnerSlots>,
     mailbox: Arc<Mailbox>,
-    /// Posted or begun, and not left.
+    /// Started, and not left.
     alive: AtomicUsize,
 }
 
@@ -106,13 +104,13 @@ impl Runners {
         self.slots.iter().map(RunnerSlots::lost).sum()
     }
 
-    /// Event loop: one more runner is about to be posted.
-    pub fn posted(&self) {
+    /// Event loop: one more runner is about to be started.
+    pub fn starting(&self) {
         self.alive.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Event loop: it could not be posted after all.
-    pub fn not_posted(&self) {
+    /// Event loop: the runner could not be started after all.
+    pub fn not_started(&self) {
         self.alive.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -132,8 +130,8 @@ impl Runners {
     pub fn run(&self, index: usize) {
         if self.panics("a runner panicked outside of a request", || self.serve(index)) {
             thread::sleep(REST);
-            // Another may be posted in its place.
-            self.mailbox.post(Mail::Check(index));
+            // Another may be started in its place.
+            self.mailbox.post(Mail::Look(index));
         }
         self.alive.fetch_sub(1, Ordering::AcqRel);
         self.mailbox.post(Mail::Left);
@@ -152,84 +150,78 @@ impl Runners {
         let (Some(queue), Some(slots)) = (self.queues.get(index), self.slots.get(index)) else {
             return;
         };
-        let begun = queue.begin();
-        let mut counted = Counted { queue, slots, slot: slots.add(), at: begun.map(|_| At::Way) };
+        let Some(seat) = queue.begin() else {
+            return;
+        };
+        let places = Places { queue, seat, slots, slot: slots.add() };
         self.interpreter.attach(&mut || {
-            if let (Some(pool), Some(number)) = (self.names.get(index), begun) {
-                self.interpreter.name_thread(&thread_name(pool, index, number));
+            if let Some(pool) = self.names.get(index) {
+                self.interpreter.name_thread(&thread_name(pool, index, seat.number()));
             }
-            let mut arrived = begun.is_some();
+            let mut arrived = true;
             while arrived {
-                let mut after = After::Waiting;
-                // When the event loop may last have been woken for a response.
-                let mut since = None;
-                let surplus = loop {
-                    let next = queue.pop(after);
-                    counted.at = Some(At::after(&next));
-                    let (job, at, watch, lacks_runner) = match next {
-                        Next::Work { job, at, watch, lacks_runner } => {
-                            (job, at, watch, lacks_runner)
-                        }
-                        Next::Nothing => break false,
-                        Next::Surplus => break true,
-                        Next::Yield => {
-                            self.mailbox.post(Mail::Check(index));
-                            // Whoever waits for the GIL has it by then, and keeps it.
-                            self.mailbox.wake_if_late();
-                            since = None;
-                            self.interpreter.detach(&mut || {
-                                thread::sleep(YIELD);
-                                queue.yielded();
-                            });
-                            after = After::Waiting;
-                            continue;
-                        }
-                    };
-                    if lacks_runner {
-                        self.mailbox.post(Mail::Check(index));
-                    }
-                    if at - *since.get_or_insert(at) > LATE {
-                        since = Some(at);
-                        self.mailbox.wake_if_late();
-                    }
-                    let taken = Taken { at, runner: begun.unwrap_or_default() };
-                    let before = watch.then(|| self.interpreter.sleeps());
-                    after = self.work(job, taken, &counted.slot, slots);
-                    if let After::Request { slept, .. } = &mut after {
-                        *slept = before.map(|before| self.interpreter.sleeps() != before);
-                    }
-                    self.interpreter.tidy();
-                };
-                if surplus {
-                    self.mailbox.post(Mail::Check(index));
-                }
+                self.serve_all(index, &places);
                 self.mailbox.wake_if_late();
-                self.interpreter.detach(&mut || arrived = queue.wait(surplus));
-                counted.at = Some(At::Way);
+                self.interpreter.detach(&mut || arrived = queue.wait(seat));
             }
         });
     }
 
-    fn work(&self, job: Job, taken: Taken, slot: &RunnerSlot, slots: &RunnerSlots) -> After {
-        let is_call = matches!(job, Job::Call { .. });
-        let request = After::Request { since: taken.at, slept: None };
-        let after = if is_call { request } else { After::Other };
+    /// Serves until nothing waits that is this runner's.
+    fn serve_all(&self, index: usize, places: &Places) {
+        let (queue, seat) = (places.queue, places.seat);
+        let mut conduct = None;
+        // When the event loop may last have been woken for a response.
+        let mut since = None;
+        loop {
+            let (job, at, watch, lacks_runner) = match queue.pop(seat, conduct.take()) {
+                Next::Work { job, at, watch, lacks_runner } => (job, at, watch, lacks_runner),
+                Next::Nothing => return,
+                Next::Surplus => return self.mailbox.post(Mail::Look(index)),
+                Next::Yield => {
+                    self.mailbox.post(Mail::Look(index));
+                    // Whoever waits for the GIL has it by then, and keeps it.
+                    self.mailbox.wake_if_late();
+                    since = None;
+                    self.interpreter.detach(&mut || {
+                        thread::sleep(YIELD);
+                        queue.yielded(seat);
+                    });
+                    continue;
+                }
+            };
+            if lacks_runner {
+                self.mailbox.post(Mail::Look(index));
+            }
+            if at - *since.get_or_insert(at) > LATE {
+                since = Some(at);
+                self.mailbox.wake_if_late();
+            }
+            let before = watch.then(|| self.interpreter.sleeps());
+            self.work(job, Taken { at, runner: seat.number() }, places);
+            conduct = before.map(|before| {
+                if self.interpreter.sleeps() == before { Conduct::Ran } else { Conduct::Slept }
+            });
+            self.interpreter.tidy();
+        }
+    }
+
+    fn work(&self, job: Job, taken: Taken, places: &Places) {
         self.panics("a runner panicked", || match job {
             Job::Call { app, request, response } => {
                 // First: whoever sees that it is taken finds the runner at it.
-                slot.enter(response.id());
+                places.slot.enter(response.id());
                 if response.begin(taken).is_ok() {
                     app.call(request, response);
                 }
             }
             Job::Tidy => (),
         });
-        if slot.leave() {
-            slots.found();
+        if places.slot.leave() {
+            places.slots.found();
             let line = String::from("a lost thread is back");
             self.mailbox.log(LogRecord { exchange: None, level: Level::Info, text: line });
         }
-        after
     }
 
     /// Logs a defect of this module.

@@ -1,11 +1,14 @@
 //! Who is called for what waits, step by step.
 
+mod model;
 mod removal;
 mod sleepers;
 mod surplus;
 
 use std::sync::Arc;
 
+use super::alone::{Alone, Sign};
+use super::policy::{FIRST_TRIAL, PATIENCE, SOON};
 use super::*;
 use crate::wsgi::application::{AppSlot, Application};
 use crate::wsgi::exchange::spool::Buffering;
@@ -16,10 +19,21 @@ use crate::wsgi::request::Request;
 /// As Python's own.
 const INTERVAL: Duration = Duration::from_millis(5);
 
+/// Where a runner comes from that pops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It is on its way.
+    Waiting,
+    /// The request of this runner.
+    Request(Seat, Option<Conduct>),
+    /// It has tidied, or is between `pop` and `wait`.
+    Other,
+}
+
 impl RequestQueue {
     /// One whose time stands still.
-    pub(in crate::wsgi) fn timeless(threads: usize, patient: bool) -> Self {
-        let queue = Self::new(threads, patient, INTERVAL);
+    pub(in crate::wsgi) fn timeless(threads: usize, timers: Timers) -> Self {
+        let queue = Self::new(threads, timers, INTERVAL);
         *queue.clock.lock().unwrap() = Some(Instant::now());
         queue
     }
@@ -35,11 +49,87 @@ impl RequestQueue {
 
     fn assume(&self) {
         let now = self.now();
-        self.lock().alone.assume(now);
+        self.lock().policy.alone.assume(now);
     }
 
     pub(in crate::wsgi) fn pass(&self, time: Duration) {
         *self.clock.lock().unwrap().as_mut().unwrap() += time;
+    }
+
+    pub(in crate::wsgi) fn one_is_enough(&self) -> bool {
+        self.lock().policy.alone.is_enough(self.now())
+    }
+
+    /// Whether no runner has a place.
+    pub(in crate::wsgi) fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.roles.counts().vacant == self.threads
+    }
+
+    /// The first runner whose role is such.
+    fn first(&self, is_such: impl Fn(Role) -> bool) -> Seat {
+        self.lock().roles.seats().find(|(_, role)| is_such(*role)).expect("a runner").0
+    }
+
+    /// The runner at the request that was taken first, second...
+    fn at_work(&self, nth: usize) -> Seat {
+        let state = self.lock();
+        let mut seats: Vec<_> = state.roles.seats().filter_map(working).collect();
+        seats.sort_by_key(|(since, _)| *since);
+        seats[nth].1
+    }
+
+    /// That request was taken that much earlier.
+    fn age(&self, nth: usize, time: Duration) {
+        self.taken_at(nth, |since| since - time);
+    }
+
+    fn rejuvenate(&self, nth: usize, time: Duration) {
+        self.taken_at(nth, |since| since + time);
+    }
+
+    fn taken_at(&self, nth: usize, change: impl Fn(Instant) -> Instant) {
+        let seat = self.at_work(nth);
+        let mut state = self.lock();
+        let Role::Working { job, since } = state.roles.get(seat) else { unreachable!() };
+        state.roles.set(seat, Role::Working { job, since: change(since) });
+    }
+
+    /// A runner of those pops that come from there.
+    fn next(&self, after: After) -> Next {
+        let (seat, conduct) = match after {
+            After::Waiting => (self.first(|role| matches!(role, Role::Attaching { .. })), None),
+            After::Request(seat, conduct) => (seat, conduct),
+            After::Other => (self.first(|role| matches!(role, Role::Awake { .. })), None),
+        };
+        self.pop(seat, conduct)
+    }
+
+    /// A runner waits that has found nothing.
+    fn rest(&self) -> bool {
+        self.wait(self.first(|role| matches!(role, Role::Awake { .. })))
+    }
+
+    /// A runner waits that is surplus.
+    fn rest_surplus(&self) -> bool {
+        self.wait(self.first(|role| matches!(role, Role::Called(_) | Role::Asleep { .. })))
+    }
+
+    /// How many runners sleep, and have not woken.
+    fn idle(&self) -> usize {
+        let state = self.lock();
+        state.roles.counts().asleep + state.roles.counts().called
+    }
+
+    fn is_coming(&self) -> bool {
+        self.lock().roles.counts().coming() > 0
+    }
+}
+
+fn working((seat, role): (Seat, Role)) -> Option<(Instant, Seat)> {
+    match role {
+        Role::Working { since, .. } => Some((since, seat)),
+        _ => None,
     }
 }
 
@@ -63,11 +153,11 @@ impl Next {
 
 /// From the request that was taken first.
 fn request(queue: &RequestQueue) -> After {
-    watched(queue, None)
+    After::Request(queue.at_work(0), None)
 }
 
-fn watched(queue: &RequestQueue, slept: Option<bool>) -> After {
-    After::Request { since: queue.lock().begun[0], slept }
+fn watched(queue: &RequestQueue, conduct: Conduct) -> After {
+    After::Request(queue.at_work(0), Some(conduct))
 }
 
 struct Ok200;
@@ -91,7 +181,7 @@ struct Fixture {
 impl Fixture {
     fn new(threads: usize) -> Self {
         let mailbox = Arc::new(Mailbox::new(|| ()));
-        let queue = RequestQueue::timeless(threads, true);
+        let queue = RequestQueue::timeless(threads, Timers::Fine);
         let app = AppSlot::leak("x".to_owned(), Box::new(Ok200));
         app.load();
         Self { mailbox, queue, app, next_id: 0 }
@@ -109,16 +199,16 @@ impl Fixture {
         self.queue.push(job, limit)
     }
 
-    /// Two runners, the first at a request, the second just posted as a trial; more requests wait.
+    /// Two runners, the first at a request, the second just started as a trial; more requests wait.
     fn with_two(threads: usize) -> Self {
         let mut f = Self::new(threads);
         f.push(9).unwrap();
         f.queue.begin();
-        assert!(f.queue.pop(After::Waiting).is_some());
+        assert!(f.queue.next(After::Waiting).is_some());
         for _ in 0..8 {
             f.push(9).unwrap();
         }
-        assert_eq!(f.queue.check(), Summons::PostRunner);
+        assert_eq!(f.queue.look(), Summons::StartRunner);
         assert!(f.queue.begin().is_some());
         f
     }
@@ -135,8 +225,8 @@ impl Fixture {
         let now = self.queue.now();
         let mut state = self.queue.lock();
         for _ in 0..99 {
-            state.alone.answered(false, now);
-            state.alone.looked(false);
+            state.policy.alone.answered(Sign::For, now);
+            state.policy.alone.looked(Sign::For);
         }
     }
 
@@ -161,29 +251,29 @@ impl Fixture {
 }
 
 #[test]
-fn a_runner_is_posted_only_when_the_last_one_has_begun() {
+fn a_runner_is_started_only_when_the_last_one_has_begun() {
     let mut f = Fixture::new(2);
-    assert_eq!(f.push(9), Ok(Summons::PostRunner));
-    assert_eq!(f.push(9), Ok(Summons::CheckLater));
+    assert_eq!(f.push(9), Ok(Summons::StartRunner));
+    assert_eq!(f.push(9), Ok(Summons::LookLater));
     assert!(f.queue.begin().is_some());
     // One is on its way and takes a job first.
-    assert_eq!(f.push(9), Ok(Summons::CheckLater));
-    assert!(f.queue.pop(After::Waiting).is_some());
+    assert_eq!(f.push(9), Ok(Summons::LookLater));
+    assert!(f.queue.next(After::Waiting).is_some());
     f.lose_patience();
-    assert_eq!(f.push(9), Ok(Summons::PostRunner));
+    assert_eq!(f.push(9), Ok(Summons::StartRunner));
     assert!(f.queue.begin().is_some());
-    assert!(f.queue.pop(After::Waiting).is_some());
+    assert!(f.queue.next(After::Waiting).is_some());
     // Never more than threads.
     f.lose_patience();
     assert_eq!(f.push(9), Ok(Summons::Done));
 }
 
 #[test]
-fn a_runner_that_could_not_be_posted_is_asked_for_again() {
+fn a_runner_that_could_not_be_started_is_asked_for_again() {
     let mut f = Fixture::new(1);
-    assert_eq!(f.push(9), Ok(Summons::PostRunner));
-    f.queue.not_posted();
-    assert_eq!(f.push(9), Ok(Summons::PostRunner));
+    assert_eq!(f.push(9), Ok(Summons::StartRunner));
+    f.queue.not_started();
+    assert_eq!(f.push(9), Ok(Summons::StartRunner));
 }
 
 #[test]
@@ -193,37 +283,37 @@ fn a_request_that_comes_while_a_runner_pops_is_left_to_it() {
     f.queue.begin();
     let mut after = After::Waiting;
     for _ in 0..3 {
-        assert!(f.queue.pop(after).is_some());
+        assert!(f.queue.next(after).is_some());
         after = request(&f.queue);
-        assert_eq!(f.push(9), Ok(Summons::CheckLater));
+        assert_eq!(f.push(9), Ok(Summons::LookLater));
     }
     // It is not enough that it goes on, unless that has been tried.
-    assert_eq!(f.queue.check(), Summons::PostRunner);
-    assert_eq!(f.queue.check(), Summons::CheckLater);
+    assert_eq!(f.queue.look(), Summons::StartRunner);
+    assert_eq!(f.queue.look(), Summons::LookLater);
 }
 
 #[test]
 fn nothing_is_left_to_a_check_that_may_come_late() {
     let mut f = Fixture::new(1);
-    let queue = RequestQueue::timeless(2, false);
+    let queue = RequestQueue::timeless(2, Timers::Coarse);
     let mut push = || queue.push(f.job().1, 9);
-    assert_eq!(push(), Ok(Summons::PostRunner));
+    assert_eq!(push(), Ok(Summons::StartRunner));
     queue.begin();
-    assert!(queue.pop(After::Waiting).is_some());
-    assert_eq!(push(), Ok(Summons::PostRunner));
+    assert!(queue.next(After::Waiting).is_some());
+    assert_eq!(push(), Ok(Summons::StartRunner));
     queue.begin();
-    assert!(queue.pop(request(&queue)).is_some());
+    assert!(queue.next(request(&queue)).is_some());
     queue.assume();
-    queue.lock().attaching.as_mut().unwrap().since -= INTERVAL;
+    queue.pass(INTERVAL);
     push().unwrap();
-    assert!(queue.pop(After::Waiting).is_some());
-    queue.lock().needed = None;
+    assert!(queue.next(After::Waiting).is_some());
+    queue.lock().policy.needed = None;
     push().unwrap();
     // It neither gives way nor yields.
-    assert!(queue.pop(request(&queue)).is_some());
-    queue.lock().alone = Alone::default();
+    assert!(queue.next(request(&queue)).is_some());
+    queue.lock().policy.alone = Alone::default();
     push().unwrap();
-    assert!(matches!(queue.pop(request(&queue)), Next::Work { watch: false, .. }));
+    assert!(matches!(queue.next(request(&queue)), Next::Work { watch: false, .. }));
 }
 
 #[test]
@@ -232,7 +322,7 @@ fn one_tidying_is_enough() {
     f.queue.push(Job::Tidy, 9).unwrap();
     f.queue.push(Job::Tidy, 9).unwrap();
     f.queue.begin();
-    assert!(f.queue.pop(After::Waiting).is_some() && f.queue.pop(After::Other).is_none());
+    assert!(f.queue.next(After::Waiting).is_some() && f.queue.next(After::Other).is_none());
 }
 
 #[test]
@@ -243,17 +333,17 @@ fn the_limit_counts_those_that_wait_and_not_those_that_a_thread_can_take() {
     assert_ne!(f.push(1), Err(Full));
     assert_eq!(f.push(1), Err(Full));
     f.queue.begin();
-    let _running = f.queue.pop(After::Waiting);
+    let _running = f.queue.next(After::Waiting);
     assert_eq!(f.push(1), Err(Full));
-    assert!(f.queue.pop(request(&f.queue)).is_some());
-    assert!(f.queue.pop(request(&f.queue)).is_some());
+    assert!(f.queue.next(request(&f.queue)).is_some());
+    assert!(f.queue.next(request(&f.queue)).is_some());
     assert_ne!(f.push(1), Err(Full));
 }
 
 #[test]
 fn what_is_no_request_takes_no_place_in_the_queue() {
     let mut f = Fixture::new(1);
-    assert_eq!(f.queue.push(Job::Tidy, usize::MAX), Ok(Summons::PostRunner));
+    assert_eq!(f.queue.push(Job::Tidy, usize::MAX), Ok(Summons::StartRunner));
     f.queue.begin();
     assert_ne!(f.push(0), Err(Full));
     assert_eq!(f.push(0), Err(Full));
@@ -268,7 +358,7 @@ fn a_removed_request_is_never_popped() {
     assert!(!f.queue.remove(exchange.id()));
     assert_eq!(exchange.progress(), Progress::Ended);
     f.queue.begin();
-    assert!(f.queue.pop(After::Waiting).is_none());
+    assert!(f.queue.next(After::Waiting).is_none());
 }
 
 #[test]
@@ -282,11 +372,11 @@ fn requests_of_an_application_being_imported_let_others_pass() {
     let (_, job) = f.job();
     f.queue.push(job, 9).unwrap();
     f.queue.begin();
-    let (job, _) = f.queue.pop(After::Waiting).unwrap();
+    let (job, _) = f.queue.next(After::Waiting).unwrap();
     assert_ne!(job.id(), Some(waiting.id()));
-    assert!(f.queue.pop(request(&f.queue)).is_none());
+    assert!(f.queue.next(request(&f.queue)).is_none());
     other.load();
-    assert_eq!(f.queue.pop(After::Other).unwrap().0.id(), Some(waiting.id()));
+    assert_eq!(f.queue.next(After::Other).unwrap().0.id(), Some(waiting.id()));
 }
 
 #[test]
@@ -297,8 +387,8 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
     assert!(f.queue.begin().is_some());
     f.queue.stop();
     assert_eq!(exchange.progress(), Progress::Ended);
-    assert!(f.queue.pop(After::Waiting).is_none());
-    assert!(!f.queue.wait(false));
+    assert!(f.queue.next(After::Waiting).is_none());
+    assert!(!f.queue.rest());
     assert!(f.queue.begin().is_none());
     assert_eq!(f.push(9), Err(Full));
 }
@@ -307,15 +397,15 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
 #[test]
 fn a_queue_without_patience_leaves_nothing_to_a_later_look() {
     let mut f = Fixture::new(8);
-    let queue = RequestQueue::timeless(8, false);
+    let queue = RequestQueue::timeless(8, Timers::Coarse);
     let mut push = || queue.push(f.job().1, 9);
-    assert_eq!(push(), Ok(Summons::PostRunner));
-    assert!(queue.begin().is_some() && queue.pop(After::Waiting).is_some());
-    assert_eq!(push(), Ok(Summons::PostRunner));
-    assert_eq!([push(), push()], [Ok(Summons::CheckLater), Ok(Summons::CheckLater)]);
+    assert_eq!(push(), Ok(Summons::StartRunner));
+    assert!(queue.begin().is_some() && queue.next(After::Waiting).is_some());
+    assert_eq!(push(), Ok(Summons::StartRunner));
+    assert_eq!([push(), push()], [Ok(Summons::LookLater), Ok(Summons::LookLater)]);
     // The first runner comes back for one, the second begins with another.
-    assert!(queue.pop(request(&queue)).is_some());
+    assert!(queue.next(request(&queue)).is_some());
     assert!(queue.begin().is_some());
-    assert!(queue.pop(After::Waiting).unwrap().1);
-    assert_eq!(queue.check(), Summons::PostRunner);
+    assert!(queue.next(After::Waiting).unwrap().1);
+    assert_eq!(queue.look(), Summons::StartRunner);
 }

@@ -8,7 +8,7 @@ use crate::wsgi::error::{Failure, LoadError};
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Exchange, ResponseSender};
 use crate::wsgi::interpreter::SWITCH_INTERVAL;
-use crate::wsgi::queue::Summons;
+use crate::wsgi::queue::{Summons, Timers};
 use crate::wsgi::request::Request;
 use crate::wsgi::target::Target;
 use std::path::PathBuf;
@@ -104,7 +104,7 @@ struct Worker {
 
 impl Worker {
     fn new(threads: usize) -> Self {
-        Self::of(RequestQueue::new(threads, true, SWITCH_INTERVAL))
+        Self::of(RequestQueue::new(threads, Timers::Fine, SWITCH_INTERVAL))
     }
 
     fn of(queue: RequestQueue) -> Self {
@@ -120,16 +120,16 @@ impl Worker {
     }
 
     fn post(&mut self) {
-        self.runners.posted();
+        self.runners.starting();
         let runners = Arc::clone(&self.runners);
         self.threads.push(thread::spawn(move || runners.run(0)));
     }
 
     fn follow(&mut self, summons: Summons) {
         match summons {
-            Summons::PostRunner => self.post(),
-            Summons::Wake | Summons::WakeAndCheck => self.runners.queues()[0].wake(),
-            Summons::Done | Summons::CheckLater => (),
+            Summons::StartRunner => self.post(),
+            Summons::Wake | Summons::WakeAndLook => self.runners.queues()[0].wake(),
+            Summons::Done | Summons::LookLater => (),
         }
     }
 
@@ -149,7 +149,7 @@ impl Worker {
         while seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() < count {
             // As the event loop's timer does.
             let _ = self.wakes.recv_timeout(Duration::from_millis(1));
-            let summons = self.runners.queues()[0].check();
+            let summons = self.runners.queues()[0].look();
             self.follow(summons);
             seen.extend(self.mailbox.collect(Vec::new()));
         }
@@ -201,7 +201,7 @@ fn the_queue_is_told_whether_a_request_has_slept() {
 fn a_runner_that_lets_others_have_the_gil_asks_for_a_look() {
     // Where time stands still nobody is late for the GIL, so that no runner is surplus: a look is
     // asked for to have the second one posted, and after that only by those that yield.
-    let queue = RequestQueue::timeless(2, true);
+    let queue = RequestQueue::timeless(2, Timers::Fine);
     let mut worker = Worker::of(queue);
     let sleeps = Arc::clone(&worker.interpreter.sleeps);
     let app = loaded(move |response| {
@@ -219,7 +219,7 @@ fn a_runner_that_lets_others_have_the_gil_asks_for_a_look() {
         let seen = worker.responses(1);
         answers += seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() as u64;
         if both {
-            checks += seen.iter().filter(|m| matches!(m, Mail::Check(0))).count();
+            checks += seen.iter().filter(|m| matches!(m, Mail::Look(0))).count();
         }
         if turn % 20 == 0 {
             worker.runners.queues()[0].pass(Duration::from_secs(1));
@@ -275,7 +275,7 @@ fn a_cancelled_request_never_reaches_the_application() {
         Exchange::open(99, Buffering::in_memory(1), Arc::clone(&worker.mailbox));
     exchange.cancel();
     let job = Job::Call { app, request: Request::default(), response };
-    assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::PostRunner));
+    assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::StartRunner));
     worker.post();
     worker.request(app);
     worker.responses(1);

@@ -83,7 +83,7 @@ fn the_limit_counts_those_that_are_left() {
     let mut f = Fixture::new(1);
     f.queue.begin();
     f.push(0).unwrap();
-    assert!(f.queue.pop(After::Waiting).is_some());
+    assert!(f.queue.next(After::Waiting).is_some());
     for _ in 0..3 {
         for _ in 0..5 {
             assert_ne!(f.push(5), Err(Full));

@@ -54,6 +54,6 @@ fn a_runner_that_panics_at_once_has_another_posted() {
         thread::yield_now();
     }
     let mails = worker.mailbox.collect(Vec::new());
-    assert!(mails.contains(&Mail::Check(0)), "{mails:?}");
+    assert!(mails.contains(&Mail::Look(0)), "{mails:?}");
     assert!(mails.iter().any(|m| matches!(m, Mail::Log(r) if r.level == Level::Alert)));
 }
