@@ -125,7 +125,7 @@ impl Ending {
     }
 
     fn look(&mut self, worker: &Worker, now: Instant) -> Outcome {
-        let (alive, lost) = (worker.runners.alive(), worker.runners.all_lost());
+        let (alive, lost) = (worker.runners.alive(), worker.runners.all_stuck());
         let exit = worker.imports.exit_functions();
         if worker.watch.is_unreachable() {
             return Outcome::Lost;

@@ -130,8 +130,8 @@ impl Interpreter for CPython {
         Python::attach(|py| watchdog::interrupt(py, exchange, title));
     }
 
-    fn check(&self, target: &Target) -> Result<(), LoadError> {
-        PythonApplication::new(target.clone()).check()
+    fn try_import(&self, target: &Target) -> Result<(), LoadError> {
+        PythonApplication::new(target.clone()).try_import()
     }
 
     fn compiles(&self, files: &[PathBuf]) -> bool {

@@ -58,7 +58,7 @@ pub trait Interpreter: Send + Sync {
     /// Called attached after each job: drops the objects that the event loop is done with.
     fn tidy(&self);
 
-    /// Called attached, once, when no runner is left but lost ones: does what the end of an
+    /// Called attached, once, when no runner is left but stuck ones: does what the end of an
     /// interpreter does for the application. Python's main thread is marked as ended, threads that
     /// are no daemons are waited for until `grace` is over, then the atexit functions run.
     fn exit(&self, grace: Instant);
@@ -68,9 +68,9 @@ pub trait Interpreter: Send + Sync {
     fn locate_main(&self, title: &str);
 
     /// Ends the interpreter as a script ends: also takes down what its modules hold. Called detached
-    /// on the thread that has started it, which uses nothing of it afterwards; threads of the
-    /// application may make it hang or crash, so it is for a process of which nobody expects
-    /// anything more.
+    /// on the thread that has started the interpreter, which uses nothing of Python afterwards;
+    /// threads of the application may make the call hang or crash, so only a process calls it of
+    /// which nobody expects anything more.
     fn finalize(&self);
 
     /// Raises an exception in the thread that is in the application for `exchange`, and logs its
@@ -80,7 +80,7 @@ pub trait Interpreter: Send + Sync {
 
     /// Called attached on Python's main thread: imports what `target` names as
     /// [`Application::load`] does; what is wrong is returned, and not logged.
-    fn check(&self, target: &Target) -> Result<(), LoadError>;
+    fn try_import(&self, target: &Target) -> Result<(), LoadError>;
 
     /// Whether all of these files that are still there are correct Python; logs what is not, and
     /// shows it with `wsgi_debug`. Attaches by itself: for a thread of its own.

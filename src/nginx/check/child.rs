@@ -208,7 +208,7 @@ fn import(
         let tried = main.checked.keys().filter_map(|index| Some((index, main.apps.get(*index)?)));
         for (index, (target, ..)) in tried {
             answer.say(BEGIN, &index.to_string());
-            if let Err(error) = interpreter.check(target) {
+            if let Err(error) = interpreter.try_import(target) {
                 tell(answer, &error);
                 return;
             }

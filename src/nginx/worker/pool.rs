@@ -77,7 +77,7 @@ impl Pool {
 
     /// Threads that are not expected back.
     pub fn stuck(&self) -> usize {
-        self.runners.lost(self.index)
+        self.runners.stuck(self.index)
     }
 
     /// Queues a job and posts a runner if one is wanted. The queue is full if `limit` jobs wait.

@@ -185,14 +185,14 @@ impl Watch {
 
     fn lose(&self, entry: &Entry) {
         let pool = entry.pool;
-        if !self.runners.lose(pool, entry.exchange.id()) {
+        if !self.runners.set_stuck(pool, entry.exchange.id()) {
             return;
         }
         let (Some(queue), Some(name)) = (self.runners.queues().get(pool), self.pools.get(pool))
         else {
             return;
         };
-        let (lost, threads) = (self.runners.lost(pool), queue.threads());
+        let (lost, threads) = (self.runners.stuck(pool), queue.threads());
         let text = format!("{lost} of {threads} threads of the pool \"{name}\" are lost");
         log::write_here(Level::Error, format_args!("{text}"));
         if lost * 2 >= threads {

@@ -75,7 +75,7 @@ impl PythonApplication {
         Ok(Loaded { module, callable: found.unbind(), objects: call::ObjectFactory::new(py)? })
     }
 
-    /// Which modules it comes from is the file's matter: it has no name of one here.
+    /// Which modules the callable comes from is the file's matter: no module is named here.
     fn import_paste(&self, py: Python<'_>, path: &Path) -> PyResult<Loaded> {
         let path = path::absolute(path)?;
         let found = bootstrap::module(py)?
@@ -116,7 +116,7 @@ impl PythonApplication {
 
     /// As [`Application::load`], but keeps nothing and logs nothing; a conflict with an application
     /// that was imported before is an error here.
-    pub fn check(&self) -> Result<(), LoadError> {
+    pub fn try_import(&self) -> Result<(), LoadError> {
         self.try_load(|py, imported, _| match imported {
             Ok(loaded) => {
                 let mut conflicts = conflict::note(py, &self.target, &loaded.module).into_iter();

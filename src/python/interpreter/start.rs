@@ -27,16 +27,16 @@ pub fn start(
     initialize(layout)?;
     let prepared = Python::attach(prepare);
     // SAFETY: this thread is attached since Py_InitializeFromConfig, with the thread state made
-    // there, and uses nothing of Python after this without Python::attach, which finds that state.
+    // there. From here on it uses Python only by way of Python::attach, which finds that state.
     unsafe { cpython::PyEval_SaveThread() };
     prepared
 }
 
 /// Ends Python: for the thread that has started it, when nothing uses Python any more.
 pub fn finalize() {
-    // SAFETY: this is the thread that has started Python, so that Ensure attaches it with the
-    // thread state made there. Nothing of Python is used after this: not even the matching
-    // Release, for the state is gone.
+    // SAFETY: the caller's thread has started Python, so that Ensure attaches it with the thread
+    // state that `start` made. Nothing of Python is used after Py_FinalizeEx: not even the matching
+    // Release, for the state is gone. The caller of `finalize` sees to both.
     unsafe {
         cpython::PyGILState_Ensure();
         cpython::Py_FinalizeEx();
@@ -63,7 +63,7 @@ fn initialize(layout: &Layout) -> Result<(), String> {
         {
             (*pre).allocator = PYMEM_ALLOCATOR_MALLOC;
         }
-        check(cpython::Py_PreInitialize(pre))?;
+        succeeded(cpython::Py_PreInitialize(pre))?;
         cpython::PyConfig_InitIsolatedConfig(conf);
         set_numbers(&mut *conf);
         let status = [
@@ -76,8 +76,8 @@ fn initialize(layout: &Layout) -> Result<(), String> {
             cpython::PyWideStringList_Append(&raw mut (*conf).argv, [0].as_ptr()),
         ]
         .into_iter()
-        .try_for_each(check)
-        .and_then(|()| check(cpython::Py_InitializeFromConfig(conf)));
+        .try_for_each(succeeded)
+        .and_then(|()| succeeded(cpython::Py_InitializeFromConfig(conf)));
         cpython::PyConfig_Clear(conf);
         status
     }
@@ -98,7 +98,7 @@ fn set_numbers(config: &mut cpython::PyConfig) {
     }
 }
 
-fn check(status: cpython::PyStatus) -> Result<(), String> {
+fn succeeded(status: cpython::PyStatus) -> Result<(), String> {
     match status._type {
         cpython::_PyStatus_TYPE::_PyStatus_TYPE_OK => Ok(()),
         cpython::_PyStatus_TYPE::_PyStatus_TYPE_EXIT => {

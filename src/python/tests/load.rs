@@ -45,7 +45,7 @@ fn failed_imports_are_logged_and_end_nothing() {
 fn a_check_tells_what_is_wrong_and_logs_nothing() {
     let check = |code: &str| {
         let target = Target::parse(file(code).to_str().unwrap()).unwrap();
-        worker().attached(|| worker().interpreter.check(&target))
+        worker().attached(|| worker().interpreter.try_import(&target))
     };
     assert!(check("application = print").is_ok());
     let error = check("def inner():\n  raise ValueError('check \\x1b9\\n-')\ninner()").unwrap_err();

@@ -40,8 +40,8 @@ pub enum Next {
     Nothing,
     /// Others take what waits: it waits too, and the caller has the event loop look.
     Surplus,
-    /// It lets others have the GIL for a moment, calls [`RequestQueue::yielded`], and pops again when
-    /// it has got the GIL back. The caller has the event loop look, for what is left then.
+    /// The runner lets others have the GIL for a moment, calls [`RequestQueue::yielded`], and pops
+    /// again when it has got the GIL back. The caller has the event loop look, for what is left then.
     Yield,
 }
 
@@ -306,7 +306,7 @@ impl RequestQueue {
         !state.stopping
     }
 
-    /// A runner leaves, or is lost to a panic in the midst of what it is at. The caller has the
+    /// A runner leaves, or has panicked in the midst of what it is at. The caller has the
     /// event loop look after what it was called for, unless another can be called in its place.
     pub fn leave(&self, seat: Seat) {
         let mut state = self.lock();

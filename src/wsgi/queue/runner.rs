@@ -28,8 +28,8 @@ const LATE: Duration = Duration::from_millis(1);
 /// For so long a runner that may be surplus leaves the GIL to those that wait for it.
 const YIELD: Duration = Duration::from_micros(100);
 
-/// How long the thread of a runner that has panicked rests, lest one that always panics fills the
-/// log.
+/// How long the thread of a runner that has panicked rests, lest a runner that always panics fills
+/// the log.
 const REST: Duration = Duration::from_millis(100);
 
 /// A runner's places in its pool: given back however it leaves.
@@ -90,18 +90,18 @@ impl Runners {
     }
 
     /// Event loop: the runner that is at this exchange is not expected back. False if none is.
-    pub fn lose(&self, pool: usize, id: ExchangeId) -> bool {
-        self.slots.get(pool).is_some_and(|slots| slots.lose(id))
+    pub fn set_stuck(&self, pool: usize, id: ExchangeId) -> bool {
+        self.slots.get(pool).is_some_and(|slots| slots.set_stuck(id))
     }
 
-    /// Runners of this pool that are lost at present.
-    pub fn lost(&self, pool: usize) -> usize {
-        self.slots.get(pool).map_or(0, RunnerSlots::lost)
+    /// Runners of this pool that are stuck at present.
+    pub fn stuck(&self, pool: usize) -> usize {
+        self.slots.get(pool).map_or(0, RunnerSlots::stuck)
     }
 
-    /// All runners that are lost at present.
-    pub fn all_lost(&self) -> usize {
-        self.slots.iter().map(RunnerSlots::lost).sum()
+    /// All runners that are stuck at present.
+    pub fn all_stuck(&self) -> usize {
+        self.slots.iter().map(RunnerSlots::stuck).sum()
     }
 
     /// Event loop: one more runner is about to be started.
@@ -180,7 +180,7 @@ impl Runners {
                 Next::Surplus => return self.mailbox.post(Mail::Look(index)),
                 Next::Yield => {
                     self.mailbox.post(Mail::Look(index));
-                    // Whoever waits for the GIL has it by then, and keeps it.
+                    // Whoever waits for the GIL has it when `YIELD` is over, and keeps it.
                     self.mailbox.wake_if_late();
                     since = None;
                     self.interpreter.detach(&mut || {
@@ -209,7 +209,7 @@ impl Runners {
     fn work(&self, job: Job, taken: Taken, places: &Places) {
         self.panics("a runner panicked", || match job {
             Job::Call { app, request, response } => {
-                // First: whoever sees that it is taken finds the runner at it.
+                // First: whoever sees that the request is taken finds a runner at it.
                 places.slot.enter(response.id());
                 if response.begin(taken).is_ok() {
                     app.call(request, response);
@@ -218,7 +218,7 @@ impl Runners {
             Job::Tidy => (),
         });
         if places.slot.leave() {
-            places.slots.found();
+            places.slots.recovered();
             let line = String::from("a lost thread is back");
             self.mailbox.log(LogRecord { exchange: None, level: Level::Info, text: line });
         }

@@ -1,7 +1,7 @@
-//! Which request each runner is at, and which runners are lost: stuck in a request that was to end.
+//! Which request each runner is at, and which runners are stuck in a request that was to end.
 //!
-//! A runner writes its own [`RunnerSlot`], the event loop reads all of them. A lost runner that
-//! comes back is not lost any more. Runs on: pool thread (`RunnerSlot`), event loop (the rest).
+//! A runner writes its own [`RunnerSlot`], the event loop reads all of them. A stuck runner that
+//! comes back has recovered. Runs on: pool thread (`RunnerSlot`), event loop (the rest).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::ExchangeId;
 
 /// In a slot beside the number of the exchange.
-const LOST: u64 = 1 << 63;
+const STUCK: u64 = 1 << 63;
 
 /// What one runner is at; 0: nothing.
 #[derive(Debug, Default)]
@@ -22,17 +22,17 @@ impl RunnerSlot {
         self.0.store(id, Ordering::Relaxed);
     }
 
-    /// The runner is done with it; true if it had been lost.
+    /// The runner is done with its request; true if the runner had been stuck.
     pub fn leave(&self) -> bool {
-        self.0.swap(0, Ordering::AcqRel) & LOST != 0
+        self.0.swap(0, Ordering::AcqRel) & STUCK != 0
     }
 
     fn is_at(&self, id: ExchangeId) -> bool {
-        self.0.load(Ordering::Acquire) & !LOST == id
+        self.0.load(Ordering::Acquire) & !STUCK == id
     }
 
-    fn lose(&self, id: ExchangeId) -> bool {
-        self.0.compare_exchange(id, id | LOST, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    fn set_stuck(&self, id: ExchangeId) -> bool {
+        self.0.compare_exchange(id, id | STUCK, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -40,7 +40,7 @@ impl RunnerSlot {
 #[derive(Debug, Default)]
 pub struct RunnerSlots {
     all: Mutex<Vec<Arc<RunnerSlot>>>,
-    lost: AtomicUsize,
+    stuck: AtomicUsize,
 }
 
 impl RunnerSlots {
@@ -65,26 +65,26 @@ impl RunnerSlots {
         self.lock().iter().any(|slot| slot.is_at(id))
     }
 
-    /// The runner at this exchange counts as lost from now on; false if there is none.
-    pub fn lose(&self, id: ExchangeId) -> bool {
+    /// The runner at this exchange counts as stuck from now on; false if there is none.
+    pub fn set_stuck(&self, id: ExchangeId) -> bool {
         let all = self.lock();
-        let lost = all.iter().any(|slot| slot.lose(id));
-        if lost {
-            self.lost.fetch_add(1, Ordering::AcqRel);
+        let stuck = all.iter().any(|slot| slot.set_stuck(id));
+        if stuck {
+            self.stuck.fetch_add(1, Ordering::AcqRel);
         }
-        lost
+        stuck
     }
 
-    /// A lost runner has come back.
-    pub fn found(&self) {
-        // Under the lock: it cannot be counted out before it has been counted.
+    /// A stuck runner has come back.
+    pub fn recovered(&self) {
+        // Under the lock: no runner is counted out before `set_stuck` has counted it.
         let _all = self.lock();
-        self.lost.fetch_sub(1, Ordering::AcqRel);
+        self.stuck.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// How many runners are lost.
-    pub fn lost(&self) -> usize {
-        self.lost.load(Ordering::Acquire)
+    /// How many runners are stuck.
+    pub fn stuck(&self) -> usize {
+        self.stuck.load(Ordering::Acquire)
     }
 }
 
@@ -93,20 +93,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runner_is_lost_once_and_found_when_it_leaves() {
+    fn a_runner_is_stuck_once_and_recovers_when_it_leaves() {
         let slots = RunnerSlots::default();
         let (one, other) = (slots.add(), slots.add());
         one.enter(5);
         other.enter(6);
         assert!(slots.is_at(5) && slots.is_at(6) && !slots.is_at(7));
-        assert!(slots.lose(5));
-        assert!(!slots.lose(5) && !slots.lose(7));
-        assert_eq!(slots.lost(), 1);
+        assert!(slots.set_stuck(5));
+        assert!(!slots.set_stuck(5) && !slots.set_stuck(7));
+        assert_eq!(slots.stuck(), 1);
         assert!(slots.is_at(5));
         assert!(!other.leave());
         assert!(one.leave());
-        slots.found();
-        assert_eq!(slots.lost(), 0);
+        slots.recovered();
+        assert_eq!(slots.stuck(), 0);
         assert!(!slots.is_at(5) && !slots.is_at(6));
         one.enter(8);
         assert!(!one.leave());

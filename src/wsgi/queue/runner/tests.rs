@@ -65,7 +65,7 @@ impl Interpreter for FakeInterpreter {
     fn finalize(&self) {}
     fn interrupt(&self, _: &Exchange, _: &str) {}
     fn locate_main(&self, _: &str) {}
-    fn check(&self, _: &Target) -> Result<(), LoadError> {
+    fn try_import(&self, _: &Target) -> Result<(), LoadError> {
         unreachable!("not used")
     }
     fn compiles(&self, _: &[PathBuf]) -> bool {
@@ -119,7 +119,7 @@ impl Worker {
         Self { runners, interpreter, mailbox, wakes, threads: Vec::new(), ids: 0 }
     }
 
-    fn post(&mut self) {
+    fn start(&mut self) {
         self.runners.starting();
         let runners = Arc::clone(&self.runners);
         self.threads.push(thread::spawn(move || runners.run(0)));
@@ -127,7 +127,7 @@ impl Worker {
 
     fn follow(&mut self, summons: Summons) {
         match summons {
-            Summons::StartRunner => self.post(),
+            Summons::StartRunner => self.start(),
             Summons::Wake | Summons::WakeAndLook => self.runners.queues()[0].wake(),
             Summons::Done | Summons::LookLater => (),
         }
@@ -200,7 +200,7 @@ fn the_queue_is_told_whether_a_request_has_slept() {
 #[test]
 fn a_runner_that_lets_others_have_the_gil_asks_for_a_look() {
     // Where time stands still nobody is late for the GIL, so that no runner is surplus: a look is
-    // asked for to have the second one posted, and after that only by those that yield.
+    // asked for to have the second one started, and after that only by those that yield.
     let queue = RequestQueue::timeless(2, Timers::Fine);
     let mut worker = Worker::of(queue);
     let sleeps = Arc::clone(&worker.interpreter.sleeps);
@@ -276,7 +276,7 @@ fn a_cancelled_request_never_reaches_the_application() {
     exchange.cancel();
     let job = Job::Call { app, request: Request::default(), response };
     assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::StartRunner));
-    worker.post();
+    worker.start();
     worker.request(app);
     worker.responses(1);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
@@ -287,6 +287,6 @@ fn a_cancelled_request_never_reaches_the_application() {
 fn a_runner_that_begins_after_the_stop_leaves() {
     let mut worker = Worker::new(1);
     worker.runners.stop();
-    worker.post();
+    worker.start();
     worker.stop();
 }

@@ -176,7 +176,7 @@ impl Model {
             Role::Working { .. } => {
                 assert_eq!(runner.slot.leave(), runner.is_stuck);
                 if std::mem::take(&mut runner.is_stuck) {
-                    self.slots.found();
+                    self.slots.recovered();
                 }
                 let conduct = runner.watch.then_some(conduct);
                 self.pop(index, conduct);
@@ -206,7 +206,7 @@ impl Model {
     fn leave(&mut self, index: usize) {
         let (seat, runner) = self.runners.remove(&index).unwrap();
         if runner.is_stuck {
-            self.slots.found();
+            self.slots.recovered();
         }
         self.slots.remove(&runner.slot);
         self.f.queue.leave(seat);
@@ -216,7 +216,7 @@ impl Model {
     fn stick(&mut self, index: usize) {
         let (seat, runner) = self.runners.get_mut(&index).unwrap();
         if let Role::Working { job, .. } = self.f.queue.lock().roles.get(*seat) {
-            assert_eq!(self.slots.lose(job), !runner.is_stuck);
+            assert_eq!(self.slots.set_stuck(job), !runner.is_stuck);
             runner.is_stuck = true;
         }
     }
@@ -274,7 +274,7 @@ impl Model {
     fn hold(&self) {
         let counts = self.counts();
         assert_eq!(self.f.queue.lock().jobs.len(), self.waiting.len());
-        assert_eq!(self.slots.lost(), self.runners.values().filter(|(_, r)| r.is_stuck).count());
+        assert_eq!(self.slots.stuck(), self.runners.values().filter(|(_, r)| r.is_stuck).count());
         let all = counts.vacant + counts.starting + self.runners.len();
         assert_eq!(all, self.f.queue.threads());
         assert!(counts.called <= 1 && counts.starting <= 1);

@@ -46,10 +46,10 @@ fn a_panic_outside_of_a_request_does_not_leave_the_queue_for_dead() {
 }
 
 #[test]
-fn a_runner_that_panics_at_once_has_another_posted() {
+fn a_runner_that_panics_at_once_has_another_started() {
     let mut worker = Worker::new(1);
     *worker.interpreter.panics.lock().unwrap() = Some(("attach", 0));
-    worker.post();
+    worker.start();
     while worker.runners.alive() > 0 {
         thread::yield_now();
     }
