@@ -15,6 +15,13 @@ use super::application::AppSlot;
 use super::interpreter::Interpreter;
 use super::mailbox::{Level, LogRecord, Mail, Mailbox};
 
+/// Which thread runs the exit functions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    Main,
+    Another,
+}
+
 enum Order {
     Import(&'static AppSlot),
     Exit(Instant),
@@ -32,12 +39,12 @@ pub struct Exit {
 impl Exit {
     /// Runs them on a thread that is not the main one, attached, unless somebody has begun to.
     pub fn run_elsewhere(&self, interpreter: &dyn Interpreter, grace: Instant) {
-        self.run(interpreter, grace, true);
+        self.run(interpreter, grace, Runs::Another);
     }
 
-    fn run(&self, interpreter: &dyn Interpreter, grace: Instant, elsewhere: bool) {
+    fn run(&self, interpreter: &dyn Interpreter, grace: Instant, thread: Runs) {
         if !self.claimed.swap(true, Ordering::AcqRel) {
-            self.is_elsewhere.store(elsewhere, Ordering::Release);
+            self.is_elsewhere.store(thread == Runs::Another, Ordering::Release);
             let run = AssertUnwindSafe(|| interpreter.attach(&mut || interpreter.exit(grace)));
             // A panic is no reason to wait for what does not come.
             let _ = catch_unwind(run);
@@ -113,7 +120,7 @@ impl Orders {
                     mailbox.post(Mail::Imported);
                 }
                 Order::Exit(grace) => {
-                    self.exit.run(interpreter, grace, false);
+                    self.exit.run(interpreter, grace, Runs::Main);
                     mailbox.post(Mail::Left);
                 }
             }

@@ -21,6 +21,13 @@ pub trait SourceWatch: Send + Sync {
 /// Number of a watch, as inotify gives it.
 pub type WatchId = i32;
 
+/// What a name in a directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Directory,
+}
+
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
@@ -42,7 +49,7 @@ impl Watched {
         self.ids.get(directory).copied()
     }
 
-    /// A directory is watched. One that is reached on two ways has one watch.
+    /// A directory is watched. A directory that is reached on two ways has a single watch.
     pub fn add(&mut self, id: WatchId, directory: &Path) {
         self.ids.insert(directory.to_owned(), id);
         let path = directory.to_owned();
@@ -61,9 +68,9 @@ impl Watched {
     }
 
     /// What has changed, if it matters: `name` was written or has appeared in a directory.
-    pub fn changed(&self, id: WatchId, name: &OsStr, is_directory: bool) -> Option<PathBuf> {
+    pub fn changed(&self, id: WatchId, name: &OsStr, kind: Kind) -> Option<PathBuf> {
         let directory = self.directories.get(&id)?;
-        let matters = if is_directory {
+        let matters = if kind == Kind::Directory {
             // Perhaps a package. Python itself makes the other one.
             self.any && name != "__pycache__" && !name.as_encoded_bytes().starts_with(b".")
         } else {
@@ -73,7 +80,7 @@ impl Watched {
         matters.then(|| directory.path.join(name))
     }
 
-    /// The directory is no longer there under its name. Says which it was, if code came from it.
+    /// A directory is no longer there under its name. Returns its path, if code came from it.
     pub fn remove(&mut self, id: WatchId) -> Option<PathBuf> {
         self.ids.retain(|_, known| *known != id);
         let directory = self.directories.remove(&id)?;
@@ -86,7 +93,7 @@ mod tests {
     use super::*;
 
     fn changed(watched: &Watched, id: WatchId, name: &str) -> Option<String> {
-        watched.changed(id, OsStr::new(name), false).map(|path| path.display().to_string())
+        watched.changed(id, OsStr::new(name), Kind::File).map(|path| path.display().to_string())
     }
 
     #[test]
@@ -97,12 +104,12 @@ mod tests {
         assert_eq!(changed(&watched, 1, "x.py").as_deref(), Some("/srv/a/x.py"));
         assert_eq!(changed(&watched, 1, "y.py"), None);
         assert_eq!(changed(&watched, 2, "x.py"), None);
-        assert_eq!(watched.changed(1, OsStr::new("package"), true), None);
+        assert_eq!(watched.changed(1, OsStr::new("package"), Kind::Directory), None);
         watched.set_any();
         assert_eq!(changed(&watched, 1, "y.py").as_deref(), Some("/srv/a/y.py"));
         assert_eq!(changed(&watched, 1, ".y.py.swp"), None);
-        assert!(watched.changed(1, OsStr::new("package"), true).is_some());
-        assert_eq!(watched.changed(1, OsStr::new("__pycache__"), true), None);
+        assert!(watched.changed(1, OsStr::new("package"), Kind::Directory).is_some());
+        assert_eq!(watched.changed(1, OsStr::new("__pycache__"), Kind::Directory), None);
     }
 
     #[test]

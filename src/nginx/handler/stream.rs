@@ -70,7 +70,7 @@ pub unsafe fn open(
             if !copy(r, &pipe) {
                 return None;
             }
-            pipe.hand_over(true);
+            pipe.complete();
         }
         Some(pipe)
     }
@@ -111,7 +111,7 @@ unsafe fn move_on(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> Room {
             (*link).next = (*(*r).pool).chain;
             (*(*r).pool).chain = link;
         }
-        pipe.hand_over(!bits::request::reading_body(r))
+        if bits::request::reading_body(r) { pipe.hand_over() } else { pipe.complete() }
     }
 }
 

@@ -50,7 +50,9 @@ pub unsafe fn advance(context: *mut Context) {
             release(context, ptr::null_mut());
             busy = (*context).is_spooled();
         }
-        let Batch { head, chunks, end } = (*context).exchange.take_unless(busy);
+        let exchange = &(*context).exchange;
+        let batch = if busy { exchange.take_urgent() } else { exchange.take() };
+        let Batch { head, chunks, end } = batch;
         let r = (*context).request;
         if let Some(end) = end {
             (*context).end = Some(end);

@@ -25,7 +25,7 @@ use crate::nginx::sys::{eventfd, process};
 use crate::wsgi::fork;
 use crate::wsgi::mailbox::{Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::queue::runner::Runners;
-use crate::wsgi::sources::{SourceWatch, WatchId, Watched};
+use crate::wsgi::sources::{Kind, SourceWatch, WatchId, Watched};
 
 /// How long nothing more may change: saving a file is several events, a checkout very many.
 const QUIET: ngx_msec_t = 100;
@@ -165,7 +165,8 @@ impl State {
         } else {
             mask & libc::IN_CREATE == 0
         };
-        if matters { self.watched.changed(id, name, is_directory) } else { None }
+        let kind = if is_directory { Kind::Directory } else { Kind::File };
+        if matters { self.watched.changed(id, name, kind) } else { None }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::python::request::objects::RequestObjects;
 use crate::python::response::file_wrapper::FileWrapper;
 use crate::python::response::{Refused, Response, Wanted};
 use crate::wsgi::error::Failure;
-use crate::wsgi::exchange::{End, Ender, ResponseSender};
+use crate::wsgi::exchange::{End, Ender, Follows, ResponseSender};
 use crate::wsgi::fork;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Request;
@@ -137,7 +137,7 @@ impl<'py> Call<'_, 'py> {
             self.response(|response| response.know_length(total))?;
         }
         for item in same_items {
-            if self.send(&item, true)? == Wanted::Nothing {
+            if self.send(&item, Follows::AtOnce)? == Wanted::Nothing {
                 break;
             }
         }
@@ -153,17 +153,17 @@ impl<'py> Call<'_, 'py> {
             returned();
             let Some(item) = item else { return Ok(()) };
             let item = item.map_err(|err| Broken::Raised("", err))?;
-            if self.send(&item, false)? == Wanted::Nothing {
+            if self.send(&item, Follows::Later)? == Wanted::Nothing {
                 return Ok(());
             }
         }
     }
 
-    fn send(&self, item: &Bound<'py, PyAny>, more: bool) -> Result<Wanted, Broken> {
+    fn send(&self, item: &Bound<'py, PyAny>, next: Follows) -> Result<Wanted, Broken> {
         let Ok(chunk) = item.cast::<PyBytes>() else {
             return Err(Broken::Protocol(wrong_item("application yielded", item)));
         };
-        let sent = self.response(|response| response.send(chunk, more))?;
+        let sent = self.response(|response| response.send(chunk, next))?;
         sent.map_err(Broken::from)
     }
 

@@ -17,7 +17,7 @@ use pyo3::types::PyBytes;
 use crate::python::interpreter::{exception, log};
 use crate::python::response::Response;
 use crate::wsgi::error::Failure;
-use crate::wsgi::exchange::ResponseSender;
+use crate::wsgi::exchange::{Follows, ResponseSender};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::interpreter::Settings;
 use crate::wsgi::lock::lock;
@@ -164,7 +164,7 @@ impl Page {
         }
         response.start(head);
         response.know_length(bytes.len() as u64);
-        let sent = response.send(&PyBytes::new(py, bytes), true);
+        let sent = response.send(&PyBytes::new(py, bytes), Follows::AtOnce);
         sent.is_ok() && response.complete().is_ok()
     }
 

@@ -16,7 +16,7 @@ use pyo3::types::PyBytes;
 
 use crate::python::interpreter::log;
 use crate::wsgi::error::{Cancelled, Failure};
-use crate::wsgi::exchange::{End, ResponseSender, Room, Sink};
+use crate::wsgi::exchange::{End, Follows, ResponseSender, Room, Sink};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::segment::Segment;
@@ -132,12 +132,12 @@ impl Response {
             *left -= len;
         }
         // It needs no room, and the thread is not needed any more.
-        let sent = self.sender.send(Segment::File { file, offset, len }, true);
+        let sent = self.sender.send(Segment::File { file, offset, len }, Follows::AtOnce);
         sent.map(drop).map_err(Refused::Cancelled)
     }
 
-    /// Sends a chunk; `more`: see [`ResponseSender::send`].
-    pub fn send(&mut self, chunk: &Bound<'_, PyBytes>, more: bool) -> Result<Wanted, Refused> {
+    /// Sends a chunk.
+    pub fn send(&mut self, chunk: &Bound<'_, PyBytes>, next: Follows) -> Result<Wanted, Refused> {
         let (py, bytes) = (chunk.py(), chunk.as_bytes());
         if self.sender.is_cancelled() {
             return Err(Refused::Cancelled(Cancelled));
@@ -151,8 +151,8 @@ impl Response {
         }
         let allowed = self.within_length(py, bytes.len());
         let sent = match allowed {
-            ..deferred_release::MIN => self.send_pieces(py, &bytes[..allowed], more),
-            _ => self.send_whole(chunk, allowed, more),
+            ..deferred_release::MIN => self.send_pieces(py, &bytes[..allowed], next),
+            _ => self.send_whole(chunk, allowed, next),
         };
         sent.map_err(Refused::Cancelled)?;
         Ok(if self.overrun { Wanted::Nothing } else { Wanted::More })
@@ -202,24 +202,29 @@ impl Response {
         &mut self,
         chunk: &Bound<'_, PyBytes>,
         len: usize,
-        more: bool,
+        next: Follows,
     ) -> Result<(), Cancelled> {
         if !self.is_spooled(chunk.py(), &chunk.as_bytes()[..len])? {
             // A long response would pile them up, if every thread is busy with one.
             deferred_release::release();
             let chunk = deferred_release::share(chunk).slice(..len);
-            self.full = self.sender.send(Segment::Memory(chunk), more)? == Room::Full;
+            self.full = self.sender.send(Segment::Memory(chunk), next)? == Room::Full;
         }
         Ok(())
     }
 
     /// Copies, in pieces no larger than the window: else one chunk would make it meaningless.
-    fn send_pieces(&mut self, py: Python<'_>, chunk: &[u8], more: bool) -> Result<(), Cancelled> {
+    fn send_pieces(
+        &mut self,
+        py: Python<'_>,
+        chunk: &[u8],
+        next: Follows,
+    ) -> Result<(), Cancelled> {
         let mut rest = chunk;
         while !rest.is_empty() && !self.is_spooled(py, rest)? {
             let (piece, after) = rest.split_at(rest.len().min(self.sender.piece()));
             let piece = self.sender.copy(piece);
-            self.full = self.sender.send(piece, more)? == Room::Full;
+            self.full = self.sender.send(piece, next)? == Room::Full;
             rest = after;
         }
         Ok(())

@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::python::interpreter::exception::{from_cancelled, from_head_error, wrong_type};
 use crate::python::interpreter::ffi;
+use crate::wsgi::exchange::Follows;
 use crate::wsgi::head::ResponseHead;
 
 use super::{Refused, Response};
@@ -84,7 +85,7 @@ impl StartResponse {
     fn write(&mut self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let data =
             data.cast::<PyBytes>().map_err(|_| wrong_type("write() argument", "bytes", data))?;
-        match self.response()?.send(data, false) {
+        match self.response()?.send(data, Follows::Later) {
             Ok(_) => Ok(()),
             Err(Refused::Cancelled(cancelled)) => Err(from_cancelled(cancelled)),
             Err(Refused::NoHead) => {

@@ -42,9 +42,9 @@ fn a_read_waits_without_the_interpreter() {
     let outcome = with_sender(&app, |pipe| {
         for byte in b"aa\nbb\ncc" {
             pipe.append(&[*byte]);
-            pipe.hand_over(false);
+            pipe.hand_over();
         }
-        pipe.hand_over(true);
+        pipe.complete();
     });
     outcome.is_clean();
 }
@@ -91,7 +91,7 @@ def application(e, s):
     return []");
     let outcome = with_sender(&app, |pipe| {
         pipe.append(b"123");
-        pipe.hand_over(false);
+        pipe.hand_over();
     });
     outcome.is_clean();
     request(&app, Request::default()).is_clean();

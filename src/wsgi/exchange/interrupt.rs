@@ -1,9 +1,9 @@
 //! Which thread an exception may be raised in for one exchange, and whether that was done.
 //!
-//! Part of an [`Exchange`](super::Exchange). The runner opens it while it is in the application and
-//! closes it before it does anything else, `close()` of the result included; the watchdog raises an
-//! exception while it is open. All of it happens attached to the interpreter, whose lock makes each
-//! of these steps one: an exception meant for one request never hits what its thread does next.
+//! Part of an [`Exchange`](super::Exchange). The runner opens the interruption while it is in the
+//! application and closes the interruption before anything else, `close()` of the result included;
+//! the watchdog raises an exception while the interruption is open. All three happen attached to the
+//! interpreter, whose lock makes each of them a single step: an exception meant for one request never hits what its thread does next.
 //! Runs on: pool thread (open, close), watchdog (thread, raise).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

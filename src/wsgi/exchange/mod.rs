@@ -31,6 +31,16 @@ use interrupt::Interruption;
 use spool::Spool;
 use state::State;
 pub use state::{Batch, End, Progress, Taken};
+
+/// When another chunk, or the end, comes after a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// Without the application being asked: one wake-up of the event loop serves both.
+    AtOnce,
+    /// When the application likes.
+    Later,
+}
+
 /// Whether the application may go on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
@@ -69,21 +79,20 @@ impl Exchange {
 
     /// Everything sent since the last call. Event loop.
     pub fn take(&self) -> Batch {
-        self.take_unless(false)
+        self.lock().take()
     }
 
-    /// As [`Self::take`]. While nginx is `busy` with a part of the temporary file, nothing is
-    /// taken unless the application has ended or is blocked: look again when it is no longer.
+    /// As [`Self::take`], while nginx is busy with a part of the temporary file: nothing is taken
+    /// unless the application has ended or is blocked. Look again when nginx is done with the part.
     /// Event loop.
-    pub fn take_unless(&self, busy: bool) -> Batch {
+    pub fn take_urgent(&self) -> Batch {
         let mut state = self.lock();
-        state.announced = false;
-        state.postponed = busy && !state.is_urgent();
-        if state.postponed {
-            return Batch::default();
+        if state.is_urgent() {
+            return state.take();
         }
-        state.close_tail();
-        mem::take(&mut state.batch)
+        state.announced = false;
+        state.postponed = true;
+        Batch::default()
     }
 
     /// nginx has passed on chunks. Event loop.
@@ -115,8 +124,8 @@ impl Exchange {
         state.taken
     }
 
-    /// Takes the request back: no thread takes it from now on. False if one has it already, and
-    /// nothing is done then. Event loop.
+    /// Takes the request back: no thread takes it from now on. False, and nothing is done, if a
+    /// thread has the request already. Event loop.
     pub fn withdraw(&self) -> bool {
         let state = self.lock();
         let waits = state.progress == Progress::Queued;
@@ -141,7 +150,7 @@ impl Exchange {
     }
 
     /// Nobody reads any more, but the application is to run to its end: what it sends is dropped,
-    /// and it never waits. Event loop.
+    /// and its thread never waits. Event loop.
     pub fn discard(&self) {
         let _closed;
         let mut state = self.lock();
@@ -173,8 +182,8 @@ impl Exchange {
         }
     }
 
-    /// Tells the event loop, unless it knows. Without the lock, into which it would run at once: a
-    /// thread that is woken often takes the processor of the one that wakes it.
+    /// Tells the event loop, unless it knows. Without the lock, which the event loop would want at
+    /// once: a woken thread often takes the processor of the thread that wakes it.
     fn announce(&self, mut state: MutexGuard<'_, State>) {
         if !state.announced && (!state.postponed || state.is_urgent()) {
             state.announced = true;
@@ -265,9 +274,8 @@ impl ResponseSender {
         }
     }
 
-    /// Queues a chunk; `more` says that another one or the end follows without the application
-    /// being asked, so that one wake-up serves both.
-    pub fn send(&mut self, chunk: Segment, more: bool) -> Result<Room, Cancelled> {
+    /// Queues a chunk.
+    pub fn send(&mut self, chunk: Segment, next: Follows) -> Result<Room, Cancelled> {
         if self.is_cancelled() {
             return Err(Cancelled);
         }
@@ -281,7 +289,7 @@ impl ResponseSender {
         }
         state.push(chunk);
         let room = if state.is_full() { Room::Full } else { Room::Free };
-        if !more {
+        if next == Follows::Later {
             state.progress = Progress::Silent(Instant::now());
             self.exchange.announce(state);
         }

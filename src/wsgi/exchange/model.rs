@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 
 use super::spool::{Buffering, Spooling};
-use super::{Batch, Exchange, InFlight, ResponseSender, Room, Sink};
+use super::{Batch, Exchange, Follows, InFlight, ResponseSender, Room, Sink};
 use crate::wsgi::error::{Cancelled, Failure};
 use crate::wsgi::mailbox::Mailbox;
 use crate::wsgi::request::body::RequestBody;
@@ -35,7 +35,7 @@ fn send_all(sender: &mut ResponseSender, chunks: &[Vec<u8>]) -> Result<(), Cance
             continue;
         }
         let copy = sender.copy(chunk);
-        full = sender.send(copy, false)? == Room::Full;
+        full = sender.send(copy, Follows::Later)? == Room::Full;
     }
     Ok(())
 }
@@ -127,7 +127,7 @@ proptest! {
         let mut ended = false;
         for wanted in reads.iter().chain([&500]).cycle() {
             let busy = client.is_busy();
-            let Batch { chunks, end, .. } = exchange.take_unless(busy);
+            let Batch { chunks, end, .. } = if busy { exchange.take_urgent() } else { exchange.take() };
             ended |= end.is_some();
             // The file is one piece, with another behind it at the end or when all is full.
             client.buffers.extend(chunks.into_iter().map(|chunk| (chunk, 0)));
@@ -154,7 +154,7 @@ proptest! {
 /// A sender whose window is full, and that has written `rest` to its file.
 fn spooled(limit: u64, rest: &[&[u8]]) -> (Arc<Exchange>, ResponseSender) {
     let (exchange, mut sender) = open(buffering(4, limit));
-    sender.send(Segment::Memory(Bytes::from_static(b"full")), false).unwrap();
+    sender.send(Segment::Memory(Bytes::from_static(b"full")), Follows::Later).unwrap();
     for chunk in rest {
         assert_eq!(sender.make_room(chunk), Ok(Sink::File));
     }
@@ -170,10 +170,10 @@ fn what_is_in_the_file_grows_together() {
     // While nginx is busy with this piece, the next ones become one too.
     for chunk in [b"d", b"e", b"f"] {
         assert_eq!(sender.make_room(chunk), Ok(Sink::File));
-        assert!(exchange.take_unless(true).chunks.is_empty());
+        assert!(exchange.take_urgent().chunks.is_empty());
     }
     assert!(exchange.mailbox.collect(Vec::new()).len() < 3);
-    let next = exchange.take_unless(false);
+    let next = exchange.take();
     assert_eq!(next.chunks.len(), 1);
     assert_eq!(part(&next.chunks[0], 0, 3), b"def");
 }
@@ -181,14 +181,14 @@ fn what_is_in_the_file_grows_together() {
 #[test]
 fn small_chunks_go_into_the_file_together_or_to_a_client_that_has_caught_up() {
     let (exchange, mut sender) = open(buffering(16, 100));
-    sender.send(Segment::Memory(Bytes::from_static(&[b'm'; 16])), false).unwrap();
+    sender.send(Segment::Memory(Bytes::from_static(&[b'm'; 16])), Follows::Later).unwrap();
     assert!(!sender.append(b"1"), "nothing is in the file");
     assert_eq!(sender.make_room(b"1"), Ok(Sink::File));
     let first = exchange.take();
     assert!(sender.append(b"ab") && sender.append(b"cd") && !sender.append(b"e"));
     assert_eq!(sender.make_room(b"e"), Ok(Sink::File));
     assert!(sender.append(b"f"));
-    assert!(exchange.take_unless(true).chunks.is_empty());
+    assert!(exchange.take_urgent().chunks.is_empty());
     let passed = first.chunks.iter().map(InFlight::of).fold(InFlight::default(), InFlight::plus);
     exchange.consumed(passed);
     let next = exchange.take();
@@ -204,11 +204,11 @@ fn the_end_does_not_wait_for_the_file() {
     let (exchange, mut sender) = spooled(100, &[b"ab"]);
     exchange.take();
     assert_eq!(sender.make_room(b"cd"), Ok(Sink::File));
-    assert!(exchange.take_unless(true).end.is_none());
+    assert!(exchange.take_urgent().end.is_none());
     exchange.mailbox.collect(Vec::new());
     sender.finish(Ok(()));
     assert_eq!(exchange.mailbox.collect(Vec::new()).len(), 1);
-    let batch = exchange.take_unless(true);
+    let batch = exchange.take_urgent();
     assert_eq!((batch.chunks.len(), batch.end), (1, Some(Ok(()))));
 }
 
@@ -248,11 +248,11 @@ fn a_file_that_cannot_be_written_ends_the_response_and_is_logged_once() {
     let spooling = Spooling { dir: "/nowhere\n".into(), limit: 9, grace: Duration::ZERO };
     let spooling = Some(Arc::new(spooling));
     let (exchange, mut sender) = open(Buffering { spooling, ..Buffering::in_memory(1) });
-    sender.send(Segment::Memory(Bytes::from_static(b"full")), false).unwrap();
+    sender.send(Segment::Memory(Bytes::from_static(b"full")), Follows::Later).unwrap();
     assert_eq!(sender.make_room(b"x"), Err(Cancelled));
     assert!(sender.is_cancelled());
     assert_eq!(sender.make_room(b"x"), Err(Cancelled));
-    let batch = exchange.take_unless(true);
+    let batch = exchange.take_urgent();
     assert_eq!((batch.chunks.len(), batch.end), (1, Some(Err(Failure::Spool))));
     let mails = format!("{:?}", exchange.mailbox.collect(Vec::new()));
     assert_eq!(mails.matches("LogRecord").count(), 1, "{mails}");

@@ -102,6 +102,13 @@ impl State {
         matches!(self.progress, Progress::Ended | Progress::Blocked)
     }
 
+    /// All that the event loop has not taken yet.
+    pub fn take(&mut self) -> Batch {
+        (self.announced, self.postponed) = (false, false);
+        self.close_tail();
+        mem::take(&mut self.batch)
+    }
+
     /// Makes the tail a chunk, since nothing is to be added to it.
     pub fn close_tail(&mut self) {
         if !self.tail.is_empty() {

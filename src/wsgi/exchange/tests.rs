@@ -27,7 +27,7 @@ fn head_chunks_and_end_come_in_one_batch() {
     let (mailbox, exchange, mut sender) = exchange(100);
     sender.begin(taken()).unwrap();
     sender.head(ResponseHead::new(b"200 OK").unwrap());
-    assert_eq!(sender.send(chunk(b"ab"), true), Ok(Room::Free));
+    assert_eq!(sender.send(chunk(b"ab"), Follows::AtOnce), Ok(Room::Free));
     assert!(mailbox.collect(Vec::new()).is_empty());
     sender.finish(Ok(()));
     drop(sender);
@@ -77,8 +77,8 @@ fn a_lost_sender_ends_the_exchange() {
 #[test]
 fn the_window_blocks_until_half_of_it_is_free() {
     let (_mailbox, exchange, mut sender) = exchange(4);
-    assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Free));
-    assert_eq!(sender.send(chunk(b"de"), true), Ok(Room::Full));
+    assert_eq!(sender.send(chunk(b"abc"), Follows::Later), Ok(Room::Free));
+    assert_eq!(sender.send(chunk(b"de"), Follows::AtOnce), Ok(Room::Full));
     let waiting = thread::spawn(move || {
         assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
         sender
@@ -90,7 +90,7 @@ fn the_window_blocks_until_half_of_it_is_free() {
     exchange.consumed(InFlight { chunks: 1, bytes: 2, spooled: 0 });
     let mut sender = waiting.join().unwrap();
     assert!(matches!(exchange.progress(), Progress::Silent(_)));
-    assert_eq!(sender.send(chunk(b"f"), false), Ok(Room::Free));
+    assert_eq!(sender.send(chunk(b"f"), Follows::Later), Ok(Room::Free));
 }
 
 /// Else it would run into the lock at once, and sleep.
@@ -110,7 +110,7 @@ fn the_event_loop_is_woken_without_the_lock() {
         drop(exchange.take());
         mailbox.collect(Vec::new()).len()
     };
-    assert_eq!(sender.send(chunk(b"abcd"), false), Ok(Room::Full));
+    assert_eq!(sender.send(chunk(b"abcd"), Follows::Later), Ok(Room::Full));
     assert_eq!((woken.load(Ordering::SeqCst), collect()), (1, 1));
     let waiting = thread::spawn(move || {
         assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
@@ -139,7 +139,7 @@ fn room_that_comes_in_between_ends_the_wait() {
     }));
     let (exchange, mut sender) = Exchange::open(7, Buffering::in_memory(4), mailbox);
     assert!(opened.set(exchange).is_ok());
-    assert_eq!(sender.send(chunk(b"abcd"), true), Ok(Room::Full));
+    assert_eq!(sender.send(chunk(b"abcd"), Follows::AtOnce), Ok(Room::Full));
     assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
 }
 
@@ -147,9 +147,9 @@ fn room_that_comes_in_between_ends_the_wait() {
 fn many_small_chunks_fill_the_window_too() {
     let (_mailbox, exchange, mut sender) = exchange(1 << 20);
     for _ in 1..MAX_CHUNKS {
-        assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Free));
+        assert_eq!(sender.send(chunk(b"x"), Follows::Later), Ok(Room::Free));
     }
-    assert_eq!(sender.send(chunk(b"x"), false), Ok(Room::Full));
+    assert_eq!(sender.send(chunk(b"x"), Follows::Later), Ok(Room::Full));
     exchange.consumed(InFlight { chunks: MAX_CHUNKS / 2, bytes: MAX_CHUNKS / 2, spooled: 0 });
     assert_eq!(sender.make_room(b""), Ok(Sink::Memory));
 }
@@ -169,12 +169,12 @@ fn what_is_held_back_is_consumed_once() {
 #[test]
 fn cancelling_wakes_a_blocked_sender_and_drops_what_is_queued() {
     let (mailbox, exchange, mut sender) = exchange(1);
-    assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Full));
+    assert_eq!(sender.send(chunk(b"abc"), Follows::Later), Ok(Room::Full));
     let waiting = thread::spawn(move || (sender.make_room(b""), sender));
     exchange.cancel();
     let (result, mut sender) = waiting.join().unwrap();
     assert_eq!(result, Err(Cancelled));
-    assert_eq!(sender.send(chunk(b""), false), Err(Cancelled));
+    assert_eq!(sender.send(chunk(b""), Follows::Later), Err(Cancelled));
     assert_eq!(sender.begin(taken()), Err(Cancelled));
     mailbox.collect(Vec::new());
     sender.finish(Ok(()));
@@ -185,14 +185,14 @@ fn cancelling_wakes_a_blocked_sender_and_drops_what_is_queued() {
 #[test]
 fn nothing_follows_the_end() {
     let (_mailbox, exchange, mut sender) = exchange(1);
-    assert_eq!(sender.send(chunk(b"abc"), false), Ok(Room::Full));
+    assert_eq!(sender.send(chunk(b"abc"), Follows::Later), Ok(Room::Full));
     let ender = sender.ender();
     let waiting = thread::spawn(move || (sender.make_room(b""), sender));
     ender.finish(Err(Failure::Application));
     let (result, mut sender) = waiting.join().unwrap();
     assert_eq!(result, Err(Cancelled));
     sender.head(ResponseHead::new(b"200 OK").unwrap());
-    assert_eq!(sender.send(chunk(b"late"), false), Err(Cancelled));
+    assert_eq!(sender.send(chunk(b"late"), Follows::Later), Err(Cancelled));
     sender.finish(Ok(()));
     assert_eq!(exchange.progress(), Progress::Ended);
     let batch = exchange.take();

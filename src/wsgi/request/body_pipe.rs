@@ -134,15 +134,22 @@ impl BodyPipe {
         }
     }
 
-    /// Wakes the reader if what it waits for is there; `end`: the body is complete. When the pipe
-    /// is full the event loop has to stop until [`Mail::BodyRoom`] comes. Event loop.
-    pub fn hand_over(&self, end: bool) -> Room {
+    /// Wakes the reader if what it waits for is there. When the pipe is full the event loop has to
+    /// stop until [`Mail::BodyRoom`] comes. Event loop.
+    pub fn hand_over(&self) -> Room {
+        self.hand_over_now(&mut self.lock())
+    }
+
+    /// As [`Self::hand_over`], and the body is complete. Event loop.
+    pub fn complete(&self) -> Room {
         let mut state = self.lock();
-        if end && state.end.is_none() {
-            state.end = Some(Ok(()));
-        }
+        state.end.get_or_insert(Ok(()));
+        self.hand_over_now(&mut state)
+    }
+
+    fn hand_over_now(&self, state: &mut State) -> Room {
         if state.end.is_some() || state.bytes.len() >= state.wanted {
-            self.wake(&mut state);
+            self.wake(state);
         }
         state.paused = state.end.is_none() && state.bytes.len() >= self.window;
         if state.paused { Room::Full } else { Room::Free }
@@ -267,9 +274,14 @@ mod tests {
         (Arc::clone(&mailbox), Arc::new(BodyPipe::new(7, window, mailbox)))
     }
 
-    fn put(pipe: &BodyPipe, bytes: &[u8], end: bool) -> Room {
+    fn put(pipe: &BodyPipe, bytes: &[u8]) -> Room {
         pipe.append(bytes);
-        pipe.hand_over(end)
+        pipe.hand_over()
+    }
+
+    fn put_last(pipe: &BodyPipe, bytes: &[u8]) -> Room {
+        pipe.append(bytes);
+        pipe.complete()
     }
 
     /// A read in a thread of its own, which has come to wait.
@@ -292,14 +304,14 @@ mod tests {
         assert_eq!(pipe.read_now(0, Until::Limit), Some(Ok(vec![])));
         assert_eq!(pipe.read_now(1, Until::Limit), None);
         assert_eq!(pipe.read_now(1, Until::Some), None);
-        put(&pipe, b"ab\ncd", false);
+        put(&pipe, b"ab\ncd");
         assert_eq!(pipe.read_now(6, Until::Limit), None);
         assert_eq!(pipe.read_now(1, Until::Limit).unwrap().unwrap(), b"a");
         assert_eq!(pipe.read_now(1, Until::Line).unwrap().unwrap(), b"b");
         assert_eq!(pipe.read_now(9, Until::Line).unwrap().unwrap(), b"\n");
         assert_eq!(pipe.read_now(9, Until::Line), None);
         assert_eq!(pipe.read_now(9, Until::Some).unwrap().unwrap(), b"cd");
-        put(&pipe, b"ef", true);
+        put_last(&pipe, b"ef");
         assert_eq!(pipe.read_now(9, Until::Limit).unwrap().unwrap(), b"ef");
         for until in [Until::Limit, Until::Line, Until::Some] {
             assert_eq!(pipe.read_now(9, until), Some(Ok(vec![])));
@@ -316,9 +328,9 @@ mod tests {
             (Until::Some, 9, b"", b"x"),
         ] {
             let reader = waiting(&pipe, limit, until);
-            put(&pipe, first, false);
+            put(&pipe, first);
             assert_eq!(pipe.read_now(1, Until::Limit), None, "another one reads");
-            put(&pipe, second, false);
+            put(&pipe, second);
             assert_eq!(reader.join().unwrap().unwrap(), [first, second].concat());
         }
     }
@@ -326,18 +338,18 @@ mod tests {
     #[test]
     fn a_full_pipe_stops_the_event_loop_until_half_of_it_is_free() {
         let (mailbox, pipe) = pipe(4);
-        assert_eq!(put(&pipe, b"abc", false), Room::Free);
-        assert_eq!(put(&pipe, b"def", false), Room::Full);
-        assert_eq!(pipe.hand_over(false), Room::Full);
+        assert_eq!(put(&pipe, b"abc"), Room::Free);
+        assert_eq!(put(&pipe, b"def"), Room::Full);
+        assert_eq!(pipe.hand_over(), Room::Full);
         pipe.read(3, Until::Limit).unwrap();
         assert!(mailbox.collect(Vec::new()).is_empty());
         pipe.read(1, Until::Limit).unwrap();
         assert_eq!(mailbox.collect(Vec::new()), [Mail::BodyRoom(7)]);
         pipe.read(2, Until::Limit).unwrap();
         assert!(mailbox.collect(Vec::new()).is_empty());
-        assert_eq!(pipe.hand_over(false), Room::Free);
+        assert_eq!(pipe.hand_over(), Room::Free);
         // The end leaves nothing to read.
-        assert_eq!(put(&pipe, b"ghijkl", true), Room::Free);
+        assert_eq!(put_last(&pipe, b"ghijkl"), Room::Free);
         assert_eq!(pipe.read(9, Until::Limit).unwrap(), b"ghijkl");
         assert!(mailbox.collect(Vec::new()).is_empty());
     }
@@ -350,7 +362,7 @@ mod tests {
         pipe.fail(BodyError::TimedOut);
         pipe.fail(BodyError::Gone);
         assert_eq!(reader.join().unwrap(), Err(BodyError::TimedOut));
-        put(&pipe, b"late", true);
+        put_last(&pipe, b"late");
         assert_eq!(pipe.read_now(1, Until::Some), Some(Err(BodyError::TimedOut)));
         assert!(pipe.is_broken());
         pipe.close();
@@ -360,7 +372,7 @@ mod tests {
     #[test]
     fn a_complete_body_outlives_its_client_but_not_its_request() {
         let (_, pipe) = pipe(100);
-        put(&pipe, b"abc", true);
+        put_last(&pipe, b"abc");
         pipe.fail(BodyError::Gone);
         assert!(!pipe.is_broken());
         assert_eq!(pipe.read(1, Until::Limit).unwrap(), b"a");
@@ -384,7 +396,7 @@ mod tests {
         let reader = waiting(&pipe, 1, Until::Some);
         assert_eq!(pipe.progress(Progress::Silent(before)), Progress::Blocked);
         assert_eq!(pipe.progress(Progress::Ended), Progress::Ended);
-        put(&pipe, b"a", false);
+        put(&pipe, b"a");
         reader.join().unwrap().unwrap();
         let Progress::Silent(since) = pipe.progress(Progress::Silent(before)) else { panic!() };
         assert!(since > before);
@@ -426,14 +438,15 @@ mod tests {
             });
             let last = parts.len().saturating_sub(1);
             for (n, part) in parts.iter().enumerate() {
-                if put(&pipe, part, together && n == last) == Room::Full {
+                let put = if together && n == last { put_last } else { put };
+                if put(&pipe, part) == Room::Full {
                     while !mailbox.collect(Vec::new()).contains(&Mail::BodyRoom(7)) {
                         thread::yield_now();
                     }
                 }
                 assert!(pipe.lock().bytes.len() < window + 40);
             }
-            pipe.hand_over(true);
+            pipe.complete();
             let mut rest = &body[..];
             for (limit, until, bytes) in handle.join().unwrap() {
                 let most = rest.len().min(limit);

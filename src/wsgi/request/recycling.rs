@@ -22,7 +22,7 @@ impl FreeList {
         left.map_or_else(Default::default, |(vars, exchange)| (vars, Some(exchange)))
     }
 
-    /// A request has ended. What its thread still has of it goes when that is done with it.
+    /// A request has ended. What its thread still holds is freed when the thread is done.
     pub fn leave(&self, mut vars: Vars, mut exchange: Arc<Exchange>, blocks: Blocks) {
         let is_free = vars.is_free() && Exchange::leave(&mut exchange, blocks);
         let mut all = self.0.borrow_mut();
@@ -36,7 +36,7 @@ impl FreeList {
 mod tests {
     use super::*;
     use crate::wsgi::exchange::spool::Buffering;
-    use crate::wsgi::exchange::{Progress, ResponseSender, Room, Taken};
+    use crate::wsgi::exchange::{Follows, Progress, ResponseSender, Room, Taken};
     use crate::wsgi::head::ResponseHead;
     use crate::wsgi::mailbox::Mailbox;
     use crate::wsgi::request::vars::VarsWriter;
@@ -65,7 +65,7 @@ mod tests {
         let head = ResponseHead::new_in(sender.take_head_block(), b"200 first").unwrap();
         sender.head(head);
         let chunk = sender.copy(b"first body");
-        assert_eq!(sender.send(chunk, false), Ok(Room::Full));
+        assert_eq!(sender.send(chunk, Follows::Later), Ok(Room::Full));
         sender.ender().interruption().open(7);
         sender.ender().interruption().raise(|_| ());
         sender.finish(Ok(()));
@@ -92,7 +92,7 @@ mod tests {
         let chunk = sender.copy(b"b");
         assert_eq!(chunk.bytes(), Some(&b"b"[..]));
         assert_eq!(chunk.bytes().unwrap().as_ptr(), places.1);
-        assert_eq!(sender.send(chunk, false), Ok(Room::Free));
+        assert_eq!(sender.send(chunk, Follows::Later), Ok(Room::Free));
     }
 
     #[test]

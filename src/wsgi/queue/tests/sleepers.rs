@@ -86,14 +86,14 @@ fn a_sleeping_runner_is_woken_for_what_waits() {
     assert!(thread.join().unwrap());
 }
 
-/// Three runners asleep. Three requests come, for which one has been woken. `alone`: one is enough
-/// for them, as far as is known.
-fn three_sleepers(f: &mut Fixture, alone: bool) -> (Arc<RequestQueue>, Vec<JoinHandle<bool>>) {
+fn three_sleepers() -> (Arc<RequestQueue>, Vec<JoinHandle<bool>>) {
     let queue = Arc::new(RequestQueue::timeless(3, Timers::Fine));
     let sleepers = (1..=3).map(|idle| sleeper(&queue, idle)).collect();
-    if alone {
-        queue.assume();
-    }
+    (queue, sleepers)
+}
+
+/// Three requests come while three runners are asleep, and one runner has been woken for them.
+fn push_three(f: &mut Fixture, queue: &RequestQueue) {
     for summons in [Summons::Wake, Summons::LookLater, Summons::LookLater] {
         let (_, job) = f.job();
         assert_eq!(queue.push(job, 9), Ok(summons));
@@ -102,7 +102,6 @@ fn three_sleepers(f: &mut Fixture, alone: bool) -> (Arc<RequestQueue>, Vec<JoinH
     while queue.idle() > 2 {
         thread::yield_now();
     }
-    (queue, sleepers)
 }
 
 fn end(queue: &RequestQueue, sleepers: Vec<JoinHandle<bool>>) {
@@ -115,7 +114,8 @@ fn end(queue: &RequestQueue, sleepers: Vec<JoinHandle<bool>>) {
 #[test]
 fn a_standby_calls_the_next_runner_if_one_may_not_be_enough() {
     let mut f = Fixture::new(1);
-    let (queue, sleepers) = three_sleepers(&mut f, false);
+    let (queue, sleepers) = three_sleepers();
+    push_three(&mut f, &queue);
     assert!(queue.next(After::Waiting).is_some());
     assert!(queue.is_coming());
     end(&queue, sleepers);
@@ -124,7 +124,9 @@ fn a_standby_calls_the_next_runner_if_one_may_not_be_enough() {
 #[test]
 fn a_standby_calls_nobody_if_one_is_enough_unless_it_is_found_stuck() {
     let mut f = Fixture::new(1);
-    let (queue, sleepers) = three_sleepers(&mut f, true);
+    let (queue, sleepers) = three_sleepers();
+    queue.assume();
+    push_three(&mut f, &queue);
     // A look while it is on its way finds nothing wrong.
     assert_eq!(queue.look(), Summons::LookLater);
     assert!(queue.next(After::Waiting).is_some());
