@@ -1,8 +1,8 @@
 //! What the child of `wsgi_check` tells the master, a line each; its first byte says what it is.
 //!
 //! `nginx/check/child.rs` writes it, `nginx/check/trial.rs` reads it. The code that is imported runs in
-//! the same process and can write into the same pipe whatever it likes. At most it makes its own
-//! trial pass or fail, as it could by what it does at the import: of what is told, only text that
+//! the same process and can write into the same pipe whatever it likes. At most that code makes
+//! its own trial pass or fail, as it could by what it does at the import: of what is told, only text that
 //! is fit for the log gets out, and not more of it than anybody would read.
 //! Runs on: event loop (configuration, in the master).
 
@@ -67,7 +67,7 @@ pub fn is_done(answer: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Marks what has gone through it, and cuts it as the real one does.
+    /// Marks what has gone through, and cuts the text as the real function does.
     fn printable(text: &[u8]) -> Vec<String> {
         let text = String::from_utf8_lossy(text);
         let text: Vec<_> = text.trim_end_matches('\n').chars().collect();

@@ -41,9 +41,10 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
 /// Whether the caller's reference is the only one, weak ones included.
 pub fn is_alone(object: &Bound<'_, PyAny>) -> bool {
     let object = object.as_ptr();
-    // SAFETY: the object is alive and we are attached, as its borrow proves; nobody else counts
-    // references meanwhile, since there is a GIL (build.rs). Where its type has an offset above 0, a pointer lies there in each object, which is null without weak references
-    // (CPython, "tp_weaklistoffset"); below 0 it says where else they are.
+    // SAFETY: the borrow proves that the object is alive and that we are attached; nobody else counts
+    // references meanwhile, since there is a GIL (build.rs). In an object whose type has an offset
+    // above 0 a pointer lies there, which is null without weak references (CPython,
+    // "tp_weaklistoffset"). Another offset is not followed.
     unsafe {
         let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
         let weak = match offset {
@@ -57,14 +58,15 @@ pub fn is_alone(object: &Bound<'_, PyAny>) -> bool {
 
 /// What the interpreter calls the calling thread.
 pub fn thread() -> u64 {
-    // SAFETY: takes and touches nothing. CPython names its threads so (Python/thread_pthread.h).
+    // SAFETY: pthread_self takes and touches nothing. CPython names its threads so
+    // (Python/thread_pthread.h).
     unsafe { libc::pthread_self() as u64 }
 }
 
 /// What the kernel calls the calling thread (`top -H`); it keeps 15 bytes.
 pub fn name_thread(name: &str) {
     let name = CString::new(name).unwrap_or_default();
-    // SAFETY: the string ends with a zero byte and is only read. With it the call does not fail.
+    // SAFETY: PR_SET_NAME only reads the string, which ends with a zero byte.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
@@ -72,8 +74,8 @@ pub fn name_thread(name: &str) {
 /// (getrusage(2), `ru_nvcsw`).
 pub fn sleeps() -> u64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: getrusage fills the structure it is given, and does not fail with this thread and a
-    // valid address.
+    // SAFETY: getrusage writes to `usage` alone, which is as large as it expects, and has filled it
+    // unless it returns -1.
     let usage = unsafe {
         if libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) == -1 {
             return 0;
@@ -96,8 +98,8 @@ pub fn forget_raised(_py: Python<'_>) {
     unsafe { ffi::PyThreadState_SetAsyncExc(thread() as _, std::ptr::null_mut()) };
 }
 
-/// Ends a forked child of the worker that has returned from the application: it must not go on
-/// as if it were the worker. EX_SOFTWARE; nothing is flushed, all of it is the parent's.
+/// Ends a forked child of the worker that has returned from the application: the child must not go
+/// on as if it were the worker. EX_SOFTWARE; nothing is flushed, all of it is the parent's.
 pub fn leave_forked_child() -> ! {
     // SAFETY: _exit takes any number, touches no memory of ours and does not return.
     unsafe { libc::_exit(70) }
@@ -118,7 +120,7 @@ pub fn duplicate(fd: libc::c_int) -> io::Result<File> {
 /// Writes to descriptor 2 without any lock: in a forked child a lock may be held for ever.
 pub fn write_to_stderr(bytes: &[u8]) {
     // SAFETY: pointer and length are those of one slice, which write only reads.
-    // A short or failed write is lost: there is no other place to tell of it.
+    // A short or failed write is ignored: there is no other place to tell of it.
     let _ = unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };
 }
 

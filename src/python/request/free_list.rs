@@ -1,8 +1,8 @@
 //! Objects that every request needs one of: made anew only if the last one is still in use.
 //!
 //! `objects` takes and leaves them. To make and to end three objects is a twentieth of the
-//! instructions of a small request. What the application has kept, weakly or not, is never used
-//! again, so that it stays what it is after the end of its request: dead.
+//! instructions of a small request. Objects that the application has kept, weakly or not, are
+//! never used again: after the end of their request they stay dead.
 //! Runs on: pool thread.
 
 use std::sync::Mutex;
@@ -26,7 +26,7 @@ impl<T> Default for FreeList<T> {
 }
 
 impl<T: PyClass> FreeList<T> {
-    /// One that has been left here, or a new one. It is to be told of its request.
+    /// An object that has been left here, or a new one, which is to be told of its request.
     pub fn take_or_make<'py>(
         &self,
         py: Python<'py>,

@@ -1,7 +1,7 @@
 //! `wsgi.input`: the request body as a seekable binary file.
 //!
-//! Made by `call` for each request and closed by it at the end; an application may keep it longer
-//! or use it from another thread, and then gets a ValueError. Nothing is read before it is asked
+//! `call` makes the object for each request and closes it at the end; an application that keeps the
+//! object longer, or uses it from another thread, gets a ValueError. Nothing is read before it is asked
 //! for, so a body of many GB in nginx's temp file costs no memory. The lock is held only to look
 //! at or reserve a range; large reads happen detached and without it.
 //! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
@@ -257,8 +257,8 @@ impl Input {
 
     fn flush(&self) {}
 
-    /// Does nothing: the body belongs to the server, and a wrapper around this object closes it
-    /// when it is collected, while the application may well read on.
+    /// Does nothing: the body belongs to the server, and a wrapper closes the object that it wraps
+    /// when the wrapper is collected, while the application may well read on.
     fn close(&self) {}
 
     #[getter]

@@ -19,7 +19,7 @@ use crate::wsgi::lock::lock;
 use crate::wsgi::numbers::{NumberMap, Spread};
 use crate::wsgi::request::vars::Vars;
 
-/// Shapes kept; when another one comes it starts over.
+/// Shapes kept; when another shape comes, all are forgotten.
 const MAX_SHAPES: usize = 64;
 /// Names of a shape that is kept.
 const MAX_NAMES: usize = 64;

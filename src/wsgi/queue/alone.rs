@@ -1,16 +1,16 @@
 //! Whether one runner alone answers as much as several would.
 //!
-//! It does if it hardly ever leaves the GIL to others: several only take turns with it then, and each
-//! request that loses the GIL halfway is late. Two signs speak against it, and it takes more than one
-//! of them, for each happens by chance too:
+//! One does if it hardly ever leaves the GIL to others: several would only take turns with the GIL,
+//! and each request that loses the GIL halfway is late. Two signs speak against one runner. Each
+//! happens by chance too, so a single sign decides nothing:
 //! * a request with no other beside it made its thread sleep: it blocks;
-//! * a stand-by found the GIL free when it came for it: the application computes without the GIL.
+//! * a stand-by found the GIL free when it came: the application computes without the GIL.
 //!
 //! That a stand-by found the GIL taken alone says little: somebody else may hold it, a thread of the
 //! application or another pool. So some request must have gone by just now without sleeping.
 //!
-//! Nearly all of this can be seen only while one runner is at work. If several are, it is tried with one again
-//! and again, after longer and longer pauses as long as that fails.
+//! Nearly all of this can be seen only while one runner is at work. If several are, one is tried
+//! again and again, after longer and longer pauses as long as the tries fail.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ pub struct Alone {
     looks: u32,
     /// When the last request did not sleep, or a try began.
     fresh: Option<Instant>,
-    /// When it was last tried with one.
+    /// When a try with one runner last began.
     tried: Option<Instant>,
     pause: Duration,
 }
@@ -64,12 +64,12 @@ impl Alone {
         self.answers >= ENOUGH && self.looks >= ENOUGH && fresh
     }
 
-    /// Whether that has stood the test for some time. Until then one looks more often.
+    /// Whether one runner has been enough for some time. Until then stand-bys look more often.
     pub fn is_proven(&self, now: Instant) -> bool {
         self.is_enough(now) && self.answers >= PROVEN && self.looks >= PROVEN
     }
 
-    /// For so long it is not tried again.
+    /// How long the next try is put off.
     pub fn pause(&self) -> Duration {
         self.pause
     }
@@ -79,8 +79,8 @@ impl Alone {
         self.tried.is_none_or(|tried| since > tried)
     }
 
-    /// A request has ended that no other was beside, or that blocked in any case. That it slept is
-    /// a sign against.
+    /// A request has ended that no other was beside, or that blocked in any case. A thread that slept
+    /// in it is a sign against one runner.
     pub fn answered(&mut self, sign: Sign, now: Instant) {
         self.answers = count(self.answers, sign, SLEPT);
         if sign == Sign::For {
@@ -91,13 +91,13 @@ impl Alone {
         }
     }
 
-    /// A stand-by has come for the GIL. That it was free is a sign against; that it was taken is one
-    /// in favour only if no more than one runner was at work.
+    /// A stand-by has come for the GIL. A free GIL is a sign against one runner; a GIL that was taken
+    /// speaks for one runner only if no more than one was at work.
     pub fn looked(&mut self, sign: Sign) {
         self.looks = count(self.looks, sign, FREE);
     }
 
-    /// It is tried with one: so it is until signs speak against it, or none for it.
+    /// A try begins: one runner counts as enough until signs speak against it, or none in favour.
     pub fn assume(&mut self, now: Instant) {
         self.answers = self.answers.max(ENOUGH);
         // Those of before may have found it taken by others.

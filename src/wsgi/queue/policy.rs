@@ -23,7 +23,7 @@ use crate::wsgi::mailbox::ExchangeId;
 /// For so long after a request has been taken its runner is expected to come back by itself.
 pub const PATIENCE: Duration = Duration::from_micros(500);
 
-/// For so long it is believed that one more runner is surplus.
+/// For so long a runner is believed to be surplus that has been found to be.
 pub const TRIAL: Duration = Duration::from_millis(20);
 /// The same while that has not been proven.
 pub const FIRST_TRIAL: Duration = Duration::from_millis(1);
@@ -70,11 +70,11 @@ pub struct Done {
 /// What a runner does that has the GIL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It takes what waits.
+    /// The runner takes what waits.
     Take,
-    /// It sleeps: others take what waits.
+    /// The runner sleeps: others take what waits.
     Sleep,
-    /// It lets others have the GIL for a moment, and comes for it again.
+    /// The runner lets others have the GIL for a moment, and comes back for the GIL.
     Yield,
 }
 
@@ -109,7 +109,7 @@ pub fn lacks_runner(counts: &Counts) -> bool {
     counts.asleep == 0 && counts.vacant > 0 && counts.starting == 0
 }
 
-/// Whether that was less than `time` before `now`.
+/// Whether `at` was less than `time` before `now`.
 fn is_within(now: Instant, at: Option<Instant>, time: Duration) -> bool {
     at.is_some_and(|at| now - at < time)
 }
@@ -210,8 +210,8 @@ impl Policy {
         self.alone.is_enough(now) && is_within(now, self.returned, self.switch_interval)
     }
 
-    /// A runner comes back from a request. If others are at work and one is enough it leaves what
-    /// waits to them; if one is not enough it looks from time to time whether that has changed.
+    /// A runner comes back from a request. If others are at work and one runner is enough, what waits
+    /// is left to them; if not, the runner yields from time to time, to see whether that has changed.
     pub fn came_back(&mut self, done: Done, moment: &Moment) -> Verdict {
         let Moment { counts, short, now } = *moment;
         self.judge(done, counts, now);
@@ -234,8 +234,9 @@ impl Policy {
         let slept = conduct == Conduct::Slept;
         let is_long = now - done.since >= self.switch_interval;
         let is_disturbed = counts.coming() > 0 || self.disturbed;
-        // For a moment others may have made it wait for the GIL: those beside it, or a stand-by that
-        // was surplus. If it was long it has blocked, or somebody else has the GIL.
+        // In a short request others may have made the thread wait for the GIL: the requests beside
+        // it, or a stand-by that was surplus. In a long one the thread has blocked, or somebody else
+        // has the GIL.
         if (is_lone && !(slept && is_disturbed))
             || (slept && is_long && self.alone.is_tried(done.since))
         {

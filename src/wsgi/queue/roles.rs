@@ -29,7 +29,7 @@ impl Seat {
 pub enum Call {
     /// The event loop wants it, and has a timer armed for what the runner leaves.
     Timed,
-    /// A runner with a call of its own, or one so called, wants it: no timer is armed.
+    /// Another runner wants it, which had no timer armed either: its call was `Own` or `Untimed`.
     Untimed,
     /// It has found a job on its way to sleep. No timer is armed.
     Own,

@@ -30,8 +30,8 @@ pub struct Flags {
 }
 
 /// A request with its body, or with the pipe it comes through. The event loop keeps a clone of vars
-/// and body, so that it gives back the memory that it has taken: a pool thread that did would fight
-/// with it for the allocator's lock.
+/// and body, so that it gives back the memory that it has taken: a pool thread that did so would
+/// fight with the event loop for the allocator's lock.
 #[derive(Default)]
 pub struct Request {
     pub vars: Vars,
