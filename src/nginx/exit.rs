@@ -62,8 +62,8 @@ pub unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
                 skip_exit_handlers();
                 return;
             }
-            Outcome::Lost => {
-                format!("python has {} lost threads, leaving", worker.runners.alive())
+            Outcome::Stuck => {
+                format!("python has {} stuck threads, leaving", worker.runners.alive())
             }
             Outcome::Importing(name) => {
                 format!("the import of \"{name}\" does not end, leaving")
@@ -93,7 +93,7 @@ enum Outcome {
     /// All threads have ended, and the exit functions have been run.
     Ended,
     /// The same but for threads that are not expected back.
-    Lost,
+    Stuck,
     /// The exit functions have been run, and Python's main thread is still at an import.
     Importing(&'static str),
     /// The deadline has passed; so many threads have not stopped.
@@ -125,12 +125,12 @@ impl Ending {
     }
 
     fn look(&mut self, worker: &Worker, now: Instant) -> Outcome {
-        let (alive, lost) = (worker.runners.alive(), worker.runners.all_stuck());
+        let (alive, stuck) = (worker.runners.alive(), worker.runners.all_stuck());
         let exit = worker.imports.exit_functions();
         if worker.watch.is_unreachable() {
-            return Outcome::Lost;
+            return Outcome::Stuck;
         }
-        if alive <= lost {
+        if alive <= stuck {
             match self.grace {
                 None => {
                     let grace = self.half(now);
@@ -149,7 +149,7 @@ impl Ending {
                 return match worker.imports.current().filter(|_| exit.was_elsewhere()) {
                     Some(name) => Outcome::Importing(name),
                     None if alive == 0 => Outcome::Ended,
-                    None => Outcome::Lost,
+                    None => Outcome::Stuck,
                 };
             }
         }
@@ -183,7 +183,7 @@ unsafe fn leave(worker: &Worker, cycle: *mut ngx_cycle_t, text: &str, outcome: O
         let log = (*cycle).log;
         log::write(log, Level::Error, format_args!("{text}"));
         // The stacks of stuck threads have been logged.
-        let dump = worker.stack_dump.as_ref().filter(|_| outcome != Outcome::Lost);
+        let dump = worker.stack_dump.as_ref().filter(|_| outcome != Outcome::Stuck);
         for line in dump.map(|dump| dump.lines()).unwrap_or_default() {
             log::write(log, Level::Error, format_args!("{line}"));
         }

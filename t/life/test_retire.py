@@ -283,7 +283,7 @@ def test_the_gap_of_a_single_worker(start):
     print(f"slowest request over 3 replacements of a single worker: {slowest * 1000:.0f} ms")
 
 
-def test_an_access_log_with_a_buffer_loses_nothing_when_threads_are_lost(nginx):
+def test_an_access_log_with_a_buffer_loses_nothing_when_threads_are_stuck(nginx):
     site = nginx(
         main="thread_pool default threads=2;",
         http="wsgi_request_timeout 300ms;"

@@ -140,7 +140,7 @@ def test_a_late_answer_goes_to_nobody(start):
 def test_without_a_timeout_of_its_own_a_wait_ends_with_the_read_timeout(start, queue):
     site = start(http=IMPATIENT + queue)
     first, gate = hold(site, "/before/a")
-    # The only thread is lost to the first one, whose client has its 504 soon.
+    # The only thread is stuck at the first one, whose client has its 504 soon.
     second, third = site.ask("/held/free?second"), site.ask("/chatty")
     assert first.read_response().status == 504
     for client in (second, third):

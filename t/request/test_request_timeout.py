@@ -1,4 +1,4 @@
-"""wsgi_request_timeout: the client's answer, the exception, the stack, and lost threads."""
+"""wsgi_request_timeout: the client's answer, the exception, the stack, and stuck threads."""
 
 import time
 
@@ -39,7 +39,7 @@ def test_python_code_is_interrupted_and_its_thread_serves_on(start, proto):
     site.log.wait_for(r'File ".*overdue\.py", line \d+ in spin$|overdue\.py", line \d+, in spin')
     site.log.wait_for(r"\[info\].*application was interrupted by wsgi_request_timeout")
     assert site.log.matching("Traceback") == []
-    assert site.log.matching("lost") == []
+    assert site.log.matching("stuck") == []
 
 
 def test_a_request_in_time_is_left_alone(start):
@@ -112,13 +112,13 @@ def test_an_exception_that_has_not_come_up_is_taken_away_before_close(start):
     site.log.wait_for("stack of the thread")
 
 
-def test_a_thread_that_is_stuck_is_lost_until_it_comes_back(start):
+def test_a_thread_that_does_not_come_back_is_stuck_until_it_does(start):
     """Without a master the worker cannot be replaced."""
     site = start(master=False)
     gate = site.gate("a")
     assert site.get("/overdue/gate/a").status == 504
     waiting = site.ask("/quick")
-    site.log.wait_for(r'\[error\].* 1 of 1 threads of the pool "one" are lost')
+    site.log.wait_for(r'\[error\].* 1 of 1 threads of the pool "one" are stuck')
     # Nobody will take it.
     response = waiting.read_response()
     assert (response.status, response.header("Retry-After")) == (503, "1")
@@ -126,7 +126,7 @@ def test_a_thread_that_is_stuck_is_lost_until_it_comes_back(start):
     (line,) = site.log.matching("cannot be replaced")
     assert '"master_process" is off' in line
     gate.open()
-    site.log.wait_for("a lost thread is back")
+    site.log.wait_for("a stuck thread is back")
     assert site.events("ended") == ["ended gate a"]
     assert site.get("/quick").status == 200
     # Again: it counts anew.
@@ -138,7 +138,7 @@ def test_a_pool_survives_all_but_one_of_its_threads(start):
     site = start(master=False)
     for _ in range(3):
         assert site.get("/wide/sleep/").status == 504
-    site.log.wait_for('3 of 4 threads of the pool "four" are lost')
+    site.log.wait_for('3 of 4 threads of the pool "four" are stuck')
     for _ in range(20):
         assert site.get("/wide/spin/0.001").body == b"done"
     assert site.get("/quick").status == 200
@@ -160,7 +160,7 @@ def test_static_files_do_not_wait_while_threads_are_stuck(start):
     assert [client.read_response().status for client in clients] == [504] * 3
 
 
-def test_half_of_a_pool_lost_has_the_worker_replaced(start):
+def test_half_of_a_pool_stuck_has_the_worker_replaced(start):
     site = start()
     old = site.worker()
     assert site.get("/wide/sleep/").status == 504
@@ -173,9 +173,9 @@ def test_half_of_a_pool_lost_has_the_worker_replaced(start):
     new = site.wait_respawn(old)
     assert site.get("/quick").text == str(new)
     site.log.wait_for(rf"worker process {old} exited with code 0$")
-    # Nobody waited for the lost threads, and the exit functions were run.
+    # Nobody waited for the stuck threads, and the exit functions were run.
     assert site.events("at exit") == ["at exit"]
-    site.log.wait_for("python has 2 lost threads, leaving")
+    site.log.wait_for("python has 2 stuck threads, leaving")
 
 
 def test_python_that_does_not_respond_is_shown_and_replaced(start):
@@ -200,5 +200,5 @@ def test_a_call_into_c_that_comes_back_with_the_lock_is_no_loss(start):
     assert site.get("/wide/with_gil/0.9").status == 504
     site.wait_event("ended")
     elapse(1.2)
-    assert site.log.matching("lost|does not respond") == []
+    assert site.log.matching("stuck|does not respond") == []
     assert site.get("/quick").status == 200

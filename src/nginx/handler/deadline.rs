@@ -30,7 +30,7 @@ pub unsafe fn unavailable(r: *mut ngx_http_request_t, seconds: u64) -> ngx_int_t
     }
 }
 
-pub const NO_THREAD: &str = "all threads of the pool are lost";
+pub const NO_THREAD: &str = "all threads of the pool are stuck";
 
 /// No thread of this pool will take what waits for it.
 pub fn refuse_waiting(pool: usize) {

@@ -3,7 +3,7 @@
 //! A sleeping runner is woken when all events of this turn of the loop have been handled, so that
 //! it finds all their requests at once; at each of them it would be up and asleep again before the
 //! next. A timer looks whether waiting requests need another thread: it is armed when the queue
-//! expects a runner to come back soon ([`Summons::LookLater`]) or nginx has refused to take one,
+//! expects a runner to come back soon ([`Wakeup::LookLater`]) or nginx has refused to take one,
 //! and there is none while nothing waits. It does not hold up a leaving worker: the requests' own
 //! timers do.
 //! Runs on: event loop, but for `ngx_http_wsgi_runner`, which a pool thread runs for its life.
@@ -19,7 +19,7 @@ use crate::nginx::sys::timer::{Posted, Timer};
 use crate::nginx::sys::{code, process};
 use crate::wsgi::mailbox::{ExchangeId, Mailbox};
 use crate::wsgi::queue::runner::Runners;
-use crate::wsgi::queue::{Full, Job, RequestQueue, Summons, Timers};
+use crate::wsgi::queue::{Full, Job, RequestQueue, Timers, Wakeup};
 
 /// nginx counts in milliseconds: no timer is shorter.
 const MOMENT: ngx_msec_t = 1;
@@ -96,15 +96,15 @@ impl Pool {
         self.summon(self.queue.look());
     }
 
-    fn summon(&self, summons: Summons) {
-        match summons {
-            Summons::Done => (),
-            Summons::Wake => self.wake.post(),
-            Summons::WakeAndLook => {
+    fn summon(&self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Done => (),
+            Wakeup::Wake => self.wake.post(),
+            Wakeup::WakeAndLook => {
                 self.wake.post();
                 self.look_later();
             }
-            Summons::StartRunner => {
+            Wakeup::StartRunner => {
                 if self.post_runner() {
                     self.look_later();
                 } else {
@@ -112,7 +112,7 @@ impl Pool {
                     self.look.set_by(RETRY);
                 }
             }
-            Summons::LookLater => self.look_later(),
+            Wakeup::LookLater => self.look_later(),
         }
     }
 

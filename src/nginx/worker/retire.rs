@@ -1,4 +1,4 @@
-//! A worker that asks to be replaced: lost threads, `wsgi_max_requests`, `wsgi_max_rss`, an import
+//! A worker that asks to be replaced: stuck threads, `wsgi_max_requests`, `wsgi_max_rss`, an import
 //! that is to be tried again.
 //!
 //! It leaves as on a quit from the master, which starts another in its place, since nobody told it

@@ -3,8 +3,8 @@
 //! The client has been answered when a request comes here, or comes here before its time is over,
 //! because its client has gone. A thread of its own, the *watchdog*, started on first need, raises
 //! an exception in the request's thread and logs its stack: the event loop never waits for Python.
-//! A thread that has not come back a second later is *lost* until it does. When half of a pool is
-//! lost the worker is replaced. If not even the watchdog gets hold of Python in that second, all
+//! A thread that has not come back a second later is *stuck* until it does. When half of a pool is
+//! stuck the worker is replaced. If not even the watchdog gets hold of Python in that second, all
 //! stacks are dumped without it, and the worker is replaced too.
 //! Runs on: event loop, but for the body of the watchdog.
 
@@ -43,7 +43,7 @@ enum Stage {
     Followed,
     /// The watchdog has been told.
     Interrupted(Arc<AtomicBool>),
-    /// The thread is lost, and the watchdog has not got hold of Python.
+    /// The thread is stuck, and the watchdog has not got hold of Python.
     Unreachable(Arc<AtomicBool>),
 }
 
@@ -158,7 +158,7 @@ impl Watch {
                 Stage::Interrupted(acted)
             }
             Stage::Interrupted(acted) => {
-                self.lose(&entry);
+                self.give_up(&entry);
                 if acted.load(Ordering::Acquire) {
                     self.reached();
                     return None;
@@ -183,7 +183,7 @@ impl Watch {
         Some(entry)
     }
 
-    fn lose(&self, entry: &Entry) {
+    fn give_up(&self, entry: &Entry) {
         let pool = entry.pool;
         if !self.runners.set_stuck(pool, entry.exchange.id()) {
             return;
@@ -192,13 +192,13 @@ impl Watch {
         else {
             return;
         };
-        let (lost, threads) = (self.runners.stuck(pool), queue.threads());
-        let text = format!("{lost} of {threads} threads of the pool \"{name}\" are lost");
+        let (stuck, threads) = (self.runners.stuck(pool), queue.threads());
+        let text = format!("{stuck} of {threads} threads of the pool \"{name}\" are stuck");
         log::write_here(Level::Error, format_args!("{text}"));
-        if lost * 2 >= threads {
+        if stuck * 2 >= threads {
             retire::retire(&text);
         }
-        if lost >= threads {
+        if stuck >= threads {
             self.mailbox.post(Mail::Refuse(pool));
         }
     }
@@ -249,7 +249,7 @@ impl Watch {
         self.order(Order::Exit(Arc::clone(exit), grace));
     }
 
-    /// Whether a thread is lost and the watchdog does not get hold of Python.
+    /// Whether a thread is stuck and the watchdog does not get hold of Python.
     pub fn is_unreachable(&self) -> bool {
         self.entries.borrow().iter().any(|entry| match &entry.stage {
             Stage::Unreachable(acted) => !acted.load(Ordering::Acquire),

@@ -47,7 +47,7 @@ pub enum Next {
 
 /// Who sees to it that what waits is taken.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Summons {
+pub enum Wakeup {
     /// Nothing waits, or the runners at work will come for it.
     Done,
     /// A sleeping runner has been called: the caller calls [`RequestQueue::wake`] before long.
@@ -74,21 +74,21 @@ struct State {
 
 impl State {
     /// Sees to it that somebody takes the next runnable job.
-    fn summon(&mut self) -> Summons {
+    fn summon(&mut self) -> Wakeup {
         if self.stopping || !self.jobs.has_next() {
-            return Summons::Done;
+            return Wakeup::Done;
         }
         match policy::taker(self.roles.counts()) {
-            Taker::Coming => Summons::LookLater,
+            Taker::Coming => Wakeup::LookLater,
             Taker::Sleeper => {
                 self.roles.call(Call::Timed);
-                if self.jobs.len() == 1 { Summons::Wake } else { Summons::WakeAndLook }
+                if self.jobs.len() == 1 { Wakeup::Wake } else { Wakeup::WakeAndLook }
             }
             Taker::New => {
                 self.roles.start();
-                Summons::StartRunner
+                Wakeup::StartRunner
             }
-            Taker::Nobody => Summons::Done,
+            Taker::Nobody => Wakeup::Done,
         }
     }
 
@@ -160,29 +160,29 @@ impl RequestQueue {
 
     /// Queues a job. `limit`: how many requests may wait beside those that a free thread can take
     /// at once. The numbers of requests are those of an event loop, which grow.
-    pub fn push(&self, job: Job, limit: usize) -> Result<Summons, Full> {
+    pub fn push(&self, job: Job, limit: usize) -> Result<Wakeup, Full> {
         let mut state = self.lock();
         let most = limit.saturating_add(state.roles.free());
         if state.stopping || state.jobs.requests() >= most {
             return Err(Full);
         }
         if matches!(job, Job::Tidy) && state.jobs.has_tidy() {
-            return Ok(Summons::Done);
+            return Ok(Wakeup::Done);
         }
         state.jobs.push(job);
         let now = self.now();
         if state.policy.is_expected(state.roles.counts(), now) {
-            return Ok(Summons::LookLater);
+            return Ok(Wakeup::LookLater);
         }
         Ok(state.summon())
     }
 
-    /// Looks again after a [`Summons::LookLater`], or because a runner is lacking or surplus: if
+    /// Looks again after a [`Wakeup::LookLater`], or because a runner is lacking or surplus: if
     /// nobody has come for what waits, or it is time for a trial, somebody is called.
-    pub fn look(&self) -> Summons {
+    pub fn look(&self) -> Wakeup {
         let mut state = self.lock();
         if state.jobs.has_next() && state.policy.is_crowded(self.now()) {
-            return Summons::LookLater;
+            return Wakeup::LookLater;
         }
         state.summon()
     }
@@ -199,7 +199,7 @@ impl RequestQueue {
         self.beds[seat.index()].notify_one();
     }
 
-    /// The runner that [`Summons::StartRunner`] asked for could not be started.
+    /// The runner that [`Wakeup::StartRunner`] asked for could not be started.
     pub fn not_started(&self) {
         self.lock().roles.not_started();
     }

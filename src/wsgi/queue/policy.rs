@@ -21,7 +21,7 @@ use super::roles::{Call, Counts};
 use crate::wsgi::mailbox::ExchangeId;
 
 /// For so long after a request has been taken its runner is expected to come back by itself.
-pub const PATIENCE: Duration = Duration::from_micros(500);
+pub const RETURN_GRACE: Duration = Duration::from_micros(500);
 
 /// For so long a runner is believed to be surplus that has been found to be.
 pub const TRIAL: Duration = Duration::from_millis(20);
@@ -165,7 +165,7 @@ impl Policy {
 
     /// A job has come: whether a runner that is up is expected to come for it.
     pub fn is_expected(&self, counts: &Counts, now: Instant) -> bool {
-        let is_soon = || self.is_patient() && is_within(now, self.taken, PATIENCE);
+        let is_soon = || self.is_patient() && is_within(now, self.taken, RETURN_GRACE);
         counts.is_up() && (is_soon() || self.is_crowded(now))
     }
 
@@ -253,7 +253,7 @@ impl Policy {
     pub fn took(&mut self, job: ExchangeId, short: usize, now: Instant) -> bool {
         self.lone = (short == 0).then_some(job);
         self.disturbed = false;
-        let watch = self.is_patient() && !is_within(now, self.watched, PATIENCE);
+        let watch = self.is_patient() && !is_within(now, self.watched, RETURN_GRACE);
         if watch {
             self.watched = Some(now);
         }

@@ -219,7 +219,7 @@ impl Runners {
         });
         if places.slot.leave() {
             places.slots.recovered();
-            let line = String::from("a lost thread is back");
+            let line = String::from("a stuck thread is back");
             self.mailbox.log(LogRecord { exchange: None, level: Level::Info, text: line });
         }
     }

@@ -8,7 +8,7 @@ mod surplus;
 use std::sync::Arc;
 
 use super::alone::{Alone, Sign};
-use super::policy::{FIRST_TRIAL, PATIENCE, SOON};
+use super::policy::{FIRST_TRIAL, RETURN_GRACE, SOON};
 use super::*;
 use crate::wsgi::application::{AppSlot, Application};
 use crate::wsgi::exchange::spool::Buffering;
@@ -194,7 +194,7 @@ impl Fixture {
         (exchange, Job::Call { app: self.app, request: Request::default(), response })
     }
 
-    fn push(&mut self, limit: usize) -> Result<Summons, Full> {
+    fn push(&mut self, limit: usize) -> Result<Wakeup, Full> {
         let (_, job) = self.job();
         self.queue.push(job, limit)
     }
@@ -208,7 +208,7 @@ impl Fixture {
         for _ in 0..8 {
             f.push(9).unwrap();
         }
-        assert_eq!(f.queue.look(), Summons::StartRunner);
+        assert_eq!(f.queue.look(), Wakeup::StartRunner);
         assert!(f.queue.begin().is_some());
         f
     }
@@ -245,35 +245,35 @@ impl Fixture {
     }
 
     /// The last pop is so long ago that nobody is expected back.
-    fn lose_patience(&self) {
-        self.queue.pass(PATIENCE);
+    fn outlast_the_grace(&self) {
+        self.queue.pass(RETURN_GRACE);
     }
 }
 
 #[test]
 fn a_runner_is_started_only_when_the_last_one_has_begun() {
     let mut f = Fixture::new(2);
-    assert_eq!(f.push(9), Ok(Summons::StartRunner));
-    assert_eq!(f.push(9), Ok(Summons::LookLater));
+    assert_eq!(f.push(9), Ok(Wakeup::StartRunner));
+    assert_eq!(f.push(9), Ok(Wakeup::LookLater));
     assert!(f.queue.begin().is_some());
     // One is on its way and takes a job first.
-    assert_eq!(f.push(9), Ok(Summons::LookLater));
+    assert_eq!(f.push(9), Ok(Wakeup::LookLater));
     assert!(f.queue.next(After::Waiting).is_some());
-    f.lose_patience();
-    assert_eq!(f.push(9), Ok(Summons::StartRunner));
+    f.outlast_the_grace();
+    assert_eq!(f.push(9), Ok(Wakeup::StartRunner));
     assert!(f.queue.begin().is_some());
     assert!(f.queue.next(After::Waiting).is_some());
     // Never more than threads.
-    f.lose_patience();
-    assert_eq!(f.push(9), Ok(Summons::Done));
+    f.outlast_the_grace();
+    assert_eq!(f.push(9), Ok(Wakeup::Done));
 }
 
 #[test]
 fn a_runner_that_could_not_be_started_is_asked_for_again() {
     let mut f = Fixture::new(1);
-    assert_eq!(f.push(9), Ok(Summons::StartRunner));
+    assert_eq!(f.push(9), Ok(Wakeup::StartRunner));
     f.queue.not_started();
-    assert_eq!(f.push(9), Ok(Summons::StartRunner));
+    assert_eq!(f.push(9), Ok(Wakeup::StartRunner));
 }
 
 #[test]
@@ -285,11 +285,11 @@ fn a_request_that_comes_while_a_runner_pops_is_left_to_it() {
     for _ in 0..3 {
         assert!(f.queue.next(after).is_some());
         after = request(&f.queue);
-        assert_eq!(f.push(9), Ok(Summons::LookLater));
+        assert_eq!(f.push(9), Ok(Wakeup::LookLater));
     }
     // It is not enough that it goes on, unless that has been tried.
-    assert_eq!(f.queue.look(), Summons::StartRunner);
-    assert_eq!(f.queue.look(), Summons::LookLater);
+    assert_eq!(f.queue.look(), Wakeup::StartRunner);
+    assert_eq!(f.queue.look(), Wakeup::LookLater);
 }
 
 #[test]
@@ -297,10 +297,10 @@ fn nothing_is_left_to_a_check_that_may_come_late() {
     let mut f = Fixture::new(1);
     let queue = RequestQueue::timeless(2, Timers::Coarse);
     let mut push = || queue.push(f.job().1, 9);
-    assert_eq!(push(), Ok(Summons::StartRunner));
+    assert_eq!(push(), Ok(Wakeup::StartRunner));
     queue.begin();
     assert!(queue.next(After::Waiting).is_some());
-    assert_eq!(push(), Ok(Summons::StartRunner));
+    assert_eq!(push(), Ok(Wakeup::StartRunner));
     queue.begin();
     assert!(queue.next(request(&queue)).is_some());
     queue.assume();
@@ -343,7 +343,7 @@ fn the_limit_counts_those_that_wait_and_not_those_that_a_thread_can_take() {
 #[test]
 fn what_is_no_request_takes_no_place_in_the_queue() {
     let mut f = Fixture::new(1);
-    assert_eq!(f.queue.push(Job::Tidy, usize::MAX), Ok(Summons::StartRunner));
+    assert_eq!(f.queue.push(Job::Tidy, usize::MAX), Ok(Wakeup::StartRunner));
     f.queue.begin();
     assert_ne!(f.push(0), Err(Full));
     assert_eq!(f.push(0), Err(Full));
@@ -395,17 +395,17 @@ fn stopping_drops_what_waits_and_sends_runners_home() {
 
 /// Without fine timers nobody would look a second time.
 #[test]
-fn a_queue_without_patience_leaves_nothing_to_a_later_look() {
+fn a_queue_without_fine_timers_leaves_nothing_to_a_later_look() {
     let mut f = Fixture::new(8);
     let queue = RequestQueue::timeless(8, Timers::Coarse);
     let mut push = || queue.push(f.job().1, 9);
-    assert_eq!(push(), Ok(Summons::StartRunner));
+    assert_eq!(push(), Ok(Wakeup::StartRunner));
     assert!(queue.begin().is_some() && queue.next(After::Waiting).is_some());
-    assert_eq!(push(), Ok(Summons::StartRunner));
-    assert_eq!([push(), push()], [Ok(Summons::LookLater), Ok(Summons::LookLater)]);
+    assert_eq!(push(), Ok(Wakeup::StartRunner));
+    assert_eq!([push(), push()], [Ok(Wakeup::LookLater), Ok(Wakeup::LookLater)]);
     // The first runner comes back for one, the second begins with another.
     assert!(queue.next(request(&queue)).is_some());
     assert!(queue.begin().is_some());
     assert!(queue.next(After::Waiting).unwrap().1);
-    assert_eq!(queue.look(), Summons::StartRunner);
+    assert_eq!(queue.look(), Wakeup::StartRunner);
 }

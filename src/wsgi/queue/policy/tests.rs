@@ -80,7 +80,7 @@ fn a_job_right_after_another_is_left_to_who_is_up_unless_looks_may_come_late() {
         assert!(!told.is_expected(working(1), NO_TIME));
         told.policy.popped(Some(Call::Timed), told.begin);
         assert_eq!(told.is_expected(working(1), NO_TIME), is_fine);
-        assert!(!told.is_expected(working(1), PATIENCE));
+        assert!(!told.is_expected(working(1), RETURN_GRACE));
         for counts in
             [Counts { awake: 1, ..Counts::default() }, Counts { attaching: 1, ..Counts::default() }]
         {
@@ -191,7 +191,7 @@ fn not_each_of_many_requests_is_watched() {
     let mut told = Told::new(Timers::Fine);
     let begin = told.begin;
     let mut took = |after| told.policy.took(1, 0, begin + after);
-    assert!(took(NO_TIME) && !took(NO_TIME) && took(PATIENCE) && !took(PATIENCE));
+    assert!(took(NO_TIME) && !took(NO_TIME) && took(RETURN_GRACE) && !took(RETURN_GRACE));
     let mut told = Told::new(Timers::Coarse);
     assert!(!told.policy.took(1, 0, begin));
 }

@@ -8,7 +8,7 @@ use crate::wsgi::error::{Failure, LoadError};
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Exchange, ResponseSender};
 use crate::wsgi::interpreter::SWITCH_INTERVAL;
-use crate::wsgi::queue::{Summons, Timers};
+use crate::wsgi::queue::{Timers, Wakeup};
 use crate::wsgi::request::Request;
 use crate::wsgi::target::Target;
 use std::path::PathBuf;
@@ -125,11 +125,11 @@ impl Worker {
         self.threads.push(thread::spawn(move || runners.run(0)));
     }
 
-    fn follow(&mut self, summons: Summons) {
-        match summons {
-            Summons::StartRunner => self.start(),
-            Summons::Wake | Summons::WakeAndLook => self.runners.queues()[0].wake(),
-            Summons::Done | Summons::LookLater => (),
+    fn follow(&mut self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::StartRunner => self.start(),
+            Wakeup::Wake | Wakeup::WakeAndLook => self.runners.queues()[0].wake(),
+            Wakeup::Done | Wakeup::LookLater => (),
         }
     }
 
@@ -138,8 +138,8 @@ impl Worker {
         let (exchange, response) =
             Exchange::open(self.ids, Buffering::in_memory(1), Arc::clone(&self.mailbox));
         let job = Job::Call { app, request: Request::default(), response };
-        let summons = self.runners.queues()[0].push(job, 1000).unwrap();
-        self.follow(summons);
+        let wakeup = self.runners.queues()[0].push(job, 1000).unwrap();
+        self.follow(wakeup);
         exchange
     }
 
@@ -149,8 +149,8 @@ impl Worker {
         while seen.iter().filter(|m| matches!(m, Mail::Response(_))).count() < count {
             // As the event loop's timer does.
             let _ = self.wakes.recv_timeout(Duration::from_millis(1));
-            let summons = self.runners.queues()[0].look();
-            self.follow(summons);
+            let wakeup = self.runners.queues()[0].look();
+            self.follow(wakeup);
             seen.extend(self.mailbox.collect(Vec::new()));
         }
         seen
@@ -275,7 +275,7 @@ fn a_cancelled_request_never_reaches_the_application() {
         Exchange::open(99, Buffering::in_memory(1), Arc::clone(&worker.mailbox));
     exchange.cancel();
     let job = Job::Call { app, request: Request::default(), response };
-    assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Summons::StartRunner));
+    assert_eq!(worker.runners.queues()[0].push(job, 9), Ok(Wakeup::StartRunner));
     worker.start();
     worker.request(app);
     worker.responses(1);

@@ -109,31 +109,31 @@ impl Model {
         }
     }
 
-    fn follow(&mut self, summons: Summons) {
-        match summons {
-            Summons::Done => (),
-            Summons::Wake => assert_eq!(self.counts().called, 1),
-            Summons::WakeAndLook => {
+    fn follow(&mut self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Done => (),
+            Wakeup::Wake => assert_eq!(self.counts().called, 1),
+            Wakeup::WakeAndLook => {
                 assert_eq!(self.counts().called, 1);
                 self.timer = true;
             }
-            Summons::StartRunner => {
+            Wakeup::StartRunner => {
                 assert_eq!(self.counts().starting, 1);
                 self.timer = true;
             }
-            Summons::LookLater => self.timer = true,
+            Wakeup::LookLater => self.timer = true,
         }
     }
 
     fn push(&mut self, job: Job) {
         let id = job.id().unwrap_or(0);
         match self.f.queue.push(job, 9) {
-            Ok(summons) => {
+            Ok(wakeup) => {
                 assert!(!self.stopped);
                 if id > 0 || !self.waiting.contains(&0) {
                     self.waiting.push_back(id);
                 }
-                self.follow(summons);
+                self.follow(wakeup);
             }
             Err(Full) => {
                 let requests = self.waiting.iter().filter(|id| **id > 0).count();
@@ -223,8 +223,8 @@ impl Model {
 
     fn look(&mut self) {
         (self.timer, self.mail) = (false, false);
-        let summons = self.f.queue.look();
-        self.follow(summons);
+        let wakeup = self.f.queue.look();
+        self.follow(wakeup);
     }
 
     fn step(&mut self, step: Step) {

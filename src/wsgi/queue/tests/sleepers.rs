@@ -21,9 +21,9 @@ fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
     let mut f = Fixture::new(1);
     let queue = Arc::new(RequestQueue::timeless(3, Timers::Fine));
     let sleepers = [sleeper(&queue, 1), sleeper(&queue, 2)];
-    for summons in [Summons::Wake, Summons::LookLater, Summons::LookLater] {
+    for wakeup in [Wakeup::Wake, Wakeup::LookLater, Wakeup::LookLater] {
         let (_, job) = f.job();
-        assert_eq!(queue.push(job, 9), Ok(summons));
+        assert_eq!(queue.push(job, 9), Ok(wakeup));
     }
     queue.wake();
     while queue.idle() > 1 {
@@ -45,14 +45,14 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     let queue = Arc::new(RequestQueue::timeless(3, Timers::Fine));
     let mut push = || queue.push(f.job().1, 9);
     // The third one is busy.
-    assert_eq!(push(), Ok(Summons::StartRunner));
+    assert_eq!(push(), Ok(Wakeup::StartRunner));
     assert!(queue.begin().is_some() && queue.next(After::Waiting).is_some());
     for _ in 0..2 {
         assert!(queue.begin().is_some() && queue.next(After::Waiting).is_none());
     }
     queue.lock().policy.taken = None;
     for _ in 0..3 {
-        assert_eq!(push(), Ok(Summons::Done));
+        assert_eq!(push(), Ok(Wakeup::Done));
     }
     assert!(queue.rest());
     let waiting = Arc::clone(&queue);
@@ -78,10 +78,10 @@ fn a_sleeping_runner_is_woken_for_what_waits() {
         thread::yield_now();
     }
     let (_first, job) = f.lock().unwrap().job();
-    assert_eq!(queue.push(job, 9), Ok(Summons::Wake));
+    assert_eq!(queue.push(job, 9), Ok(Wakeup::Wake));
     let (_second, job) = f.lock().unwrap().job();
     // It comes for the first one.
-    assert_eq!(queue.push(job, 9), Ok(Summons::LookLater));
+    assert_eq!(queue.push(job, 9), Ok(Wakeup::LookLater));
     queue.wake();
     assert!(thread.join().unwrap());
 }
@@ -94,9 +94,9 @@ fn three_sleepers() -> (Arc<RequestQueue>, Vec<JoinHandle<bool>>) {
 
 /// Three requests come while three runners are asleep, and one runner has been woken for them.
 fn push_three(f: &mut Fixture, queue: &RequestQueue) {
-    for summons in [Summons::Wake, Summons::LookLater, Summons::LookLater] {
+    for wakeup in [Wakeup::Wake, Wakeup::LookLater, Wakeup::LookLater] {
         let (_, job) = f.job();
-        assert_eq!(queue.push(job, 9), Ok(summons));
+        assert_eq!(queue.push(job, 9), Ok(wakeup));
     }
     queue.wake();
     while queue.idle() > 2 {
@@ -128,14 +128,14 @@ fn a_standby_calls_nobody_if_one_is_enough_unless_it_is_found_stuck() {
     queue.assume();
     push_three(&mut f, &queue);
     // A look while it is on its way finds nothing wrong.
-    assert_eq!(queue.look(), Summons::LookLater);
+    assert_eq!(queue.look(), Wakeup::LookLater);
     assert!(queue.next(After::Waiting).is_some());
     assert!(!queue.is_coming());
     // It does not come back: the next look calls one. That one finds the GIL free, not for the first
     // time, and calls the next.
     queue.lock().policy.alone.looked(Sign::Against);
-    queue.pass(PATIENCE);
-    assert_eq!(queue.look(), Summons::WakeAndLook);
+    queue.pass(RETURN_GRACE);
+    assert_eq!(queue.look(), Wakeup::WakeAndLook);
     queue.wake();
     while queue.idle() > 1 {
         thread::yield_now();
@@ -163,9 +163,9 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
     assert!(queue.next(short).is_none());
     queue.assume();
     // A moment later all three are between their last pop and wait.
-    queue.pass(PATIENCE);
+    queue.pass(RETURN_GRACE);
     for _ in 0..3 {
-        assert_eq!(push(), Ok(Summons::Done));
+        assert_eq!(push(), Ok(Wakeup::Done));
     }
     assert!(queue.rest());
     let mut sleepers = Vec::new();
@@ -205,10 +205,10 @@ fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
         (policy.taken, policy.needed) = (None, None);
     }
     for _ in 0..4 {
-        assert_eq!(push(), Ok(Summons::Done));
+        assert_eq!(push(), Ok(Wakeup::Done));
     }
     assert!(matches!(queue.next(request(&queue)), Next::Yield));
-    assert_eq!(queue.look(), Summons::LookLater);
+    assert_eq!(queue.look(), Wakeup::LookLater);
     let waiting = Arc::clone(&queue);
     let third = thread::spawn(move || waiting.rest());
     while queue.idle() == 0 {
@@ -224,7 +224,7 @@ fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
     assert!(queue.next(After::Waiting).is_some());
     assert!(!queue.is_coming());
     assert_eq!(queue.lock().jobs.len(), 1);
-    assert_eq!(queue.look(), Summons::Wake);
+    assert_eq!(queue.look(), Wakeup::Wake);
     queue.wake();
     assert!(third.join().unwrap());
 }

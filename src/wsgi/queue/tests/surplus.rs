@@ -9,12 +9,12 @@ fn a_standby_is_spare_where_one_runner_is_enough() {
     f.find_it_taken();
     assert!(matches!(f.queue.next(After::Waiting), Next::Surplus));
     // The first one is left alone for a while, even if it does not come back for a moment.
-    assert_eq!(f.queue.look(), Summons::LookLater);
-    assert_eq!(f.queue.look(), Summons::LookLater);
+    assert_eq!(f.queue.look(), Wakeup::LookLater);
+    assert_eq!(f.queue.look(), Wakeup::LookLater);
     assert!(f.queue.next(request(&f.queue)).is_some());
-    assert_eq!(f.queue.look(), Summons::LookLater);
+    assert_eq!(f.queue.look(), Wakeup::LookLater);
     f.elapse();
-    assert_eq!(f.queue.look(), Summons::WakeAndLook);
+    assert_eq!(f.queue.look(), Wakeup::WakeAndLook);
     // It has not fallen asleep yet, and does not now.
     assert!(f.queue.rest_surplus());
     assert!(f.queue.next(After::Waiting).is_some());
@@ -30,7 +30,7 @@ fn one_runner_is_looked_after_sooner_while_that_has_not_been_proven() {
     let mut state = f.queue.lock();
     state.policy.surplus = state.policy.surplus.map(|at| at - FIRST_TRIAL);
     drop(state);
-    assert_eq!(f.queue.look(), Summons::WakeAndLook);
+    assert_eq!(f.queue.look(), Wakeup::WakeAndLook);
 }
 
 #[test]
@@ -39,13 +39,13 @@ fn what_a_spare_runner_left_is_not_left_alone_when_the_others_block() {
     assert!(f.queue.next(request(&f.queue)).is_some());
     f.find_it_taken();
     assert!(matches!(f.queue.next(After::Waiting), Next::Surplus));
-    assert_eq!(f.push(99), Ok(Summons::LookLater));
+    assert_eq!(f.push(99), Ok(Wakeup::LookLater));
     // The switch interval has passed, a trial is not due.
     let mut state = f.queue.lock();
     state.policy.surplus = state.policy.surplus.map(|at| at - INTERVAL);
     state.policy.returned = None;
     drop(state);
-    assert_eq!(f.queue.look(), Summons::WakeAndLook);
+    assert_eq!(f.queue.look(), Wakeup::WakeAndLook);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn the_gil_found_free_again_and_again_speaks_against_one_runner() {
             f.elapse();
             let now = f.queue.now();
             f.queue.lock().policy.alone.answered(Sign::For, now);
-            assert_eq!(f.queue.look(), Summons::WakeAndLook);
+            assert_eq!(f.queue.look(), Wakeup::WakeAndLook);
             assert!(f.queue.rest_surplus());
         }
     }
@@ -291,7 +291,7 @@ fn a_spare_runner_waits_until_it_is_called() {
     std::thread::sleep(INTERVAL);
     assert!(!surplus.is_finished());
     f.elapse();
-    assert_eq!(f.queue.look(), Summons::WakeAndLook);
+    assert_eq!(f.queue.look(), Wakeup::WakeAndLook);
     f.queue.wake();
     assert!(surplus.join().unwrap());
     assert_eq!(f.queue.idle(), 0);
