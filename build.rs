@@ -76,7 +76,7 @@ const STRUCTURES: &str = "ngx_(http_request|http_core_loc_conf|buf|event|(ssl_)?
                           |cycle|file|listening|thread_pool)_s\
                           |ngx_(http_(core_srv_conf|headers_in|request_body|compile_complex_value)\
                           |variable_value|temp_file)_t\
-                          |declared_thread_pool_s";
+                          |declared_thread_pool_s|ngx_http_wsgi_event_e";
 
 #[derive(Debug, Default)]
 struct Found {

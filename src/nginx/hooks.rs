@@ -24,7 +24,8 @@ use super::request::{left_body, variables};
 use super::sys::module::http_module;
 use super::sys::panic::protect;
 use super::sys::{code, log, pool, process};
-use super::worker::{self, Setup, clock, retire, retry, surroundings, zone};
+use super::worker::{self, Setup, accepting, clock, generation, hold};
+use super::worker::{retire, retry, surroundings, zone};
 use super::{check, exit, mail};
 use crate::module::START_INTERPRETER;
 use crate::wsgi::mailbox::Level;
@@ -169,6 +170,7 @@ pub static mut ngx_http_wsgi_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const HTTP_CONTEXT).cast_mut().cast(),
     commands: &raw mut COMMANDS as *mut ngx_command_t,
     type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_module: Some(ngx_http_wsgi_init_module),
     init_process: Some(ngx_http_wsgi_init_process),
     ..ngx_module_t::default()
 };
@@ -259,7 +261,7 @@ unsafe extern "C" fn ngx_http_wsgi_postconfiguration(cf: *mut ngx_conf_t) -> ngx
             }
             main.zone = zone::add(cf, main.apps.len());
             let cmcf = (*ctx.main_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
-            if main.zone.is_null() || !left_body::register(cmcf) {
+            if main.zone.is_null() || !generation::add(cf, main) || !left_body::register(cmcf) {
                 return code::ERROR;
             }
             variables::wrap(cf)
@@ -294,6 +296,19 @@ unsafe extern "C" fn ngx_http_wsgi_init_conf(
     })
 }
 
+/// In the master, when nothing of a start or a reload can fail any more.
+unsafe extern "C" fn ngx_http_wsgi_init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    protect((), || {
+        // SAFETY: the cycle is complete; nobody else looks at its configuration meanwhile.
+        unsafe {
+            if let Some(mut main) = (*cycle).http_main_conf_unchecked::<MainConf>(http_module()) {
+                generation::raise(cycle, main.as_mut());
+            }
+        }
+    });
+    code::OK
+}
+
 /// The guard module's, in each process that nginx starts, before nginx makes its pool threads.
 unsafe extern "C" fn ngx_http_wsgi_guard_init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     protect((), || {
@@ -310,6 +325,7 @@ unsafe extern "C" fn ngx_http_wsgi_guard_init_process(cycle: *mut ngx_cycle_t) -
 /// The guard module's, when a process leaves, before nginx waits for its pool threads.
 unsafe extern "C" fn ngx_http_wsgi_guard_exit_process(cycle: *mut ngx_cycle_t) {
     protect((), || {
+        generation::leaves();
         if let Some(worker) = worker::take() {
             // SAFETY: the cycle is the leaving worker's, whose event loop has ended.
             unsafe { exit::stop(worker, cycle) };
@@ -334,6 +350,10 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
                 return;
             };
             retire::start(main, (*cycle).log);
+            if let Some(member) = generation::start(main) {
+                accepting::start(cycle, main, member);
+                hold::start(cycle, main);
+            }
             let put_off = retry::start(cycle, main);
             match start_worker(cycle, main, put_off) {
                 Ok(()) => retry::python_started(),
@@ -341,6 +361,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
                     log::write((*cycle).log, Level::Error, format_args!("{text}"));
                     retry::python_failed();
                     retire::settled();
+                    accepting::settled();
                 }
             }
         }

@@ -14,6 +14,7 @@
 pub mod arguments;
 pub mod error;
 pub mod fork;
+pub mod generation;
 pub mod header_policy;
 pub mod lines;
 pub mod lock;

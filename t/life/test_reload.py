@@ -49,14 +49,18 @@ def test_static_files_answer_while_the_new_worker_imports(make_nginx):
     site.start()
     assert site.get("/gated_import").status == 200
     gate = site.gate("import")
-    site.reload()
+    (old,) = site.workers()
+    site.signal("HUP")
     site.wait_event("waiting import")
     for _ in range(10):
         site.barrier()
-    client = site.ask("/gated_import")
-    site.barrier()
+    # The old worker has the application, and serves until the new one has it too.
+    assert site.get("/gated_import").body == b"imported at last"
+    assert site.events("imported") == ["imported"]
     gate.open()
-    assert client.read_response().body == b"imported at last"
+    until(lambda: not procs.alive(old), what="the old worker's end")
+    assert site.get("/gated_import").body == b"imported at last"
+    assert site.events("imported") == ["imported"] * 2
 
 
 def test_a_running_request_survives_a_reload(nginx):

@@ -29,9 +29,6 @@ use crate::wsgi::lines;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::trial::{Answer, MOST_LINES};
 
-/// `wsgi_check_timeout` when none is given.
-const TIMEOUT: Duration = Duration::from_secs(60);
-
 /// What an operator can do about an application that cannot be imported beside the running one.
 const HINT: &str = "\"wsgi_check off;\" in its location skips the trial of this application";
 
@@ -130,7 +127,7 @@ unsafe fn try_applications(
     main: &MainConf,
     start: StartInterpreter,
 ) -> Outcome {
-    let timeout = main.check_timeout.unwrap_or(TIMEOUT);
+    let timeout = main.check_timeout();
     // SAFETY: the old cycle goes on until the new one is accepted; that of a start is empty.
     let _hold = unsafe { zone::Hold::new((*cycle).old_cycle) };
     // SAFETY: the cycle is complete but for some init_conf, and `main` is of it.

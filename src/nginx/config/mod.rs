@@ -77,6 +77,10 @@ pub struct MainConf {
     pub debug: bool,
     /// The shared memory of the workers, see `zone`; null without an application.
     pub zone: *mut ngx_shm_zone_t,
+    /// That of all generations of workers, see `worker/generation.rs`; null without an application.
+    pub generations: *mut ngx_shm_zone_t,
+    /// Which of them the workers of this configuration are.
+    pub generation: u32,
     pub check_timeout: Option<Duration>,
     /// Every application named in the configuration, once, with a pool it runs on and its first
     /// place.
@@ -120,6 +124,11 @@ impl MainConf {
             stack_dump,
             ..Settings::default()
         }
+    }
+
+    /// How long the import of new applications may hold up what is there.
+    pub fn check_timeout(&self) -> Duration {
+        self.check_timeout.unwrap_or(Duration::from_secs(60))
     }
 
     pub fn shutdown_timeout(&self) -> Duration {

@@ -191,6 +191,11 @@ structures! {
         write set_timedout: bool = set_timedout_raw;
     }
 
+    listening: ngx_listening_s around handler connection worker {
+        read open: bool = open_raw;
+        read reuseport: bool = reuseport_raw;
+    }
+
     variable: ngx_variable_value_t around data {
         read not_found: bool = not_found_raw;
         write set_len: u32 = set_len_raw;
@@ -222,5 +227,5 @@ agree!(ngx_file_s fd name offset log);
 agree!(ngx_http_compile_complex_value_t cf value complex_value);
 agree!(ngx_http_core_srv_conf_t server_name);
 agree!(ngx_http_request_body_t temp_file bufs);
-agree!(ngx_listening_s fd handler);
+agree!(ngx_listening_s fd handler type_);
 agree!(ngx_temp_file_t file);

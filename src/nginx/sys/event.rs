@@ -1,14 +1,16 @@
-//! nginx's inline functions for events, which no binding has: timers and posted events.
+//! nginx's inline functions and macros for events, which no binding has: timers, posted events, and
+//! what is watched for being readable.
 //!
 //! nginx-sys writes them in Rust too, but upon its own bit-fields (see `bits`).
 //! Runs on: event loop.
 
 use ngx::ffi::{
-    NGX_TIMER_LAZY_DELAY, ngx_current_msec, ngx_event_t, ngx_event_timer_rbtree, ngx_msec_t,
-    ngx_queue_insert_before, ngx_queue_t, ngx_rbtree_delete, ngx_rbtree_insert,
+    NGX_DISABLE_EVENT, NGX_TIMER_LAZY_DELAY, ngx_current_msec, ngx_event_actions, ngx_event_t,
+    ngx_event_timer_rbtree, ngx_int_t, ngx_msec_t, ngx_queue_insert_before, ngx_queue_t,
+    ngx_rbtree_delete, ngx_rbtree_insert, ngx_uint_t,
 };
 
-use super::bits;
+use super::{bits, code, raw};
 
 /// Has the event's handler called in so many milliseconds. As nginx does, it leaves a timer that is
 /// set for nearly the same time.
@@ -62,3 +64,32 @@ pub unsafe fn post_event(event: *mut ngx_event_t, queue: *mut ngx_queue_t) {
         }
     }
 }
+
+/// Watches for being readable, level-triggered; `is_exclusive`: of several workers that watch, one
+/// is woken. False if that fails, which nginx has logged.
+///
+/// # Safety
+///
+/// Called in a worker; the event is the reading one of a live connection, and not active.
+pub unsafe fn add_read_event(event: *mut ngx_event_t, is_exclusive: bool) -> bool {
+    let exclusive = raw::ngx_http_wsgi_event_e_NGX_HTTP_WSGI_EXCLUSIVE_EVENT as ngx_uint_t;
+    let flags = if is_exclusive { exclusive } else { 0 };
+    // SAFETY: the event method's table is complete in a worker.
+    unsafe { ngx_event_actions.add.is_some_and(|add| add(event, READ_EVENT, flags) == code::OK) }
+}
+
+/// Stops to watch for being readable. False if that fails, which nginx has logged.
+///
+/// # Safety
+///
+/// As of [`add_read_event`], but that the event is active.
+pub unsafe fn del_read_event(event: *mut ngx_event_t) -> bool {
+    // SAFETY: the event method's table is complete in a worker.
+    unsafe {
+        ngx_event_actions
+            .del
+            .is_some_and(|del| del(event, READ_EVENT, NGX_DISABLE_EVENT as ngx_uint_t) == code::OK)
+    }
+}
+
+const READ_EVENT: ngx_int_t = raw::ngx_http_wsgi_event_e_NGX_HTTP_WSGI_READ_EVENT as ngx_int_t;

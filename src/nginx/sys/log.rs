@@ -46,6 +46,11 @@ pub fn write_here(at: Level, text: fmt::Arguments<'_>) {
     unsafe { write((*ngx::ffi::ngx_cycle).log, at, text) };
 }
 
+/// Writes one record about this worker to the log of its cycle.
+pub fn write_worker(at: Level, text: &str) {
+    write_here(at, format_args!("wsgi worker {text}"));
+}
+
 /// Writes one record that ends with file and line of the configuration that is being read.
 pub fn write_conf(cf: *mut ngx_conf_t, at: Level, text: fmt::Arguments<'_>) {
     let level = number(at) as u32;

@@ -17,3 +17,13 @@
 #else
 #include "thread_pool.h"
 #endif
+
+/* Macros that bindgen does not evaluate. */
+#ifndef NGX_EXCLUSIVE_EVENT
+#define NGX_EXCLUSIVE_EVENT 0
+#endif
+
+enum ngx_http_wsgi_event_e {
+    NGX_HTTP_WSGI_READ_EVENT = NGX_READ_EVENT,
+    NGX_HTTP_WSGI_EXCLUSIVE_EVENT = NGX_EXCLUSIVE_EVENT
+};

@@ -18,7 +18,7 @@ use ngx::ffi::{ngx_log_t, ngx_msec_t};
 use super::pool::Pool;
 use super::retry::Answer;
 use super::watch::Watch;
-use super::{retire, retry};
+use super::{accepting, retire, retry};
 use crate::nginx::sys::eventfd::Eventfd;
 use crate::nginx::sys::timer::Timer;
 use crate::nginx::sys::{log, process};
@@ -180,6 +180,7 @@ impl Imports {
         self.begin();
         if self.current.get().is_none() {
             retire::settled();
+            accepting::settled();
         }
     }
 

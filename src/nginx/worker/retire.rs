@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 
 use ngx::ffi::{
     NGX_PROCESS_WORKER, ngx_connection_t, ngx_current_msec, ngx_exiting, ngx_log_t, ngx_msec_t,
-    ngx_parent, ngx_pid, ngx_process, ngx_quit, ngx_terminate, ngx_uint_t,
+    ngx_parent, ngx_process, ngx_quit, ngx_terminate, ngx_uint_t,
 };
 
+use super::identity::{identity, is_alive, own_pid};
 use super::zone::{self, Shared};
+use super::{generation, hold};
 use crate::nginx::config::MainConf;
 use crate::nginx::sys::timer::Timer;
 use crate::nginx::sys::{bits, log};
@@ -185,13 +187,16 @@ impl Retirement {
         if self.is_held() || !self.claim() {
             if self.state.replace(State::Waiting) == State::Serving {
                 let reason = self.reason.borrow();
-                say(Level::Notice, &format!("waits for its turn to be replaced: {reason}"));
+                log::write_worker(
+                    Level::Notice,
+                    &format!("waits for its turn to be replaced: {reason}"),
+                );
             }
             return self.timer.set(SECOND);
         }
         self.state.set(State::Leaving);
         DRAINING.store(true, Ordering::Relaxed);
-        say(Level::Notice, &format!("is to be replaced: {}", self.reason.borrow()));
+        log::write_worker(Level::Notice, &format!("is to be replaced: {}", self.reason.borrow()));
         self.timer.set(FAREWELL);
     }
 
@@ -206,7 +211,7 @@ impl Retirement {
             (_, false) => "the master process has gone",
         };
         self.state.set(State::Refused);
-        say(Level::Error, &format!("cannot be replaced, {refused}: {reason}"));
+        log::write_worker(Level::Error, &format!("cannot be replaced, {refused}: {reason}"));
         false
     }
 
@@ -227,14 +232,14 @@ impl Retirement {
             State::Leaving if held => self.timer.set(FAREWELL),
             State::Outdated if held => self.timer.set(BRIEF_FAREWELL),
             State::Alone if held || is_busy() => self.timer.set(GLANCE),
-            State::Leaving => quit(),
+            State::Leaving => hold::quit(),
             state @ (State::Outdated | State::Alone) => {
                 if state == State::Alone {
                     let reason = self.reason.borrow();
-                    say(Level::Notice, &format!("is to be replaced: {reason}"));
+                    log::write_worker(Level::Notice, &format!("is to be replaced: {reason}"));
                 }
                 self.state.set(State::Gone);
-                quit();
+                hold::quit();
                 self.timer.set(SILENCE);
             }
             State::Serving | State::Refused => (),
@@ -287,7 +292,9 @@ pub fn reload(reason: &str) {
     {
         retirement.state.set(State::Outdated);
         DRAINING.store(true, Ordering::Relaxed);
-        say(Level::Notice, &format!("is to be replaced: {reason}"));
+        log::write_worker(Level::Notice, &format!("is to be replaced: {reason}"));
+        // Its successors wait for nobody who serves old code.
+        generation::leaves();
         retirement.timer.set(BRIEF_FAREWELL);
     }
 }
@@ -352,10 +359,6 @@ fn close_silent() {
     }
 }
 
-fn say(at: Level, text: &str) {
-    log::write_here(at, format_args!("wsgi worker {text}"));
-}
-
 fn has_master() -> bool {
     // SAFETY: a plain variable of nginx.
     unsafe { libc::getppid() == ngx_parent }
@@ -364,44 +367,7 @@ fn has_master() -> bool {
 /// Whether this process has been told to leave.
 fn leaves() -> bool {
     // SAFETY: plain variables of nginx.
-    unsafe { ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0 }
-}
-
-/// Does what nginx's handler does on SIGQUIT; the event loop looks at it next.
-fn quit() {
-    // SAFETY: a plain variable of nginx, which this thread and its signal handlers set.
-    unsafe { ngx_quit = 1 };
-}
-
-fn own_pid() -> u32 {
-    // SAFETY: a plain variable of nginx.
-    unsafe { ngx_pid }.unsigned_abs()
-}
-
-/// What the token holds: the pid and, below it, when the process was started.
-fn identity(pid: u32) -> u64 {
-    u64::from(pid) << 32 | u64::from(stat(pid).map_or(0, |(_, start)| start))
-}
-
-fn is_alive(holder: u64) -> bool {
-    let (pid, started) = ((holder >> 32) as u32, holder as u32);
-    match stat(pid) {
-        Some((state, start)) => start == started && !matches!(state, b'Z' | b'X'),
-        // SAFETY: signal 0 is not sent. Without /proc this is all there is to know.
-        None => started == 0 && unsafe { libc::kill(pid as libc::pid_t, 0) } == 0,
-    }
-}
-
-/// State and, in part, start of a process (proc(5), /proc/PID/stat).
-fn stat(pid: u32) -> Option<(u8, u32)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything.
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.bytes().next()?;
-    let start: u64 = fields.nth(18)?.parse().ok()?;
-    Some((state, start as u32))
+    unsafe { ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0 || hold::is_held() }
 }
 
 /// Bytes in memory.

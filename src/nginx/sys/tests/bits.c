@@ -23,6 +23,7 @@
 #define BUFFER(field) FIELD(buffer, ngx_buf_t, field)
 #define EVENT(field) FIELD(event, ngx_event_t, field)
 #define CONNECTION(field) FIELD(connection, ngx_connection_t, field)
+#define LISTENING(field) FIELD(listening, ngx_listening_t, field)
 #define VARIABLE(field) FIELD(variable, ngx_variable_value_t, field)
 #define LOCATION(field) FIELD(location, ngx_http_core_loc_conf_t, field)
 #define TLS(field) FIELD(tls, ngx_ssl_connection_t, field)
@@ -75,6 +76,9 @@ ngx_http_wsgi_test_bits(const char *structure, const char *name, void *of, int w
     CONNECTION(error)
     CONNECTION(reusable)
     CONNECTION(timedout)
+
+    LISTENING(open)
+    LISTENING(reuseport)
 
     VARIABLE(len)
     VARIABLE(no_cacheable)

@@ -1,0 +1,490 @@
+//! Generations: the workers of one configuration, from the reload that started them to the next.
+//!
+//! A new worker leaves new connections to others as long as its applications are being imported and
+//! somebody else serves. A worker that a reload has told to quit goes on serving until the newest
+//! generation has loaded. Both see it in one [`Table`], in memory that master and workers share and
+//! that outlives reloads. A worker may die at any time: what it has written counts only as long as
+//! its process lives, which the caller looks up. `src/nginx/generation.rs` has the table,
+//! `accepting.rs` and `hold.rs` there act on what it says.
+//! Runs on: event loop; [`Table::raise`] in the master.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// nginx has at most so many processes (NGX_MAX_PROCESSES).
+const MAX_WORKERS: usize = 1024;
+
+/// The master starts a worker in place of a dead one at once. If none has come after so long, none
+/// will.
+const NEVER_CAME: Duration = Duration::from_secs(5);
+/// How often it is looked up whether a process that others wait for still lives.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How far a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It imports its applications.
+    Loading,
+    /// The imports have ended, well or badly; it leaves new connections to others.
+    Settled,
+    /// The imports have ended, and it accepts connections.
+    Serving,
+    /// It is about to close its listening sockets, or has closed them.
+    Leaving,
+}
+
+impl Stage {
+    fn has_loaded(self) -> bool {
+        matches!(self, Self::Settled | Self::Serving)
+    }
+}
+
+/// What a worker tells the others of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    pub generation: u32,
+    /// ngx_worker, which the successor of a dead worker has too.
+    pub worker: u16,
+    pub stage: Stage,
+}
+
+impl Seat {
+    fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.worker) << 8 | self.stage as u64
+    }
+
+    fn unpack(word: u64) -> Self {
+        let stage = match word & 0xff {
+            0 => Stage::Loading,
+            1 => Stage::Settled,
+            2 => Stage::Serving,
+            _ => Stage::Leaving,
+        };
+        Self { generation: (word >> 32) as u32, worker: (word >> 8) as u16, stage }
+    }
+}
+
+/// The place of one worker in the table.
+#[derive(Debug, Default)]
+pub struct Member {
+    /// Which process it is; 0: nobody's place so far.
+    who: AtomicU64,
+    /// A packed [`Seat`], written by this process alone.
+    seat: AtomicU64,
+}
+
+impl Member {
+    pub fn seat(&self) -> Seat {
+        Seat::unpack(self.seat.load(Ordering::Acquire))
+    }
+
+    pub fn reach(&self, stage: Stage) {
+        self.seat.store(Seat { stage, ..self.seat() }.pack(), Ordering::Release);
+    }
+}
+
+/// How far the newest generation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All imports have ended.
+    Loaded,
+    Loading,
+    /// Workers that have not loaded are dead, and no others have come in their place so far.
+    Missing,
+}
+
+/// The listening sockets that a new worker may accept on, since nobody else serves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sockets {
+    pub all: bool,
+    /// Those that no worker but this one has, and the ones before it (`reuseport`).
+    own: bool,
+    /// Those that no other generation has.
+    new: bool,
+}
+
+impl Sockets {
+    const ALL: Self = Self { all: true, own: true, new: true };
+
+    pub fn include(self, is_own: bool, is_new: bool) -> bool {
+        self.all || is_own && self.own || is_new && self.new
+    }
+}
+
+/// What a worker sees that has been told to quit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlook {
+    /// No generation follows.
+    Last,
+    /// This generation follows, and imports its applications.
+    Pending(u32),
+    /// A newer generation has loaded.
+    Loaded,
+    /// The generation that follows has been told to quit with no other behind it.
+    Ended,
+}
+
+/// What master and workers share. All zero at first.
+#[derive(Debug)]
+pub struct Table {
+    /// The newest generation and, in the lower half, how many workers it has.
+    newest: AtomicU64,
+    /// The newest generation that has loaded.
+    loaded: AtomicU32,
+    /// The newest generation that was told to quit with no other behind it.
+    ended: AtomicU32,
+    members: [Member; MAX_WORKERS],
+}
+
+impl Table {
+    /// The master is about to start so many workers: the number of their generation.
+    pub fn raise(&self, workers: usize) -> u32 {
+        let generation = self.newest().0 + 1;
+        let workers = workers.min(MAX_WORKERS) as u64;
+        self.newest.store(u64::from(generation) << 32 | workers, Ordering::Release);
+        generation
+    }
+
+    fn newest(&self) -> (u32, usize) {
+        let newest = self.newest.load(Ordering::Acquire);
+        ((newest >> 32) as u32, newest as u32 as usize)
+    }
+
+    /// A worker has started: its place, that of its dead predecessor if there is one.
+    pub fn join(
+        &self,
+        who: u64,
+        generation: u32,
+        worker: u16,
+        is_alive: impl Fn(u64) -> bool,
+    ) -> Option<&Member> {
+        let is_predecessor = |member: &&Member| {
+            let seat = member.seat();
+            (seat.generation, seat.worker) == (generation, worker)
+        };
+        let members = self.members.iter().filter(is_predecessor).chain(self.members.iter());
+        for member in members {
+            let before = member.who.load(Ordering::Acquire);
+            if (before == 0 || !is_alive(before))
+                && member
+                    .who
+                    .compare_exchange(before, who, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            {
+                let seat = Seat { generation, worker, stage: Stage::Loading };
+                member.seat.store(seat.pack(), Ordering::Release);
+                return Some(member);
+            }
+        }
+        None
+    }
+
+    fn seats(&self) -> impl Iterator<Item = (u64, Seat)> {
+        let members = self.members.iter();
+        members
+            .map(|member| (member.who.load(Ordering::Acquire), member.seat()))
+            .filter(|(who, _)| *who != 0)
+    }
+
+    /// How far the newest generation is.
+    pub fn progress(&self, is_alive: impl Fn(u64) -> bool) -> Progress {
+        let (newest, workers) = self.newest();
+        let own = || self.seats().filter(|(_, seat)| seat.generation == newest);
+        let mut settled = [false; MAX_WORKERS];
+        for (_, seat) in own().filter(|(_, seat)| seat.stage.has_loaded()) {
+            if let Some(settled) = settled.get_mut(usize::from(seat.worker)) {
+                *settled = true;
+            }
+        }
+        let is_settled = |worker: u16| settled.get(usize::from(worker)).copied().unwrap_or(true);
+        if settled.iter().take(workers).all(|settled| *settled) {
+            Progress::Loaded
+        } else if own().any(|(who, seat)| {
+            seat.stage == Stage::Loading && !is_settled(seat.worker) && is_alive(who)
+        }) {
+            Progress::Loading
+        } else {
+            Progress::Missing
+        }
+    }
+
+    /// What the worker in `own` may accept on. `is_over`: it has waited long enough for the others
+    /// of its generation.
+    pub fn sockets(&self, own: &Member, is_over: bool, is_alive: impl Fn(u64) -> bool) -> Sockets {
+        let (me, seat) = (own.who.load(Ordering::Acquire), own.seat());
+        // Nobody else's process is looked up unless the answer depends on it.
+        let is_served = |by: &dyn Fn(&Seat) -> bool| {
+            self.seats().any(|(who, seat)| {
+                who != me && seat.stage == Stage::Serving && by(&seat) && is_alive(who)
+            })
+        };
+        if seat.stage.has_loaded() {
+            // All workers of a generation begin together, so that old code and new code do not
+            // answer in turn.
+            if is_over || self.progress(|_| true) == Progress::Loaded {
+                self.loaded.fetch_max(seat.generation, Ordering::AcqRel);
+            }
+            if self.is_loaded(seat.generation)
+                || is_served(&|other| other.generation == seat.generation)
+            {
+                return Sockets::ALL;
+            }
+        }
+        if !is_served(&|_| true) {
+            return Sockets::ALL;
+        }
+        Sockets {
+            all: false,
+            own: !is_served(&|other| other.worker == seat.worker),
+            new: !is_served(&|other| other.generation == seat.generation),
+        }
+    }
+
+    fn is_loaded(&self, generation: u32) -> bool {
+        self.loaded.load(Ordering::Acquire) >= generation
+    }
+
+    /// What a worker of this generation has before it that has been told to quit.
+    pub fn outlook(&self, generation: u32) -> Outlook {
+        let (newest, _) = self.newest();
+        if newest <= generation {
+            Outlook::Last
+        } else if self.is_loaded(generation + 1) {
+            Outlook::Loaded
+        } else if self.ended.load(Ordering::Acquire) >= newest {
+            Outlook::Ended
+        } else {
+            Outlook::Pending(newest)
+        }
+    }
+
+    /// This generation has been told to quit with no other behind it.
+    pub fn end(&self, generation: u32) {
+        self.ended.fetch_max(generation, Ordering::AcqRel);
+    }
+}
+
+/// How long workers have been missing that others wait for.
+#[derive(Debug, Clone, Copy)]
+pub struct Vacancy {
+    looked: Instant,
+    since: Option<Instant>,
+}
+
+impl Vacancy {
+    pub fn new(now: Instant) -> Self {
+        Self { looked: now, since: None }
+    }
+
+    /// Whether nobody will come any more. Looks once in a while.
+    pub fn is_final(&mut self, now: Instant, progress: impl FnOnce() -> Progress) -> bool {
+        if now.duration_since(self.looked) >= LOOK {
+            self.looked = now;
+            self.since = match progress() {
+                Progress::Missing => self.since.or(Some(now)),
+                _ => None,
+            };
+        }
+        self.since.is_some_and(|since| now.duration_since(since) >= NEVER_CAME)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A server: its table, and the processes that are alive.
+    struct Server {
+        table: Table,
+        alive: RefCell<BTreeSet<u64>>,
+    }
+
+    impl Server {
+        fn new() -> Self {
+            let table = Table {
+                newest: AtomicU64::new(0),
+                loaded: AtomicU32::new(0),
+                ended: AtomicU32::new(0),
+                members: [const { Member { who: AtomicU64::new(0), seat: AtomicU64::new(0) } };
+                    MAX_WORKERS],
+            };
+            Self { table, alive: RefCell::default() }
+        }
+
+        fn start(&self, who: u64, generation: u32, worker: u16) -> &Member {
+            self.alive.borrow_mut().insert(who);
+            self.table.join(who, generation, worker, |who| self.is_alive(who)).unwrap()
+        }
+
+        fn reload<const N: usize>(&self, first: u64) -> [&Member; N] {
+            let generation = self.table.raise(N);
+            std::array::from_fn(|n| self.start(first + n as u64, generation, n as u16))
+        }
+
+        fn is_alive(&self, who: u64) -> bool {
+            self.alive.borrow().contains(&who)
+        }
+
+        fn kill(&self, who: u64) {
+            self.alive.borrow_mut().remove(&who);
+        }
+
+        fn sockets(&self, member: &Member) -> Sockets {
+            self.table.sockets(member, false, |who| self.is_alive(who))
+        }
+
+        fn progress(&self) -> Progress {
+            self.table.progress(|who| self.is_alive(who))
+        }
+    }
+
+    const NEW: Sockets = Sockets { all: false, own: false, new: true };
+
+    fn serve(members: &[&Member]) {
+        members.iter().for_each(|member| member.reach(Stage::Serving));
+    }
+
+    #[test]
+    fn a_first_start_accepts_at_once() {
+        let server = Server::new();
+        let [a, b] = server.reload(10);
+        assert_eq!([a, b].map(|member| server.sockets(member)), [Sockets::ALL; 2]);
+        assert_eq!(server.progress(), Progress::Loading);
+        serve(&[a, b]);
+        assert_eq!(server.progress(), Progress::Loaded);
+        assert_eq!(server.table.outlook(1), Outlook::Last);
+    }
+
+    #[test]
+    fn new_workers_begin_together_and_old_ones_end_then() {
+        let server = Server::new();
+        let old: [_; 2] = server.reload(10);
+        serve(&old);
+        let [a, b, c] = server.reload(20);
+        assert_eq!(server.table.outlook(1), Outlook::Pending(2));
+        // The third one's own sockets are nobody else's.
+        let wants = [NEW, NEW, Sockets { own: true, ..NEW }];
+        assert_eq!([a, b, c].map(|member| server.sockets(member)), wants);
+        a.reach(Stage::Settled);
+        b.reach(Stage::Settled);
+        assert_eq!([a, b, c].map(|member| server.sockets(member)), wants);
+        assert_eq!(server.table.outlook(1), Outlook::Pending(2));
+        c.reach(Stage::Settled);
+        assert_eq!([a, b, c].map(|member| server.sockets(member)), [Sockets::ALL; 3]);
+        assert_eq!(server.table.outlook(1), Outlook::Loaded);
+    }
+
+    #[test]
+    fn a_generation_that_was_overtaken_does_not_count() {
+        let server = Server::new();
+        let [old] = server.reload(10);
+        serve(&[old]);
+        let [overtaken] = server.reload(20);
+        let [new] = server.reload(30);
+        assert_eq!(server.table.outlook(1), Outlook::Pending(3));
+        assert_eq!(server.table.outlook(2), Outlook::Pending(3));
+        overtaken.reach(Stage::Leaving);
+        assert_eq!(server.sockets(new), NEW);
+        new.reach(Stage::Settled);
+        assert_eq!(server.sockets(new), Sockets::ALL);
+        assert_eq!(server.table.outlook(1), Outlook::Loaded);
+    }
+
+    #[test]
+    fn the_end_of_the_newest_generation_is_the_end_of_the_server() {
+        let server = Server::new();
+        let [old] = server.reload(10);
+        serve(&[old]);
+        server.reload::<1>(20);
+        server.table.end(2);
+        assert_eq!(server.table.outlook(1), Outlook::Ended);
+        server.reload::<1>(30);
+        assert_eq!(server.table.outlook(1), Outlook::Pending(3));
+    }
+
+    #[test]
+    fn a_successor_waits_for_its_own_imports_alone() {
+        let server = Server::new();
+        let [a, b] = server.reload(10);
+        serve(&[a, b]);
+        b.reach(Stage::Leaving);
+        server.kill(11);
+        let b = server.start(12, 1, 1);
+        // Its own sockets have nobody.
+        assert_eq!(server.sockets(b), Sockets { all: false, own: true, new: false });
+        b.reach(Stage::Settled);
+        assert_eq!(server.sockets(b), Sockets::ALL);
+    }
+
+    #[test]
+    fn who_does_not_live_or_has_not_loaded_keeps_nobody_from_accepting() {
+        let server = Server::new();
+        let [old] = server.reload(10);
+        serve(&[old]);
+        let [new] = server.reload(20);
+        assert_eq!(server.sockets(new), NEW);
+        server.kill(10);
+        assert_eq!(server.sockets(new), Sockets::ALL);
+        let [late] = server.reload(30);
+        assert_eq!(server.sockets(late), Sockets::ALL);
+    }
+
+    #[test]
+    fn a_dead_worker_is_missed_until_its_successor_comes() {
+        let server = Server::new();
+        let [old] = server.reload(10);
+        serve(&[old]);
+        let [a, b] = server.reload(20);
+        a.reach(Stage::Settled);
+        server.kill(21);
+        assert_eq!(server.progress(), Progress::Missing);
+        let successor = server.start(22, 2, 1);
+        assert!(std::ptr::eq(successor, b), "the place of the predecessor is used again");
+        assert_eq!(server.progress(), Progress::Loading);
+        assert_eq!(server.sockets(a), NEW);
+        let over = server.table.sockets(a, true, |who| server.is_alive(who));
+        assert_eq!(over, Sockets::ALL);
+        assert_eq!(server.table.outlook(1), Outlook::Loaded);
+    }
+
+    #[test]
+    fn places_of_the_dead_are_used_again() {
+        let server = Server::new();
+        for who in 1..3 * MAX_WORKERS as u64 {
+            server.start(who, 1, 0);
+            server.kill(who);
+        }
+        assert_eq!(server.table.seats().count(), 1);
+        for who in 0..MAX_WORKERS {
+            server.start(10_000 + who as u64, 1, 0);
+        }
+        assert!(server.table.join(1, 1, 0, |_| true).is_none(), "nginx has no more processes");
+    }
+
+    #[test]
+    fn nobody_is_given_up_before_he_has_been_missing_for_long() {
+        let start = Instant::now();
+        let mut vacancy = Vacancy::new(start);
+        let mut at =
+            |msec, progress| vacancy.is_final(start + Duration::from_millis(msec), || progress);
+        assert!(!at(1000, Progress::Missing));
+        assert!(!at(5000, Progress::Missing));
+        assert!(!at(5999, Progress::Loading), "it looks once a second");
+        assert!(at(6000, Progress::Missing));
+        assert!(!at(7000, Progress::Loading));
+        assert!(!at(8000, Progress::Missing));
+        assert!(!at(12_999, Progress::Missing));
+        assert!(at(13_000, Progress::Missing));
+    }
+
+    #[test]
+    fn a_seat_is_one_word() {
+        for stage in [Stage::Loading, Stage::Settled, Stage::Serving, Stage::Leaving] {
+            let seat = Seat { generation: 0xfedc_ba98, worker: 1023, stage };
+            assert_eq!(Seat::unpack(seat.pack()), seat);
+        }
+    }
+}

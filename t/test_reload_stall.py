@@ -1,0 +1,516 @@
+"""Workers whose applications take long to import: others serve until they are loaded."""
+
+import os
+import signal
+
+import pytest
+from lib import http, procs
+from lib.load import Load
+from lib.poll import elapse, until
+
+HTTP = "wsgi_check off; wsgi_env STEP {};"
+HELD = r"\[notice\] \d+#.*serves on until the applications of the new workers are loaded"
+WAITS = "leaves new connections to others until its applications are loaded"
+
+
+@pytest.fixture
+def start(make_nginx):
+    def start(extra="", **options):
+        site = make_nginx(apps=["step"], http=HTTP.format("old") + extra, **options)
+        site.extra = extra
+        site.start()
+        site.wait_event("imported old", count=site.workers_wanted)
+        return site
+
+    return start
+
+
+def reload(site, step="new", workers=None, held=None, **changes):
+    """HUP with a gate in front of the new import: until new workers wait and old ones are held."""
+    gate = site.gate(step)
+    old = site.workers()
+    begin(site, step, workers, **changes)
+    site.wait_event(f"waiting {step}", count=site.workers_wanted)
+    site.log.wait_for(HELD, count=len(old) if held is None else held)
+    return gate, old
+
+
+def begin(site, step, workers=None, **changes):
+    if workers:
+        changes["workers"], site.workers_wanted = str(workers), workers
+    site.write_config(http=HTTP.format(step) + site.extra, **changes)
+    site.signal("HUP")
+
+
+def answers(site, number=20, **options):
+    """What new connections are answered with."""
+    return {site.get("/step", **options).text for _ in range(number)}
+
+
+def switched(site, old, step="new"):
+    """The new code answers, the old workers have gone."""
+    until(lambda: site.get("/step").text == step, what="an answer of the new code")
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
+    assert answers(site) == {step}
+    assert len(site.workers()) == site.workers_wanted
+
+
+@pytest.mark.parametrize("workers, then, options", [
+    (1, 1, {}),
+    (2, 2, {}),
+    (2, 3, {}),
+    (3, 1, {}),
+    (2, 2, {"events": "accept_mutex on;"}),
+    (2, 3, {"events": "accept_mutex on; multi_accept on;"}),
+    (2, 2, {"events": "use epoll; multi_accept on;"}),
+    (2, 2, {"main": "timer_resolution 50ms;"}),
+], ids=str)
+def test_the_old_code_serves_until_the_new_one_is_loaded(start, workers, then, options):
+    site = start(workers=workers, **options)
+    gate, old = reload(site, workers=then)
+    assert answers(site) == {"old"}
+    assert len(site.log.matching(WAITS)) == then
+    gate.open()
+    switched(site, old)
+    for pid in old:
+        site.log.wait_for(rf"{pid}#.*quits .* told to: the new workers have loaded")
+    site.log.wait_for("accepts connections .* after its start", count=then)
+
+
+@pytest.mark.parametrize("workers, then", [(2, 2), (3, 1)])
+def test_sockets_of_each_worker_are_served_by_the_old_one(start, workers, then):
+    site = start(workers=workers, server="listen 127.0.0.1:@PORT2@ reuseport;")
+    port = site.ports["PORT2"]
+    gate, old = reload(site, workers=then)
+    assert answers(site, 50, port=port) == {"old"}
+    gate.open()
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
+    assert answers(site, 50, port=port) == {"new"}
+
+
+def test_a_new_socket_of_another_worker_is_served_at_once(start):
+    """With reuseport a third worker has a third socket, which no old worker accepts on."""
+    site = start(workers=2, server="listen 127.0.0.1:@PORT2@ reuseport;")
+    gate, old = reload(site, workers=3)
+    for _ in range(50):
+        assert site.get("/static", port=site.ports["PORT2"]).body == b"static"
+    gate.open()
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
+    assert answers(site, 50, port=site.ports["PORT2"]) == {"new"}
+
+
+def test_a_unix_socket_is_served_by_the_old_workers(start):
+    site = start(workers=2, server="listen unix:@DIR@/socket;")
+    path = f"{site.dir}/socket"
+
+    def ask():
+        with http.Connection(path=path) as client:
+            client.send(http.build("GET", "/step"))
+            return client.read_response().text
+
+    gate, old = reload(site)
+    assert {ask() for _ in range(20)} == {"old"}
+    gate.open()
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
+    assert {ask() for _ in range(20)} == {"new"}
+
+
+def test_a_port_that_is_new_is_served_by_the_new_workers_at_once(start):
+    site = start(workers=2)
+    gate, old = reload(site, server="listen 127.0.0.1:@PORT2@;")
+    for _ in range(20):
+        assert site.get("/static", port=site.ports["PORT2"]).body == b"static"
+        assert site.get("/step").text == "old"
+    gate.open()
+    switched(site, old)
+
+
+def test_the_new_configuration_is_for_new_connections_when_the_applications_are_loaded(start):
+    site = start(workers=2, server='location = /page { return 200 "old page"; }')
+    gate, old = reload(site, server='location = /page { return 200 "new page"; }')
+    assert {site.get("/page").text for _ in range(20)} == {"old page"}
+    gate.open()
+    switched(site, old)
+    assert site.get("/page").text == "new page"
+
+
+def test_no_request_waits_for_the_import_of_a_reload(nginx):
+    site = nginx(apps=["slow_import"], http="wsgi_check off; wsgi_env IMPORT_TAKES 2;", workers=2)
+    site.wait_event("imported", count=2)
+    with Load(site.port, "/slow_import") as load:
+        site.workers_wanted = 3
+        site.reload(gone=True, workers="3")
+        answered = len(load.answers)
+        until(lambda: len(load.answers) > answered + 50, 20, "answers after the reload")
+    assert load.failures() == []
+    assert load.slowest < 1
+    print(f"{len(load.answers)} requests, the slowest {load.slowest * 1000:.1f} ms")
+
+
+def test_a_second_reload_overtakes_the_first(start):
+    site = start(workers=2)
+    second, old = reload(site, "second")
+    overtaken = set(site.workers()) - set(old)
+    # It has nothing to serve with.
+    third, _ = reload(site, "third", held=2)
+    until(lambda: not any(map(procs.alive, overtaken)), what="the second generation's end")
+    second.open()
+    assert answers(site) == {"old"}
+    third.open()
+    switched(site, old, "third")
+    assert "imported second" not in site.events()
+
+
+def test_reloads_one_after_the_other_end_in_the_last_code(start):
+    site = start(workers=2)
+    for step in range(5):
+        begin(site, f"{step}")
+        # nginx has read the file.
+        site.log.wait_for("start worker processes", count=2 + step)
+    until(lambda: site.get("/step").text == "4", what="an answer of the last code")
+    until(lambda: len(site.workers(shutting_down=True)) == 2, what="the old workers' end")
+    assert answers(site) == {"4"}
+
+
+def test_a_generation_that_has_loaded_serves_until_the_next_one_has(start):
+    site = start(workers=2)
+    for step in ["a", "b", "c"]:
+        before = answers(site)
+        gate, old = reload(site, step, held=2 * (ord(step) - ord("a") + 1))
+        assert answers(site) == before
+        gate.open()
+        switched(site, old, step)
+
+
+@pytest.mark.parametrize("changes", [{"apps": ()}, {"apps": (), "wsgi": False}],
+                         ids=["no application", "no module"])
+@pytest.mark.parametrize("held", [False, True])
+def test_a_reload_without_applications_ends_all_there_were(start, changes, held):
+    site = start(workers=2)
+    old = reload(site)[1] if held else site.workers()
+    old = {*old, *site.workers()}
+    apps = site.apps, site.wsgi
+    vars(site).update(changes)
+    site.write_config(http="")
+    site.signal("HUP")
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
+    assert site.get("/step").status == 404
+    site.apps, site.wsgi = apps
+    # Nobody serves who has the application: the new ones accept at once.
+    site.gate("again")
+    begin(site, "again")
+    site.wait_event("waiting again", count=2)
+    for _ in range(20):
+        site.barrier()
+
+
+def test_the_first_workers_accept_at_once(make_nginx):
+    site = make_nginx(apps=["step"], http=HTTP.format("first"), workers=2)
+    gate = site.gate("first")
+    site.start()
+    site.wait_event("waiting first", count=2)
+    for _ in range(20):
+        site.barrier()
+    clients = [site.connect() for _ in range(4)]
+    for client in clients:
+        client.send(http.build("GET", "/step"))
+    gate.open()
+    assert {client.read_response().text for client in clients} == {"first"}
+    assert site.log.matching(WAITS) == []
+
+
+def test_workers_that_have_not_loaded_themselves_are_not_waited_for(make_nginx):
+    site = make_nginx(apps=["step"], http=HTTP.format("first"), workers=2)
+    site.extra = ""
+    site.gate("first")
+    site.start()
+    site.wait_event("waiting first", count=2)
+    old = site.workers()
+    begin(site, "second")
+    site.log.wait_for("gracefully shutting down", count=2)
+    switched(site, old, "second")
+    assert site.log.matching(HELD) == []
+
+
+def test_an_import_that_fails_ends_the_hold_too(start):
+    site = start(workers=2)
+    gate, old = reload(site, "broken")
+    assert answers(site) == {"old"}
+    gate.open()
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
+    assert site.get("/step").status == 500
+
+
+def test_new_workers_that_are_killed_in_their_import_are_followed_by_others(start):
+    site = start(workers=2)
+    site.allow_alert("exited on signal 9")
+    gate, old = reload(site)
+    for count, pid in enumerate(set(site.workers()) - set(old)):
+        site.signal("KILL", pid)
+        site.wait_event("waiting new", count=3 + count)
+    assert answers(site) == {"old"}
+    gate.open()
+    switched(site, old)
+
+
+def test_an_old_worker_that_dies_is_not_waited_for(start):
+    site = start(workers=2)
+    site.allow_alert("exited on signal 9")
+    gate, old = reload(site)
+    site.signal("KILL", old[0])
+    assert answers(site) == {"old"}
+    site.signal("KILL", old[1])
+    # The new ones accept, though their application is not there.
+    for _ in range(20):
+        site.barrier()
+    client = site.connect()
+    client.send(http.build("GET", "/step"))
+    gate.open()
+    assert client.read_response().text == "new"
+    switched(site, old)
+
+
+def test_a_quit_by_a_signal_is_not_held(start):
+    site = start()
+    gate, (old,) = reload(site)
+    site.signal("QUIT", old)
+    until(lambda: not procs.alive(old), what="the old worker's end")
+    site.barrier()
+    gate.open()
+    switched(site, [old])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_hold_ends_with_the_server(start, workers):
+    site = start("wsgi_shutdown_timeout 100ms;", workers=workers)
+    site.allow_alert("python did not stop|does not end")
+    _, old = reload(site)
+    site.quit()
+    for pid in old:
+        assert site.log.matching(rf"{pid}#.*the new workers have been told to quit")
+
+
+def test_a_stop_ends_a_hold_at_once(start):
+    site = start(workers=2)
+    _, old = reload(site)
+    site.stop(timeout=5)
+    assert not site.log.matching("quits .* told to")
+
+
+def test_a_hold_is_over_after_wsgi_check_timeout(start):
+    site = start("wsgi_check_timeout 1s;", workers=2)
+    gate, old = reload(site)
+    assert len(site.log.matching(HELD + ", at most 1s")) == 2
+    for pid in old:
+        site.log.wait_for(rf"{pid}#.*quits 1\.\d+ s after .* it takes the new workers too long")
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
+    # The new ones accept, as they do when nobody else serves.
+    for _ in range(20):
+        site.barrier()
+    gate.open()
+    switched(site, old)
+
+
+def test_worker_shutdown_timeout_begins_after_the_hold(start):
+    site = start(main="worker_shutdown_timeout 1s;",
+                 server="location /held/ { wsgi_app held:application; }")
+    running = site.gate("a")
+    client = site.connect()
+    client.send(http.build("GET", "/held/a?whole"))
+    site.wait_event("waiting a")
+    gate, old = reload(site)
+    elapse(1.5)
+    running.open()
+    assert client.read_response().text == "whole"
+    gate.open()
+    switched(site, old)
+
+
+def test_a_held_worker_is_not_replaced_on_its_own_account(start):
+    site = start("wsgi_max_requests 5;")
+    gate, (old,) = reload(site)
+    assert answers(site) == {"old"}
+    assert not site.log.matching("replaced")
+    elapse(1.5)
+    assert answers(site) == {"old"}
+    gate.open()
+    # The new worker has its own five.
+    until(lambda: not procs.alive(old), what="the old worker's end")
+
+
+def test_a_worker_that_is_replaced_and_told_to_quit_serves_until_the_new_ones_do(start):
+    """It has said that it will leave, and closes its connections."""
+    site = start("wsgi_max_requests 5;")
+    answers(site, 5)
+    site.log.wait_for("is to be replaced")
+    gate, (old,) = reload(site)
+    elapse(1.5)
+    assert answers(site) == {"old"}
+    gate.open()
+    until(lambda: not procs.alive(old), what="the old worker's end")
+
+
+def test_logs_are_opened_again_during_a_hold(start):
+    site = start()
+    gate, old = reload(site)
+    os.rename(f"{site.dir}/access.log", f"{site.dir}/access.log.old")
+    site.reopen()
+    until(lambda: os.path.exists(f"{site.dir}/access.log"), what="the new log")
+
+    def arrived():
+        assert site.get("/step?again").text == "old"
+        with open(f"{site.dir}/access.log") as file:
+            return "/step?again" in file.read()
+
+    until(arrived, what="a line of the old worker in the new log")
+    gate.open()
+    switched(site, old)
+
+
+def spend(site):
+    """One of two workers has had its requests and has gone; the other one's pid."""
+    pids = site.workers()
+
+    def asked():
+        site.get("/step")
+        return site.log.matching("gracefully shutting down")
+
+    (line,) = until(asked, 20, "one that leaves")
+    left = int(line.split("#")[0].rsplit(" ", 1)[1])
+    until(lambda: not procs.alive(left), what="the end of the one that leaves")
+    return (set(pids) - {left}).pop()
+
+
+def test_the_other_worker_serves_while_the_successor_imports(start):
+    site = start("wsgi_max_requests 30;", workers=2)
+    gate = site.gate("old")
+    other = spend(site)
+    site.wait_event("waiting old")
+    assert answers(site, 50) == {"old"}
+    (line,) = site.log.matching(WAITS)
+    assert f" {other}#" not in line
+    gate.open()
+    site.log.wait_for("accepts connections .* after its start")
+
+
+def test_the_other_worker_serves_while_one_that_was_killed_is_followed(start):
+    site = start(workers=2)
+    site.allow_alert("exited on signal 9")
+    gate = site.gate("old")
+    victim, other = site.workers()
+    site.signal("KILL", victim)
+    site.wait_event("waiting old")
+    assert answers(site, 50) == {"old"}
+    # Without anybody else the successor accepts at once.
+    site.signal("KILL", other)
+    site.wait_event("waiting old", count=2)
+    for _ in range(20):
+        site.barrier()
+    gate.open()
+    assert answers(site) == {"old"}
+
+
+def test_the_only_worker_has_nobody_who_serves_for_it(start):
+    site = start("wsgi_max_requests 5;")
+    gate = site.gate("old")
+    old = site.worker()
+    answers(site, 5)
+    site.wait_respawn(old)
+    site.wait_event("waiting old")
+    for _ in range(20):
+        site.barrier()
+    gate.open()
+    assert answers(site, 3) == {"old"}
+
+
+def test_an_upgraded_binary_accepts_at_once(start):
+    site = start(daemon=True)
+    old = site.pid
+    (worker,) = site.workers()
+    gate = site.gate("old")
+    site.signal("USR2")
+    until(lambda: site.read_pid() not in (0, old), what="the new master's pid")
+    new = site.read_pid()
+    site.sessions.add(procs.session(new))
+    site.wait_event("waiting old")
+    site.signal("WINCH", old)
+    until(lambda: not procs.alive(worker), what="the old worker's end")
+    for _ in range(20):
+        site.barrier()
+    gate.open()
+    assert answers(site) == {"old"}
+    site.signal("QUIT", old)
+    until(lambda: not procs.alive(old), what="the old master's end")
+    site.pid = new
+    site.settle()
+    # The new master's first reload is held as any other.
+    gate, old = reload(site)
+    assert answers(site) == {"old"}
+    gate.open()
+    switched(site, old)
+
+
+def test_workers_of_a_master_that_is_called_back_serve(start):
+    site = start(daemon=True)
+    old = site.pid
+    site.signal("USR2")
+    until(lambda: site.read_pid() not in (0, old), what="the new master's pid")
+    new = site.read_pid()
+    site.sessions.add(procs.session(new))
+    until(lambda: site.workers(of=new), what="a worker of the new master")
+    site.signal("WINCH", old)
+    until(lambda: not site.workers(shutting_down=True, of=old), what="the old workers' end")
+    site.signal("HUP", old)
+    until(lambda: site.workers(of=old), what="workers of the old master again")
+    site.signal("QUIT", new)
+    until(lambda: not procs.alive(new), what="the new master's end")
+    site.pid = old
+    assert answers(site) == {"old"}
+    gate, workers = reload(site)
+    assert answers(site) == {"old"}
+    gate.open()
+    switched(site, workers)
+
+
+def test_streams_are_served_beside(start):
+    site = start(main="""load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+        stream { server { listen 127.0.0.1:@PORT2@; return old; }
+                 server { listen 127.0.0.1:@PORT3@ udp; return old; } }""", workers=2)
+
+    def ask():
+        with http.Connection(site.ports["PORT2"]) as client:
+            return client.read_to_end()[0]
+
+    gate, old = reload(site, main=site.values["MAIN"].replace("return old", "return new"))
+    assert {ask() for _ in range(20)} == {b"old"}
+    gate.open()
+    switched(site, old)
+    assert {ask() for _ in range(20)} == {b"new"}
+
+
+def test_workers_with_new_sources_do_not_wait_for_those_with_old_ones(make_nginx):
+    site = make_nginx(http="wsgi_check off; wsgi_reload on; wsgi_chdir @DIR@/site;",
+                      server="location /shop { wsgi_app shop; }", workers=2)
+    code = "def application(e, s):\n    s('200 OK', [])\n    return [b'{}']\n"
+    site.write("site/shop.py", code.format("open"))
+    site.start()
+    until(lambda: site.get("/shop").body == b"open", what="the shop")
+    site.write("site/shop.py", code.format("rebuilt"))
+    until(lambda: site.get("/shop").body == b"rebuilt", what="the new shop")
+    until(lambda: len(site.workers(shutting_down=True)) == 2, what="the old workers' end")
+    assert {site.get("/shop").body for _ in range(20)} == {b"rebuilt"}
+
+
+def test_a_master_that_dies_during_a_hold_leaves_workers_that_serve(start):
+    site = start()
+    gate, (old,) = reload(site)
+    workers = site.workers()
+    os.kill(site.pid, signal.SIGKILL)
+    site.process.wait(10)
+    assert answers(site) == {"old"}
+    gate.open()
+    until(lambda: site.get("/step").text == "new", what="an answer of the new code")
+    until(lambda: not procs.alive(old), what="the old worker's end")
+    for pid in filter(procs.alive, workers):
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: not any(map(procs.alive, workers)), what="the end of the workers")
