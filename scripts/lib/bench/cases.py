@@ -43,6 +43,8 @@ CASES = {
         Case("stream", "100 chunks of 1 KiB", "bench_cases:stream"),
         Case("threads", "Django, home page, one thread against several", DJANGO,
              only=("module-1", "module")),
+        Case("reload-stall", "a reload with an import of 2 s, clients with new connections",
+             "bench_slow:application", only=("module", "uwsgi")),
         Case("idle", "memory of idle connections", "bench_cases:hello",
              only=("floor", "module")),
     )

@@ -66,8 +66,8 @@ def show(result):
     parts = []
     for name, case in result["cases"].items():
         parts.append(f"{name}: {case['title']}")
-        if name == "idle":
-            parts += [idle_line(*item) for item in case["servers"].items()]
+        if name in LINES:
+            parts += [LINES[name](*item) for item in case["servers"].items()]
         else:
             parts.append(text_table(case["servers"]))
         if name == "threads":
@@ -84,6 +84,18 @@ def idle_line(name, row):
         return f"{name:<14}  left out: {row['failed']}"
     return (f"{name:<14}{row['bytes_per_connection']:>8.0f} bytes for each of {row['connections']}"
             f" connections ({row['before_mib']:.1f} -> {row['after_mib']:.1f} MiB PSS)")
+
+
+def stall_line(name, row):
+    if "failed" in row:
+        return f"{name:<14}  left out: {row['failed']}"
+    return (f"{name:<14}slowest request {row['slowest_ms']:.0f} ms, before the reload"
+            f" {row['slowest_before_ms']:.0f} ms; {row['requests']} requests,"
+            f" errors: {error_text(row)}")
+
+
+# Cases that have a line for each server instead of a table.
+LINES = {"idle": idle_line, "reload-stall": stall_line}
 
 
 def threads_line(result, rows):
@@ -104,18 +116,18 @@ def left_out(result):
 def markdown(result):
     """Two tables, a row for each server and a column for each case; errors below, if any."""
     cases = {name: case["servers"] for name, case in result["cases"].items()
-             if name not in ("idle", "threads")}
+             if name not in (*LINES, "threads")}
     servers = list(dict.fromkeys(server for rows in cases.values() for server in rows))
     parts = []
     for title, key in (("CPU us/request", "cpu_us"), ("requests/s", "requests_per_second"),
                        ("p99 ms", "p99_ms")):
         if cases:
             parts += [markdown_table(title, key, cases, servers), ""]
-    for name in ("threads", "idle"):
+    for name in ("threads", *LINES):
         if name in result["cases"]:
             rows = result["cases"][name]["servers"]
             lines = ([threads_line(result, rows)] if name == "threads"
-                     else [idle_line(*item) for item in rows.items()])
+                     else [LINES[name](*item) for item in rows.items()])
             parts += [f"- {name}: {line}" for line in lines] + [""]
     wrong = [f"- {name}, {server}: errors: {error_text(row)}" for name, rows in cases.items()
              for server, row in rows.items() if row.get("errors")]
