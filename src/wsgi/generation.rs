@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 /// nginx has at most so many processes (NGX_MAX_PROCESSES).
 const MAX_WORKERS: usize = 1024;
 
-/// The master starts a worker in place of a dead one at once. If none has come after so long, none
-/// will.
+/// The master starts a worker in place of a dead one at once. A successor that has not come after
+/// so long will not come.
 const NEVER_CAME: Duration = Duration::from_secs(5);
 /// How often it is looked up whether a process that others wait for still lives.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,13 +23,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How far a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// It imports its applications.
+    /// The applications are being imported.
     Loading,
-    /// The imports have ended, well or badly; it leaves new connections to others.
+    /// The imports have ended, well or badly; new connections are left to other workers.
     Settled,
-    /// The imports have ended, and it accepts connections.
+    /// The imports have ended, and connections are accepted.
     Serving,
-    /// It is about to close its listening sockets, or has closed them.
+    /// The listening sockets are about to be closed, or have been, or nobody is to rely on them.
     Leaving,
 }
 
@@ -208,8 +208,8 @@ impl Table {
         }
     }
 
-    /// What the worker in `own` may accept on. `is_over`: it has waited long enough for the others
-    /// of its generation.
+    /// What the worker in `own` may accept on. `is_over`: once loaded, this worker has waited long
+    /// enough for the others of its generation.
     pub fn sockets(&self, own: &Member, is_over: bool, is_alive: impl Fn(u64) -> bool) -> Sockets {
         let (me, seat) = (own.who.load(Ordering::Acquire), own.seat());
         // Nobody else's process is looked up unless the answer depends on it.

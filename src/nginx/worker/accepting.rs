@@ -31,7 +31,7 @@ const TICK: ngx_msec_t = 20;
 struct Newcomer {
     cycle: *mut ngx_cycle_t,
     since: Instant,
-    /// How long it waits for others of its generation.
+    /// How long this worker, when loaded, waits for others of its generation.
     grace: Duration,
     /// nginx uses its accept mutex.
     has_mutex: bool,
@@ -111,10 +111,10 @@ fn is_leaving(member: Membership) -> bool {
     told || member.own.seat().stage == Stage::Leaving
 }
 
-/// A worker has come or gone. If it died when a connection had just woken it, and no other worker,
-/// the connection waits for the next one to wake somebody: nginx relies on the successor, which
-/// looks at the sockets when it watches them, but here it does not accept for a while. So the others
-/// look.
+/// A worker has come or gone. A connection that has woken a dying worker has woken no other one
+/// (EPOLLEXCLUSIVE), and waits until the next connection comes. In nginx the successor finds it when
+/// it begins to watch the sockets; here a successor does not accept for a while, so that the others
+/// begin to watch anew.
 ///
 /// # Safety
 ///

@@ -20,7 +20,7 @@ use crate::nginx::sys::code;
 use crate::nginx::sys::panic::protect;
 use crate::wsgi::generation::{Member, Stage, Table};
 
-/// Its address is what nginx knows the zone by: `zone.rs` has another one for each cycle.
+/// The address of this is what nginx knows the zone by: that of `zone.rs` has another tag.
 static TAG: u8 = 0;
 
 /// This worker among all.

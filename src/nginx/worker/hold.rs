@@ -1,9 +1,9 @@
 //! An old worker: it serves on after a reload until the new ones have loaded their applications.
 //!
-//! The master tells it to quit 100 ms after it has started the new ones, by the channel. The quit
-//! is put back, and takes effect when the newest generation has loaded, has died or has been told
-//! to quit itself, or when `wsgi_check_timeout` is over. nginx's shutdown timers begin then. What
-//! comes as a signal, or ends the worker at once, is not held.
+//! The master tells the old workers to quit 100 ms after it has started the new ones, by nginx's
+//! channel. The quit is put back, and takes effect when the newest generation has loaded, has died
+//! or has been told to quit itself, or when `wsgi_check_timeout` is over. nginx's shutdown timers
+//! begin then. A quit that comes as a signal is not held, nor is a termination.
 //! Runs on: event loop.
 
 use std::cell::Cell;
@@ -30,7 +30,7 @@ const TICK: ngx_msec_t = 20;
 #[derive(Clone, Copy)]
 struct Held {
     begun: Instant,
-    /// The generation it waits for, and since when.
+    /// The generation that this worker waits for, and since when.
     newest: u32,
     since: Instant,
     vacancy: Vacancy,
@@ -95,7 +95,7 @@ impl Hold {
                     break;
                 }
             }
-            // It may have come in this very turn.
+            // nginx's own handler may have read a quit in this very turn.
             if ngx_quit != 0 {
                 self.quit_came();
             }
@@ -180,7 +180,7 @@ unsafe extern "C" fn ngx_http_wsgi_channel(ev: *mut ngx_event_t) {
         if before == 0 && ngx_quit != 0 {
             protect((), || hold.quit_came());
         }
-        // All of it but REOPEN is of workers that come and go.
+        // Most of what the master sends is of workers that come and go.
         accepting::look_again(hold.cycle);
     }
 }
