@@ -406,6 +406,18 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_before_it_has_loaded_has_not_loaded() {
+        let server = Server::new();
+        let [old] = server.reload(10);
+        serve(&[old]);
+        let [new] = server.reload(20);
+        new.reach(Stage::Leaving);
+        assert_eq!(server.progress(), Progress::Missing);
+        assert_eq!(server.sockets(new), NEW);
+        assert_eq!(server.table.outlook(1), Outlook::Pending(2));
+    }
+
+    #[test]
     fn a_successor_waits_for_its_own_imports_alone() {
         let server = Server::new();
         let [a, b] = server.reload(10);
