@@ -8,6 +8,7 @@ from lib import http, procs
 from lib.load import Load
 from lib.poll import elapse, until
 
+MODULES = os.environ.get("TEST_NGINX_MODULES", "/usr/lib/nginx/modules")
 HTTP = "wsgi_check off; wsgi_env STEP {};"
 HELD = r"\[notice\] \d+#.*serves on until the applications of the new workers are loaded"
 WAITS = "leaves new connections to others until its applications are loaded"
@@ -473,7 +474,10 @@ def test_workers_of_a_master_that_is_called_back_serve(start):
 
 
 def test_streams_are_served_beside(start):
-    site = start(main="""load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+    module = f"{MODULES}/ngx_stream_module.so"
+    # Or it is built in.
+    load = f"load_module {module};" if os.path.exists(module) else ""
+    site = start(main=load + """
         stream { server { listen 127.0.0.1:@PORT2@; return old; }
                  server { listen 127.0.0.1:@PORT3@ udp; return old; } }""", workers=2)
 
