@@ -65,7 +65,6 @@ impl Seat {
 }
 
 /// The place of one worker in the table.
-#[derive(Debug, Default)]
 pub struct Member {
     /// Which process it is; 0: nobody's place so far.
     who: AtomicU64,
@@ -125,7 +124,6 @@ pub enum Outlook {
 }
 
 /// What master and workers share. All zero at first.
-#[derive(Debug)]
 pub struct Table {
     /// The newest generation and, in the lower half, how many workers it has.
     newest: AtomicU64,
