@@ -21,7 +21,9 @@ def test_no_request_is_lost_when_nginx_reloads_under_load(nginx):
             answered = len(load.answers)
             until(lambda n=answered: len(load.answers) > n + 50, 20, "answers after the reload")
             # Two workers at the start, then at each reload two and the check.
-            assert len(site.events("imported")) == 2 + 3 * (number + 1)
+            wanted = 2 + 3 * (number + 1)
+            site.wait_event("imported", wanted)
+            assert len(site.events("imported")) == wanted
     assert load.failures() == []
 
 
