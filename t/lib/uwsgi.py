@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 
 from . import config, http
 from .nginx import Nginx
@@ -42,12 +43,12 @@ def part(name):
 @functools.cache
 def known(directive):
     """Whether the module has the directive: nginx is asked."""
-    folder = config.temp_dir()
-    path = f"{folder}/nginx.conf"
-    with open(path, "w") as file:
-        file.write(f"load_module {config.MODULE};\nevents {{}}\nhttp {{ {directive}; }}\n")
-    done = subprocess.run([config.BINARY, "-t", "-e", "stderr", "-p", folder, "-c", path],
-                          capture_output=True, text=True, timeout=30)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/nginx.conf"
+        with open(path, "w") as file:
+            file.write(f"load_module {config.MODULE};\nevents {{}}\nhttp {{ {directive}; }}\n")
+        done = subprocess.run([config.BINARY, "-t", "-e", "stderr", "-p", folder, "-c", path],
+                              capture_output=True, text=True, timeout=30)
     assert "[emerg]" in done.stderr, done.stderr
     return f'unknown directive "{directive}"' not in done.stderr
 
