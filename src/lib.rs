@@ -1,6 +1,6 @@
 //! ngx_http_wsgi_module: Python WSGI applications inside the nginx worker.
 //!
-//! `module.rs` is the front door: nginx's tables, and the only file that names both sides.
+//! `module.rs` is the front door: which interpreter is started. It alone names both sides.
 //! `nginx/` is the event loop: all of nginx's types, and never Python.
 //! `python/` is the pool threads: all of Python, and never nginx.
 //! `wsgi/` is the table where both meet: owned plain data, queues and checks.

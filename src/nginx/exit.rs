@@ -1,8 +1,8 @@
 //! A worker never hangs on Python when it leaves.
 //!
-//! Called by a core module of our own (`hooks.rs`), ordered before ngx_thread_pool_module, whose exit
-//! would busy-wait for every stuck thread. It waits for the runners with a deadline and, if Python
-//! does not stop, logs all stacks and leaves with status 0.
+//! Called by a core module of our own (`hooks.rs`), ordered before ngx_thread_pool_module, whose
+//! exit would busy-wait for every stuck thread. It waits for the runners with a deadline and, if
+//! Python does not stop, logs all stacks and leaves with status 0.
 //! Runs on: event loop, when the loop has ended.
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The pool threads' room: everything of Python, behind [`crate::wsgi::interpreter::Interpreter`].
 //!
-//! `host` is what the other rooms see. `interpreter` starts CPython; `app` loads an application and
+//! `cpython` is what the other rooms see. `interpreter` starts CPython; `app` loads an application and
 //! calls it: `request` makes the objects it gets, `response` passes on what comes back.
 //! Runs on: pool thread, except `start`. PEP 3333.
 

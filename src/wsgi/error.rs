@@ -1,8 +1,8 @@
 //! What can go wrong with a request or a response, named once for all rooms.
 //!
-//! `src/nginx/response/end.rs` maps each [`Failure`] to one HTTP status and one log level; `src/python`
-//! maps [`HeadError`] to the exception that start_response raises (PEP 3333, "The start_response()
-//! Callable").
+//! `src/nginx/response/end.rs` maps each [`Failure`] to one HTTP status and one log level;
+//! `src/python` maps [`HeadError`] to the exception that start_response raises (PEP 3333, "The
+//! start_response() Callable").
 //! Runs on: either.
 
 use std::fmt;

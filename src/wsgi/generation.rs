@@ -4,7 +4,7 @@
 //! somebody else serves. A worker that a reload has told to quit goes on serving until the newest
 //! generation has loaded. Both see it in one [`Table`], in memory that master and workers share and
 //! that outlives reloads. A worker may die at any time: what it has written counts only as long as
-//! its process lives, which the caller looks up. `src/nginx/generation.rs` has the table,
+//! its process lives, which the caller looks up. `src/nginx/worker/generation.rs` has the table,
 //! `accepting.rs` and `hold.rs` there act on what it says.
 //! Runs on: event loop; [`Table::raise`] in the master.
 

@@ -1,8 +1,8 @@
 //! What passes: of a response to the client, and of a request to the application.
 //!
-//! The directives are those of nginx's upstream modules, and so is the way they are inherited.
-//! Part of a location's configuration; `headers.rs`, `redirect.rs` and `intercept.rs` of `src/nginx`
-//! ask it.
+//! The directives are those of nginx's upstream modules, and so is the way they are inherited. Part
+//! of a location's configuration; `headers.rs`, `redirect.rs` and `intercept.rs` of `src/nginx` ask
+//! it.
 //! Runs on: event loop.
 
 use std::rc::Rc;

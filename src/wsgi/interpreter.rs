@@ -67,10 +67,10 @@ pub trait Interpreter: Send + Sync {
     /// attached to: for a thread of its own.
     fn locate_main(&self, title: &str);
 
-    /// Ends the interpreter as a script ends: also takes down what its modules hold. Called detached
-    /// on the thread that has started the interpreter, which uses nothing of Python afterwards;
-    /// threads of the application may make the call hang or crash, so only a process calls it of
-    /// which nobody expects anything more.
+    /// Ends the interpreter as a script ends: also takes down what its modules hold. Called
+    /// detached on the thread that has started the interpreter, which uses nothing of Python
+    /// afterwards; threads of the application may make the call hang or crash, so only a process
+    /// calls it of which nobody expects anything more.
     fn finalize(&self);
 
     /// Raises an exception in the thread that is in the application for `exchange`, and logs its

@@ -1,8 +1,8 @@
 //! Cuts a stream of bytes into lines that are fit for the error log.
 //!
-//! Used by what `src/python` logs, and by `src/nginx/check/trial.rs`. A line holds no control character
-//! (nothing can be injected into the log), is valid UTF-8, and is at most [`MAX_LINE`] bytes long:
-//! longer ones are split. Colours are left out.
+//! Used by what `src/python` logs, and by `src/nginx/check/trial.rs`. A line holds no control
+//! character (nothing can be injected into the log), is valid UTF-8, and is at most [`MAX_LINE`]
+//! bytes long: longer ones are split. Colours are left out.
 //! Runs on: either; pure functions.
 
 use std::mem;

@@ -3,7 +3,8 @@
 //! The thread starts Python, so that Python takes it for its main thread, and follows orders until
 //! the process ends. Two imports at once would wait for each other's module locks for ever, and
 //! code that asks for the main thread (signals, event loops, threads that are no daemons) finds
-//! itself there at its import, as under any other server. `src/nginx/worker/imports.rs` makes the thread.
+//! itself there at its import, as under any other server. `src/nginx/worker/imports.rs` makes the
+//! thread.
 //! Runs on: event loop ([`MainThread`]), main thread ([`Orders`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,7 +1,7 @@
 //! Which files a worker has loaded its code from, by the directories that are watched for changes.
 //!
-//! `src/python` says what it loads through [`SourceWatch`]; `src/nginx/worker/reload.rs` keeps the table
-//! and asks it about each event of inotify(7).
+//! `src/python` says what it loads through [`SourceWatch`]; `src/nginx/worker/reload.rs` keeps the
+//! table and asks it about each event of inotify(7).
 //! Runs on: either.
 
 use std::collections::{HashMap, HashSet};

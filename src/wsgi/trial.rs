@@ -1,9 +1,9 @@
 //! What the child of `wsgi_check` tells the master, a line each; its first byte says what it is.
 //!
-//! `nginx/check/child.rs` writes it, `nginx/check/trial.rs` reads it. The code that is imported runs in
-//! the same process and can write into the same pipe whatever it likes. At most that code makes
-//! its own trial pass or fail, as it could by what it does at the import: of what is told, only text that
-//! is fit for the log gets out, and not more of it than anybody would read.
+//! `nginx/check/child.rs` writes it, `nginx/check/trial.rs` reads it. The code that is imported
+//! runs in the same process and can write into the same pipe whatever it likes. At most that code
+//! makes its own trial pass or fail, as it could by what it does at the import: of what is told,
+//! only text that is fit for the log gets out, and not more of it than anybody would read.
 //! Runs on: event loop (configuration, in the master).
 
 /// An application is imported now; its index follows.

@@ -5,6 +5,8 @@ import re
 import sys
 
 import pytest
+from lib.commands import commands
+from lib.config import MODULE
 
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 HTTP_ONLY = {
@@ -332,6 +334,10 @@ GOOD_APPS = ["mod", "mod:app", "a.b.c", "a.b.c:app", "mod:make()", "_m1:_a1",
 @pytest.mark.parametrize("place", ["location", "when", "limit"])
 def test_a_good_wsgi_app_is_accepted(make_nginx, value, place):
     accepted(make_nginx, **{place: f"wsgi_app {value};"})
+
+
+def test_the_lists_of_these_tests_have_every_directive_of_the_module():
+    assert set(ALL) == {each.name for each in commands(MODULE)}
 
 
 def test_every_directive_with_a_good_value_is_accepted(make_nginx):

@@ -1,4 +1,5 @@
-//! The master's side of the child that tries the applications: waits for what it tells, and ends it.
+//! The master's side of the child that tries the applications: waits for what it tells, and ends
+//! it.
 //!
 //! Runs on: event loop (configuration, in the master).
 

@@ -1,8 +1,9 @@
 //! What is written in nginx.conf: the structures that hold it, and how they are found.
 //!
 //! `directives.rs`, `headers.rs` and `surroundings.rs` fill them while nginx reads its files,
-//! `merge.rs` says how a location inherits, `validate.rs` and `shadow.rs` refuse what only the whole
-//! configuration shows. The structures live in the configuration's pool and are dropped with it.
+//! `merge.rs` says how a location inherits, `validate.rs` and `shadow.rs` refuse what only the
+//! whole configuration shows. The structures live in the configuration's pool and are dropped with
+//! it.
 //! Runs on: event loop (configuration, in the master).
 
 mod location;
@@ -104,8 +105,8 @@ impl MainConf {
     ///
     /// The modules of `cycle` have made their configurations, and it outlives the result.
     pub unsafe fn of_cycle<'a>(cycle: *mut ngx_cycle_t) -> Option<&'a Self> {
-        // SAFETY: without an http block there is no context, which is `None`. What is there was made
-        // by this module, and nothing writes to it once the configuration has been read.
+        // SAFETY: without an http block there is no context, which is `None`. What is there was
+        // made by this module, and nothing writes to it once the configuration has been read.
         unsafe {
             let main = (*cycle).http_main_conf_unchecked::<Self>(http_module());
             main.map(|main| main.as_ref())

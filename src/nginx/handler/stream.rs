@@ -59,7 +59,8 @@ pub unsafe fn open(
     id: ExchangeId,
     mailbox: &Arc<Mailbox>,
 ) -> Option<Arc<BodyPipe>> {
-    // SAFETY: the request is live, as the caller says; the core module's configuration is that of its location.
+    // SAFETY: the request is live, as the caller says; the core module's configuration is that of
+    // its location.
     unsafe {
         let window = WINDOW.max(config::core_of_request(r).client_body_buffer_size);
         let pipe = Arc::new(BodyPipe::new(id, window, Arc::clone(mailbox)));
@@ -97,8 +98,9 @@ unsafe fn copy(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> bool {
 
 /// Moves what nginx has read into the pipe: its buffers are empty afterwards, and its own again.
 unsafe fn move_on(r: *mut ngx_http_request_t, pipe: &BodyPipe) -> Room {
-    // SAFETY: the request is live, as the caller says, whose body is being read; what nginx hands out unbuffered is
-    // in memory. The links come from the request's pool, which keeps free ones in a list.
+    // SAFETY: the request is live, as the caller says, whose body is being read; what nginx hands
+    // out unbuffered is in memory. The links come from the request's pool, which keeps free ones in
+    // a list.
     unsafe {
         let rb = (*r).request_body;
         for link in list::links(std::mem::replace(&mut (*rb).bufs, std::ptr::null_mut())) {
@@ -137,7 +139,8 @@ pub unsafe fn start(r: *mut ngx_http_request_t) {
 ///
 /// The context is not detached. It and its request may be freed.
 pub unsafe fn resume(context: *mut Context) {
-    // SAFETY: the context is not detached, its request is live. Once complete there is nothing to read.
+    // SAFETY: the context is not detached, its request is live. Once complete there is nothing to
+    // read.
     unsafe {
         if bits::request::reading_body((*context).request) {
             read(context);

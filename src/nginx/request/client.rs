@@ -31,13 +31,15 @@ pub unsafe fn watch_client(r: *mut ngx_http_request_t) {
     }
 }
 
-/// A subrequest had the connection's events: what the client has sent meanwhile is still to be read.
+/// A subrequest had the connection's events: what the client has sent meanwhile is still to be
+/// read.
 ///
 /// # Safety
 ///
 /// `r` is a live request.
 pub unsafe fn look_again(r: *mut ngx_http_request_t) {
-    // SAFETY: the request is live, as the caller says; nginx takes the event out when it closes the connection.
+    // SAFETY: the request is live, as the caller says; nginx takes the event out when it closes the
+    // connection.
     unsafe {
         if bits::request::reading_body(r) {
             let rev = (*(*r).connection).read;

@@ -238,8 +238,8 @@ impl Context {
     ///
     /// The request of `context` is live. It may be freed by this.
     pub unsafe fn act(context: *mut Self, act: impl FnOnce(*mut Self)) {
-        // SAFETY: the request is live, as the caller says. The connection's memory outlives it: nginx
-        // marks a closed one as destroyed.
+        // SAFETY: the request is live, as the caller says. The connection's memory outlives it:
+        // nginx marks a closed one as destroyed.
         unsafe {
             let c = (*(*context).request).connection;
             log::set_log_request((*c).log, (*context).request);
@@ -310,8 +310,8 @@ impl Context {
 
     /// What the log calls a request that is gone, in nginx's words.
     fn title(&self) -> String {
-        // SAFETY: the request is live until the first call of `detach` has returned; the strings are
-        // its own and its connection's.
+        // SAFETY: the request is live until the first call of `detach` has returned; the strings
+        // are its own and its connection's.
         unsafe {
             let r = self.request;
             let client = (*(*r).connection).addr_text.to_string();

@@ -32,7 +32,8 @@ const PHASES: [u32; 2] =
 /// Called in postconfiguration, with the core module's main configuration.
 pub unsafe fn register(cmcf: *mut ngx_http_core_main_conf_t) -> bool {
     PHASES.into_iter().all(|phase| {
-        // SAFETY: the core module's main configuration is live; nginx has made an array of handlers for each phase.
+        // SAFETY: the core module's main configuration is live; nginx has made an array of handlers
+        // for each phase.
         unsafe {
             let handlers = &raw mut (*cmcf).phases[phase as usize].handlers;
             let place: *mut ngx_http_handler_pt = ngx_array_push(handlers).cast();
@@ -85,8 +86,8 @@ pub unsafe fn is_gone(r: *mut ngx_http_request_t) -> bool {
 /// Makes `r` a request without a body; false without memory. `reading_body` stays, by which nginx
 /// knows that the client may send more, and ends its connection or stream with the response.
 unsafe fn leave_body(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: the request is live, as the caller says. Its fields are its own; a main request that comes to another
-    // location has left the one that read its body.
+    // SAFETY: the request is live, as the caller says. Its fields are its own; a main request that
+    // comes to another location has left the one that read its body.
     unsafe {
         let body = ngx_pcalloc((*r).pool, size_of::<ngx_http_request_body_t>());
         if body.is_null() {

@@ -31,8 +31,9 @@ pub unsafe fn is_active(r: *mut ngx_http_request_t) -> bool {
 /// Passes chunks to nginx's filters; they are flushed, since nothing may hold them back
 /// (PEP 3333, "Buffering and Streaming").
 pub unsafe fn send_chunks(context: *mut Context, chunks: Segments) -> ngx_int_t {
-    // SAFETY: the context is not detached, and its request is live. The bytes behind the buffers are in `chunks` of the context until nginx
-    // has emptied the buffer, or the request's pool is destroyed.
+    // SAFETY: the context is not detached, and its request is live. The bytes behind the buffers
+    // are in `chunks` of the context until nginx has emptied the buffer, or the request's pool is
+    // destroyed.
     unsafe {
         let r = (*context).request;
         let mut out: *mut ngx_chain_t = ptr::null_mut();

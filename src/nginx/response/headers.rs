@@ -25,7 +25,8 @@ use crate::wsgi::header_policy::{Accel, HeaderPolicy};
 ///
 /// `r` is a live request whose head has not been sent.
 pub unsafe fn send_head(r: *mut ngx_http_request_t, head: &ResponseHead) -> ngx_int_t {
-    // SAFETY: the request is live, as the caller says; the head has been checked, all strings are copied into r's pool.
+    // SAFETY: the request is live, as the caller says; the head has been checked, all strings are
+    // copied into r's pool.
     unsafe {
         let out = &raw mut (*r).headers_out;
         (*out).status = ngx_uint_t::from(head.code());
@@ -94,7 +95,8 @@ pub unsafe fn obey(
 /// it. And not if the response lacks what the condition is about, since nginx would take that for
 /// one that is not met.
 unsafe fn leaves_conditions(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: the request is live, as the caller says; the fields are null or live as long as the request.
+    // SAFETY: the request is live, as the caller says; the fields are null or live as long as the
+    // request.
     unsafe {
         let (fields, out) = (&raw const (*r).headers_in, &raw const (*r).headers_out);
         let tag_asked = !(*fields).if_match.is_null() || !(*fields).if_none_match.is_null();

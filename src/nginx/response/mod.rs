@@ -1,8 +1,8 @@
 //! From the exchange to the client: what an application has sent goes into nginx's filters.
 //!
 //! [`advance`] is called when a pool thread has sent something, and when the client can take more.
-//! `headers.rs` is the head, `redirect.rs` and `intercept.rs` are the other locations that a head may
-//! lead to, `chain.rs` is the body, `end.rs` the end.
+//! `headers.rs` is the head, `redirect.rs` and `intercept.rs` are the other locations that a head
+//! may lead to, `chain.rs` is the body, `end.rs` the end.
 //! Runs on: event loop.
 
 pub mod end;
@@ -190,8 +190,8 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
 
 /// The response goes on: be called when the client can take more, and time it if it cannot.
 unsafe fn watch_output(context: *mut Context) {
-    // SAFETY: the context is not detached, and its request is live; the core module's configuration of the main request decides, as in
-    // nginx's own writer.
+    // SAFETY: the context is not detached, and its request is live; the core module's configuration
+    // of the main request decides, as in nginx's own writer.
     unsafe {
         let r = (*context).request;
         if !is_active(r) {

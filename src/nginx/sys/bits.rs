@@ -2,8 +2,8 @@
 //!
 //! nginx-sys has accessors too, and on nginx 1.30 those of a request are two bits off: bindgen
 //! before 0.73 computes wrong places for bit-fields behind a member smaller than their type, there
-//! `port`. Neither compiler says so. No accessor of nginx-sys is used, therefore (`scripts/lint` has
-//! clippy refuse them all), and `tests/bits.rs` compares each function of this file with C.
+//! `port`. Neither compiler says so. No accessor of nginx-sys is used, therefore (`scripts/lint`
+//! has clippy refuse them all), and `tests/bits.rs` compares each function of this file with C.
 //!
 //! A module is a structure, a function a field. All take nginx-sys's pointer. A field of one bit is
 //! a `bool`, a wider one a number.
@@ -87,8 +87,8 @@ macro_rules! structures {
                     /// The structure is live.
                     #[inline]
                     pub unsafe fn $get(of: *const ffi::$nginx) -> $read {
-                        // SAFETY: the structure is live, as the caller says; both bindings take it for as large;
-                        // no reference to it is made.
+                        // SAFETY: the structure is live, as the caller says; both bindings take it
+                        // for as large; no reference to it is made.
                         Value::from_bits(unsafe { raw::$nginx::$get_raw(of.cast()) })
                     }
                 )*
@@ -99,8 +99,8 @@ macro_rules! structures {
                     /// The structure is live, and nobody else looks at it meanwhile.
                     #[inline]
                     pub unsafe fn $set(of: *mut ffi::$nginx, value: $write) {
-                        // SAFETY: the structure is live, as the caller says; both bindings take it for as large;
-                        // no reference to it is made.
+                        // SAFETY: the structure is live, as the caller says; both bindings take it
+                        // for as large; no reference to it is made.
                         unsafe { raw::$nginx::$set_raw(of.cast(), value.into_bits()) }
                     }
                 )*

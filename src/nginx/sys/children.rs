@@ -1,8 +1,8 @@
 //! What children of a worker inherit of nginx: descriptors and signal handlers.
 //!
 //! Programs that are started lose nginx's descriptors by close-on-exec and its handlers by the
-//! exec; children that fork() makes and that go on in Python lose both in atfork handlers. Otherwise
-//! a child holds the port after nginx has stopped, and SIGTERM does nothing to it.
+//! exec; children that fork() makes and that go on in Python lose both in atfork handlers.
+//! Otherwise a child holds the port after nginx has stopped, and SIGTERM does nothing to it.
 //! Runs on: event loop (`keep_descriptors`), the thread that forks (the handlers), any thread
 //! (`raise_in_child`).
 

@@ -160,8 +160,8 @@ pub unsafe fn listen(fd: RawFd, cycle: *mut ngx_cycle_t, act: impl Fn() + 'stati
 
 unsafe extern "C" fn ngx_http_wsgi_readable(ev: *mut ngx_event_t) {
     protect((), || {
-        // SAFETY: `listen` has set the event's data to its connection, and that of the connection to
-        // an `Act`; both are never freed.
+        // SAFETY: `listen` has set the event's data to its connection, and that of the connection
+        // to an `Act`; both are never freed.
         let act = unsafe { &*(*(*ev).data.cast::<ngx_connection_t>()).data.cast::<Act>() };
         act();
     });

@@ -12,8 +12,8 @@ use ngx::ffi::{ngx_chain_t, ngx_list_t};
 ///
 /// The list is one of `T`, and stays as it is as long as the iterator is used.
 pub unsafe fn elements<T>(list: *const ngx_list_t) -> impl Iterator<Item = *mut T> {
-    // SAFETY: the list is live, as the caller says, and its first part a member; a part has `nelts` elements, and
-    // names the next part, or null.
+    // SAFETY: the list is live, as the caller says, and its first part a member; a part has `nelts`
+    // elements, and names the next part, or null.
     unsafe {
         let first = Some(&(*list).part);
         iter::successors(first, |part| part.next.cast_const().as_ref()).flat_map(|part| {

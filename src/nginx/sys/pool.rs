@@ -16,8 +16,8 @@ use super::panic::protect;
 /// `pool` is live.
 pub unsafe fn keep<T>(pool: *mut ngx_pool_t, value: T) -> *mut T {
     const { assert!(align_of::<T>() <= NGX_ALIGNMENT) };
-    // SAFETY: the pool is live, as the caller says. The cleanup has room for one value, and is not run before it has a
-    // handler.
+    // SAFETY: the pool is live, as the caller says. The cleanup has room for one value, and is not
+    // run before it has a handler.
     unsafe {
         let cleanup = ngx_pool_cleanup_add(pool, size_of::<T>());
         if cleanup.is_null() {

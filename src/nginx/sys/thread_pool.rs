@@ -51,7 +51,8 @@ impl ThreadPool {
     ///
     /// Nobody else looks at the pool meanwhile.
     pub unsafe fn rename(self, name: &'static [u8]) {
-        // SAFETY: the pool is live and laid out as we think; nobody else looks, and nginx does not write into names.
+        // SAFETY: the pool is live and laid out as we think; nobody else looks, and nginx does not
+        // write into names.
         unsafe {
             (*self.0).name.len = name.len();
             (*self.0).name.data = name.as_ptr().cast_mut();

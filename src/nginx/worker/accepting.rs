@@ -112,9 +112,9 @@ fn is_leaving(member: Membership) -> bool {
 }
 
 /// A worker has come or gone. A connection that has woken a dying worker has woken no other one
-/// (EPOLLEXCLUSIVE), and waits until the next connection comes. In nginx the successor finds it when
-/// it begins to watch the sockets; here a successor does not accept for a while, so that the others
-/// begin to watch anew.
+/// (EPOLLEXCLUSIVE), and waits until the next connection comes. In nginx the successor finds it
+/// when it begins to watch the sockets; here a successor does not accept for a while, so that the
+/// others begin to watch anew.
 ///
 /// # Safety
 ///
@@ -147,8 +147,8 @@ unsafe fn listening(cycle: *mut ngx_cycle_t) -> impl Iterator<Item = *mut ngx_li
         let listening = &(*cycle).listening;
         (listening.elts.cast::<ngx_listening_t>(), listening.nelts)
     };
-    // SAFETY: elements of the cycle's array. Those of other workers have no connection here, and closed ones none any
-    // more.
+    // SAFETY: elements of the cycle's array. Those of other workers have no connection here, and
+    // closed ones none any more.
     (0..len)
         .map(move |n| unsafe { first.add(n) })
         .filter(|ls| unsafe { !(**ls).connection.is_null() && (**ls).type_ == libc::SOCK_STREAM })

@@ -3,12 +3,12 @@
 //! C has one time zone in a process, and an application changes it: Django with its TIME_ZONE,
 //! `time.tzset()`, even `time.mktime()` once TZ is in the environment. nginx asks C for the local
 //! time once a second, for all of its logs and the variables `$time_local` and `$time_iso8601`.
-//! What it has made of the answer is written over here, before anything reads it: for that the event
-//! loop waits for events, has nginx look at the clock, and only then takes them. The zone is that of
-//! the worker's start, as a table of its changes.
+//! What it has made of the answer is written over here, before anything reads it: for that the
+//! event loop waits for events, has nginx look at the clock, and only then takes them. The zone is
+//! that of the worker's start, as a table of its changes.
 //!
-//! That second system call is made while applications are imported, and for as long as the zone of C
-//! differs. Left alone is what asks C itself: dates of SSI, `expires @`.
+//! That second system call is made while applications are imported, and for as long as the zone of
+//! C differs. Left alone is what asks C itself: dates of SSI, `expires @`.
 //! Runs on: event loop.
 
 use std::fmt::{self, Write};
@@ -134,7 +134,8 @@ unsafe extern "C" fn ngx_http_wsgi_process_events(
 /// On the thread of the event loop.
 pub unsafe fn correct() {
     if let Some(clock) = CLOCK.get() {
-        // SAFETY: on the event loop's thread, as the caller says, nobody else changes nginx's clock.
+        // SAFETY: on the event loop's thread, as the caller says, nobody else changes nginx's
+        // clock.
         unsafe { clock.correct() };
     }
 }

@@ -1,12 +1,12 @@
 //! A worker process: its interpreter, its pools, and its life.
 //!
-//! [`start`] makes a [`Worker`] in init_process, which lives until the process ends. `pool.rs` calls
-//! threads, `imports.rs` is Python's main thread as the event loop sees it, `watch.rs` knows requests
-//! without a client and threads that are stuck, `retire.rs`, `retry.rs` and `reload.rs` replace the
-//! worker, `zone.rs` is what it shares with the other ones. `generation.rs` knows the workers before
-//! and behind, so that one always serves: `accepting.rs` is a new worker's part in that, `hold.rs` an
-//! old one's. What the application sees around it is
-//! `surroundings.rs`'s, `clock.rs` keeps the time zone of nginx's logs.
+//! [`start`] makes a [`Worker`] in init_process, which lives until the process ends. `pool.rs`
+//! calls threads, `imports.rs` is Python's main thread as the event loop sees it, `watch.rs` knows
+//! requests without a client and threads that are stuck, `retire.rs`, `retry.rs` and `reload.rs`
+//! replace the worker, `zone.rs` is what it shares with the other ones. `generation.rs` knows the
+//! workers before and behind, so that one always serves: `accepting.rs` is a new worker's part in
+//! that, `hold.rs` an old one's. What the application sees around it is `surroundings.rs`'s,
+//! `clock.rs` keeps the time zone of nginx's logs.
 //! Runs on: event loop, unless a file says otherwise.
 
 pub mod generation;

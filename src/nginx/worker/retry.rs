@@ -66,8 +66,8 @@ pub enum Answer {
     Refuse(Duration),
 }
 
-/// The worker starts. Returns the application whose import has ended the workers before this one: it
-/// is not to be imported now.
+/// The worker starts. Returns the application whose import has ended the workers before this one:
+/// it is not to be imported now.
 ///
 /// # Safety
 ///

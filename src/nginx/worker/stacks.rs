@@ -40,8 +40,8 @@ impl StackDump {
             file.rewind()?;
             Ok(file)
         });
-        // The handler, Python's faulthandler, needs no GIL, but it walks frames that running threads
-        // would change under it.
+        // The handler, Python's faulthandler, needs no GIL, but it walks frames that running
+        // threads would change under it.
         children::raise_in_child(self.signal, TIMEOUT);
         let mut text = Vec::new();
         let read = emptied.and_then(|mut file| {

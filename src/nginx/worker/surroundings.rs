@@ -42,8 +42,8 @@ fn set(name: &OsStr, value: &OsStr) {
     unsafe { env::set_var(name, value) };
 }
 
-/// Without a `wsgi_umask`, one that somebody has set stays. A daemon has 0: nginx gives the modes of
-/// its own files itself, an application relies on the umask.
+/// Without a `wsgi_umask`, one that somebody has set stays. A daemon has 0: nginx gives the modes
+/// of its own files itself, an application relies on the umask.
 fn set_umask(umask: Option<libc::mode_t>) {
     // SAFETY: numbers.
     unsafe {

@@ -41,9 +41,9 @@ pub fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
 /// Whether the caller's reference is the only one, weak ones included.
 pub fn is_alone(object: &Bound<'_, PyAny>) -> bool {
     let object = object.as_ptr();
-    // SAFETY: the borrow proves that the object is alive and that we are attached; nobody else counts
-    // references meanwhile, since there is a GIL (build.rs). In an object whose type has an offset
-    // above 0 a pointer lies there, which is null without weak references (CPython,
+    // SAFETY: the borrow proves that the object is alive and that we are attached; nobody else
+    // counts references meanwhile, since there is a GIL (build.rs). In an object whose type has an
+    // offset above 0 a pointer lies there, which is null without weak references (CPython,
     // "tp_weaklistoffset"). Another offset is not followed.
     unsafe {
         let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;

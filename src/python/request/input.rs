@@ -1,9 +1,9 @@
 //! `wsgi.input`: the request body as a seekable binary file.
 //!
 //! `call` makes the object for each request and closes it at the end; an application that keeps the
-//! object longer, or uses it from another thread, gets a ValueError. Nothing is read before it is asked
-//! for, so a body of many GB in nginx's temp file costs no memory. The lock is held only to look
-//! at or reserve a range; large reads happen detached and without it.
+//! object longer, or uses it from another thread, gets a ValueError. Nothing is read before it is
+//! asked for, so a body of many GB in nginx's temp file costs no memory. The lock is held only to
+//! look at or reserve a range; large reads happen detached and without it.
 //! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
 
 use std::io;

@@ -1,8 +1,8 @@
 //! Large `bytes` objects on their way to the client: shared with the event loop, not copied.
 //!
-//! `response` shares them. The last owner is nginx's chain, on a thread that must neither attach nor
-//! drop a Python object: it leaves the reference in a list that the next runner to come by empties.
-//! When much waits there and no request comes, a runner is called for it.
+//! `response` shares them. The last owner is nginx's chain, on a thread that must neither attach
+//! nor drop a Python object: it leaves the reference in a list that the next runner to come by
+//! empties. When much waits there and no request comes, a runner is called for it.
 //! Runs on: either; each function says which.
 
 use std::mem;

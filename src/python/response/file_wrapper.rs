@@ -1,9 +1,9 @@
 //! `wsgi.file_wrapper`: iterates over a file-like object in blocks.
 //!
 //! The application calls it and returns the wrapper. If `call` gets the wrapper back as it is, and
-//! the wrapper reads from a regular file, the file goes to nginx; anything else is iterated over. Of
-//! the file's attributes the wrapper has those that move its position, so that what wraps the wrapper
-//! in turn need not read what it does not want (Werkzeug, to answer a range).
+//! the wrapper reads from a regular file, the file goes to nginx; anything else is iterated over.
+//! Of the file's attributes the wrapper has those that move its position, so that what wraps the
+//! wrapper in turn need not read what it does not want (Werkzeug, to answer a range).
 //! Runs on: pool thread. PEP 3333, "Optional Platform-Specific File Handling".
 
 use std::fs::File;

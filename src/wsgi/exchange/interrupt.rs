@@ -2,8 +2,9 @@
 //!
 //! Part of an [`Exchange`](super::Exchange). The runner opens the interruption while it is in the
 //! application and closes the interruption before anything else, `close()` of the result included;
-//! the watchdog raises an exception while the interruption is open. All three happen attached to the
-//! interpreter, whose lock makes each of them a single step: an exception meant for one request never hits what its thread does next.
+//! the watchdog raises an exception while the interruption is open. All three happen attached to
+//! the interpreter, whose lock makes each of them a single step: an exception meant for one request
+//! never hits what its thread does next.
 //! Runs on: pool thread (open, close), watchdog (thread, raise).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,7 +35,8 @@ impl Interruption {
         Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
     }
 
-    /// Lets `in_thread` raise an exception in the thread that is in the application, if one still is.
+    /// Lets `in_thread` raise an exception in the thread that is in the application, if one still
+    /// is.
     pub fn raise(&self, in_thread: impl FnOnce(u64)) -> bool {
         let thread = self.thread();
         if let Some(thread) = thread {

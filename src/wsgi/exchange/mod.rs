@@ -350,8 +350,8 @@ impl ResponseSender {
         }
     }
 
-    /// The temporary file, with what goes there first, if a chunk of this length is to go there. The
-    /// client's pace decides while nothing in it is left to be sent.
+    /// The temporary file, with what goes there first, if a chunk of this length is to go there.
+    /// The client's pace decides while nothing in it is left to be sent.
     fn spool_for(&self, len: usize) -> Result<Option<(Spool, Vec<u8>)>, Cancelled> {
         let grace = {
             let mut state = self.exchange.lock();

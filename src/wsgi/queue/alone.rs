@@ -6,11 +6,12 @@
 //! * a request with no other beside it made its thread sleep: it blocks;
 //! * a stand-by found the GIL free when it came: the application computes without the GIL.
 //!
-//! That a stand-by found the GIL taken alone says little: somebody else may hold it, a thread of the
-//! application or another pool. So some request must have gone by just now without sleeping.
+//! That a stand-by found the GIL taken alone says little: somebody else may hold it, a thread of
+//! the application or another pool. So some request must have gone by just now without sleeping.
 //!
 //! Nearly all of this can be seen only while one runner is at work. If several are, one is tried
 //! again and again, after longer and longer pauses as long as the tries fail.
+//! Runs on: either, under the queue's lock.
 
 use std::time::{Duration, Instant};
 
@@ -79,8 +80,8 @@ impl Alone {
         self.tried.is_none_or(|tried| since > tried)
     }
 
-    /// A request has ended that no other was beside, or that blocked in any case. A thread that slept
-    /// in it is a sign against one runner.
+    /// A request has ended that no other was beside, or that blocked in any case. A thread that
+    /// slept in it is a sign against one runner.
     pub fn answered(&mut self, sign: Sign, now: Instant) {
         self.answers = count(self.answers, sign, SLEPT);
         if sign == Sign::For {
@@ -91,8 +92,8 @@ impl Alone {
         }
     }
 
-    /// A stand-by has come for the GIL. A free GIL is a sign against one runner; a GIL that was taken
-    /// speaks for one runner only if no more than one was at work.
+    /// A stand-by has come for the GIL. A free GIL is a sign against one runner; a GIL that was
+    /// taken speaks for one runner only if no more than one was at work.
     pub fn looked(&mut self, sign: Sign) {
         self.looks = count(self.looks, sign, FREE);
     }

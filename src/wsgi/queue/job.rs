@@ -1,4 +1,6 @@
 //! What waits in the queue.
+//!
+//! Runs on: either.
 
 use crate::wsgi::application::AppSlot;
 use crate::wsgi::exchange::ResponseSender;

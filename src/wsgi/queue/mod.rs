@@ -41,7 +41,8 @@ pub enum Next {
     /// Others take what waits: it waits too, and the caller has the event loop look.
     Surplus,
     /// The runner lets others have the GIL for a moment, calls [`RequestQueue::yielded`], and pops
-    /// again when it has got the GIL back. The caller has the event loop look, for what is left then.
+    /// again when it has got the GIL back. The caller has the event loop look, for what is left
+    /// then.
     Yield,
 }
 

@@ -1,16 +1,17 @@
 //! Who is to take what waits, and whether one runner is enough: judged by what has happened.
 //!
 //! [`Policy`] remembers when what happened, and says what follows from it. It reads no clock, takes
-//! no lock and changes no role. The queue tells it of each request and each runner, and does what it
-//! says.
+//! no lock and changes no role. The queue tells it of each request and each runner, and does what
+//! it says.
 //!
 //! A request that comes right after another has been taken is left to the runners that are up. When
-//! requests wait for longer a sleeping runner is sent to the GIL (the *stand-by*, one at a time), and
-//! when it has taken a request it calls the next, so that blocking work spreads over all threads.
+//! requests wait for longer a sleeping runner is sent to the GIL (the *stand-by*, one at a time),
+//! and when it has taken a request it calls the next, so that blocking work spreads over all
+//! threads.
 //!
 //! Where nothing blocks one runner is enough ([`Alone`]), beside those at long requests. Then a
-//! stand-by is *surplus* if somebody has come back for more within the switch interval, and goes back
-//! to sleep; so does a runner that comes back while another is at work. That is believed for
+//! stand-by is *surplus* if somebody has come back for more within the switch interval, and goes
+//! back to sleep; so does a runner that comes back while another is at work. That is believed for
 //! [`TRIAL`], or [`FIRST_TRIAL`], unless nobody comes back; then a stand-by looks again.
 //! Runs on: either, under the queue's lock.
 
@@ -210,8 +211,9 @@ impl Policy {
         self.alone.is_enough(now) && is_within(now, self.returned, self.switch_interval)
     }
 
-    /// A runner comes back from a request. If others are at work and one runner is enough, what waits
-    /// is left to them; if not, the runner yields from time to time, to see whether that has changed.
+    /// A runner comes back from a request. If others are at work and one runner is enough, what
+    /// waits is left to them; if not, the runner yields from time to time, to see whether that has
+    /// changed.
     pub fn came_back(&mut self, done: Done, moment: &Moment) -> Verdict {
         let Moment { counts, short, now } = *moment;
         self.judge(done, counts, now);
@@ -235,8 +237,8 @@ impl Policy {
         let is_long = now - done.since >= self.switch_interval;
         let is_disturbed = counts.coming() > 0 || self.disturbed;
         // In a short request others may have made the thread wait for the GIL: the requests beside
-        // it, or a stand-by that was surplus. In a long one the thread has blocked, or somebody else
-        // has the GIL.
+        // it, or a stand-by that was surplus. In a long one the thread has blocked, or somebody
+        // else has the GIL.
         if (is_lone && !(slept && is_disturbed))
             || (slept && is_long && self.alone.is_tried(done.since))
         {

@@ -1,7 +1,8 @@
 //! What each runner of a pool is at, and how many are at what.
 //!
 //! [`Roles`] owns the roles and the counts of them, so that they cannot disagree: [`Roles::set`]
-//! alone changes a role. What is asked for each request costs the same with 1,000 threads as with one.
+//! alone changes a role. What is asked for each request costs the same with 1,000 threads as with
+//! one.
 //! Runs on: either, under the queue's lock.
 
 use std::collections::VecDeque;

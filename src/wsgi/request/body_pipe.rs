@@ -1,9 +1,9 @@
 //! A request body that the application reads while the client still sends it.
 //!
-//! `src/nginx/handler/stream.rs` appends what nginx has read, `src/python/request/stream.rs` takes it
-//! out. The event loop stops reading when the pipe is full, and is told by [`Mail::BodyRoom`] when
-//! half of it is free again. Nothing is ever lost in between: a body that does not come to its end
-//! is an error for the reader, not an early end.
+//! `src/nginx/handler/stream.rs` appends what nginx has read, `src/python/request/stream.rs` takes
+//! it out. The event loop stops reading when the pipe is full, and is told by [`Mail::BodyRoom`]
+//! when half of it is free again. Nothing is ever lost in between: a body that does not come to its
+//! end is an error for the reader, not an early end.
 //! Runs on: either; each function says which.
 
 use std::collections::VecDeque;

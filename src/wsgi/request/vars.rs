@@ -1,10 +1,10 @@
 //! The request as uwsgi vars: names in one column, values in another.
 //!
-//! Written by `src/nginx/request/vars.rs` once per request, read by `src/python/request/environ.rs`. The
-//! fields are those of the uwsgi protocol, but for the width of a value's length: a `u16` (little
-//! endian) and the name, a `u32` (little endian) and the value. The 64 KiB limits of the wire
-//! protocol do not apply inside a process. Names have a column of their own because requests differ
-//! in values, seldom in names: one comparison tells.
+//! Written by `src/nginx/request/vars.rs` once per request, read by
+//! `src/python/request/environ.rs`. The fields are those of the uwsgi protocol, but for the width
+//! of a value's length: a `u16` (little endian) and the name, a `u32` (little endian) and the
+//! value. The 64 KiB limits of the wire protocol do not apply inside a process. Names have a column
+//! of their own because requests differ in values, seldom in names: one comparison tells.
 //! Runs on: either.
 
 use std::sync::Arc;

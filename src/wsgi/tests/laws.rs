@@ -163,8 +163,8 @@ pub fn content_length(value: &[u8]) -> Option<u64> {
     Some(format!("0{digits}").parse().expect("it fits"))
 }
 
-/// Module or file, callable, factory: as docs/directives.md tells. Written out, the target means the
-/// same.
+/// Module or file, callable, factory: as docs/directives.md tells. Written out, the target means
+/// the same.
 pub fn a_target_means_what_it_says(text: &str) {
     let parsed = Target::parse(text);
     let want = target(text);

@@ -131,8 +131,8 @@ fn a_standby_calls_nobody_if_one_is_enough_unless_it_is_found_stuck() {
     assert_eq!(queue.look(), Wakeup::LookLater);
     assert!(queue.next(After::Waiting).is_some());
     assert!(!queue.is_coming());
-    // It does not come back: the next look calls one. That one finds the GIL free, not for the first
-    // time, and calls the next.
+    // It does not come back: the next look calls one. That one finds the GIL free, not for the
+    // first time, and calls the next.
     queue.lock().policy.alone.looked(Sign::Against);
     queue.pass(RETURN_GRACE);
     assert_eq!(queue.look(), Wakeup::WakeAndLook);
