@@ -1,0 +1,16 @@
+"""Sites whose application takes as long to import as its gate is held."""
+
+import pytest
+from lib.stall import HTTP
+
+
+@pytest.fixture
+def start(make_nginx):
+    def start(extra="", **options):
+        site = make_nginx(apps=["step"], http=HTTP.format("old") + extra, **options)
+        site.extra = extra
+        site.start()
+        site.wait_event("imported old", count=site.workers_wanted)
+        return site
+
+    return start
