@@ -181,8 +181,12 @@ impl Roles {
     }
 
     fn end_short(&mut self, seat: Seat) {
-        if let Some(at) = self.short.iter().position(|short| short.seat == seat) {
-            self.short.remove(at);
+        let last = self.short.len().wrapping_sub(1);
+        match self.short.iter().rposition(|short| short.seat == seat) {
+            // Mostly there is no other: then nothing is to be moved.
+            Some(at) if at == last => drop(self.short.pop()),
+            Some(at) => drop(self.short.remove(at)),
+            None => (),
         }
     }
 
