@@ -9,6 +9,7 @@ use super::request::context::{self, Context, Table};
 use super::response;
 use super::sys::log;
 use super::sys::panic::protect;
+use super::worker::pool::Pool;
 use super::worker::{Worker, worker};
 use crate::wsgi::mailbox::{ExchangeId, LogRecord, Mail};
 use crate::wsgi::queue::Job;
@@ -40,7 +41,13 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
                     pool.look();
                 }
             }
-            Mail::Refuse(pool) => deadline::refuse_waiting(pool),
+            Mail::Refuse(index) => {
+                // A thread may have come back meanwhile.
+                let is_stuck = |pool: &Pool| pool.stuck() >= pool.threads();
+                if worker.pool(index).is_some_and(is_stuck) || worker.watch.is_unreachable() {
+                    deadline::refuse_waiting(index);
+                }
+            }
             Mail::Imported => worker.imports.ended(),
             Mail::Tidy => {
                 if let Some(pool) = worker.pool(0) {

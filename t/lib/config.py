@@ -36,7 +36,7 @@ worker_processes @WORKERS@;
 pid @DIR@/nginx.pid;
 error_log @DIR@/error.log info;
 @MAIN@
-events { worker_connections 1024; @EVENTS@ }
+events { worker_connections @CONNECTIONS@; @EVENTS@ }
 http {
     default_type text/plain;
     access_log @DIR@/access.log;
@@ -136,10 +136,11 @@ class Config:
     """
 
     def __init__(self, server="", http="", main="", events="", apps=(), wsgi=True, workers=1,
-                 daemon=False, master=True, app_directives=""):
+                 daemon=False, master=True, app_directives="", connections="1024"):
         self.dir = temp_dir()
         self.values = {
             "SERVER": server, "HTTP": http, "MAIN": main, "EVENTS": events,
+            "CONNECTIONS": connections,
             "WORKERS": str(workers), "DAEMON": "on" if daemon else "off",
             "MASTER": "on" if master else "off",
         }

@@ -34,5 +34,6 @@ def switched(site, old, step="new"):
     """The new code answers, the old workers have gone."""
     until(lambda: site.get("/step").text == step, what="an answer of the new code")
     until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
-    assert answers(site) == {step}
-    assert len(site.workers()) == site.workers_wanted
+    found = answers(site)
+    assert found == {step}, found
+    assert len(site.workers()) == site.workers_wanted, site.workers()

@@ -79,6 +79,62 @@ def test_a_port_that_is_new_is_served_by_the_new_workers_at_once(start):
     switched(site, old)
 
 
+def test_a_port_of_a_generation_that_was_overtaken_is_served(start):
+    """The old workers do not have it, and it is not new to the last ones."""
+    more = "listen 127.0.0.1:@PORT2@;"
+    site = start(workers=2)
+    second, old = reload(site, "second", server=more)
+    overtaken = set(site.workers()) - set(old)
+    third, _ = reload(site, "third", held=2, server=more)
+    until(lambda: overtaken.isdisjoint(site.workers()), what="the second generation leaves")
+    for _ in range(20):
+        assert site.get("/static", port=site.ports["PORT2"]).body == b"static"
+    third.open()
+    switched(site, old, "third")
+    second.open()
+
+
+def test_a_port_that_a_reload_drops_is_closed_as_ever_and_can_be_had_again(start):
+    """The old workers are not held then: they would keep it open."""
+    more = "listen 127.0.0.1:@PORT2@;"
+    site = start(workers=2, server=more)
+    gate = site.gate("new")
+    old = site.workers()
+    begin(site, "new", server="")
+    site.wait_event("waiting new", count=2)
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
+    with pytest.raises(ConnectionRefusedError):
+        site.get("/static", port=site.ports["PORT2"])
+    for _ in range(20):
+        site.barrier()
+    begin(site, "last", server=more)
+    site.wait_event("imported last", count=2)
+    assert answers(site, port=site.ports["PORT2"]) == {"last"}
+    gate.open()
+
+
+def test_a_worker_without_a_free_connection_is_no_reason_to_wait(start):
+    site = start(connections="16")
+    site.allow_alert("worker_connections are not enough")
+    gate = site.gate("new")
+    held = []
+    while not site.log.matching("worker_connections are not enough"):
+        held.append(site.connect())
+        # Without a part of a request nginx would use the connection again.
+        held[-1].send(b"GET /step HTTP/1.1\r\n")
+        site.settle()
+    begin(site, "new")
+    site.wait_event("waiting new")
+    site.log.wait_for(HELD)
+    site.log.wait_for(r"accepts connections .* after its start")
+    for _ in range(20):
+        until(lambda: site.get("/static").body == b"static", what="an answer of the new worker")
+    gate.open()
+    for connection in held:
+        connection.close()
+    until(lambda: site.get("/step").text == "new", what="an answer of the new code")
+
+
 def test_the_new_configuration_is_for_new_connections_when_the_applications_are_loaded(start):
     site = start(workers=2, server='location = /page { return 200 "old page"; }')
     gate, old = reload(site, server='location = /page { return 200 "new page"; }')

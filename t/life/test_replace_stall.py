@@ -53,6 +53,29 @@ def test_the_other_worker_serves_while_one_that_was_killed_is_followed(start):
     assert answers(site) == {"old"}
 
 
+def test_a_worker_that_a_signal_has_told_to_quit_is_not_relied_on(start):
+    site = start(workers=2, server="location = /pid { return 200 $pid; }")
+    site.allow_alert("exited on signal 9")
+    client = site.connect()
+    client.send(http.build("GET", "/pid", close=False))
+    busy = int(client.read_response().text)
+    # The worker stays until this request is complete.
+    client.send(b"GET /step HTTP/1.1\r\nHost: a\r\n")
+    site.settle()
+    (other,) = set(site.workers()) - {busy}
+    gate = site.gate("old")
+    site.signal("QUIT", busy)
+    site.log.wait_for(f"{busy}#.* gracefully shutting down")
+    site.signal("KILL", other)
+    site.wait_event("waiting old")
+    for _ in range(20):
+        site.barrier()
+    client.send(b"\r\n")
+    assert client.read_response().text == "old"
+    gate.open()
+    assert answers(site) == {"old"}
+
+
 def test_the_only_worker_has_nobody_who_serves_for_it(start):
     site = start("wsgi_max_requests 5;")
     gate = site.gate("old")

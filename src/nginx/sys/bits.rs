@@ -193,6 +193,7 @@ structures! {
 
     listening: ngx_listening_s around handler connection worker {
         read open: bool = open_raw;
+        read remain: bool = remain_raw;
         read reuseport: bool = reuseport_raw;
     }
 

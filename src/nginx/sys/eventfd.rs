@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -125,37 +126,30 @@ type Act = Box<dyn Fn()>;
 /// Called in init_process, when the worker's event method is initialised. `fd` stays open for the
 /// life of the process.
 pub unsafe fn listen(fd: RawFd, cycle: *mut ngx_cycle_t, act: impl Fn() + 'static) -> bool {
-    // SAFETY: all-zero bytes are a valid value of these plain C structures. They are leaked,
-    // because the event loop keeps pointers to them until the process ends.
-    let (c, read, write) = unsafe {
-        (
-            Box::leak(Box::new(std::mem::zeroed::<ngx_connection_t>())),
-            Box::leak(Box::new(std::mem::zeroed::<ngx_event_t>())),
-            Box::leak(Box::new(std::mem::zeroed::<ngx_event_t>())),
-        )
-    };
-    // SAFETY: the cycle is the one being started, its log lives as long.
-    let log = unsafe { (*cycle).log };
     let act: Act = Box::new(act);
-    c.fd = fd;
-    c.log = log;
-    c.data = (&raw mut *Box::leak(Box::new(act))).cast();
-    read.log = log;
-    write.log = log;
-    read.handler = Some(ngx_http_wsgi_readable);
-    c.read = read;
-    c.write = write;
-    // nginx marks events of a reused connection with alternating instances; ours is never
-    // reused, but epoll compares the bit.
-    for event in [&mut *read, &mut *write] {
-        // SAFETY: an event that nobody else has yet.
-        unsafe { bits::event::set_instance(event, true) };
+    // SAFETY: all-zero bytes are a valid value of these plain C structures. They are never freed,
+    // because the event loop keeps pointers to them until the process ends. The cycle is the one
+    // being started, its log lives as long. epoll keeps the pointer to the connection. The event is
+    // edge-triggered, so that each write is reported and nothing need be read.
+    unsafe {
+        let c = Box::into_raw(Box::new(mem::zeroed::<ngx_connection_t>()));
+        let read = Box::into_raw(Box::new(mem::zeroed::<ngx_event_t>()));
+        let write = Box::into_raw(Box::new(mem::zeroed::<ngx_event_t>()));
+        (*c).fd = fd;
+        (*c).log = (*cycle).log;
+        (*c).data = Box::into_raw(Box::new(act)).cast();
+        (*c).read = read;
+        (*c).write = write;
+        (*read).handler = Some(ngx_http_wsgi_readable);
+        for event in [read, write] {
+            (*event).log = (*cycle).log;
+            (*event).data = c.cast();
+            // nginx marks events of a reused connection with alternating instances; ours is never
+            // reused, but epoll compares the bit.
+            bits::event::set_instance(event, true);
+        }
+        ngx_handle_read_event(read, 0) == code::OK
     }
-    read.data = (&raw mut *c).cast();
-    write.data = (&raw mut *c).cast();
-    // SAFETY: the event is complete; epoll keeps the pointer to the leaked connection. The
-    // event is edge-triggered, so that each write is reported and nothing need be read.
-    unsafe { ngx_handle_read_event(read, 0) == code::OK }
 }
 
 unsafe extern "C" fn ngx_http_wsgi_readable(ev: *mut ngx_event_t) {

@@ -5,6 +5,7 @@
 //! Runs on: event loop.
 
 use std::cell::{OnceCell, UnsafeCell};
+use std::ptr;
 
 use ngx::ffi::{ngx_current_msec, ngx_event_t, ngx_log_t, ngx_msec_t, ngx_posted_events};
 
@@ -23,14 +24,15 @@ impl Callback {
     fn leak(log: *mut ngx_log_t) -> &'static Self {
         // SAFETY: all-zero bytes are an event that is not in use.
         let event = UnsafeCell::new(unsafe { std::mem::zeroed::<ngx_event_t>() });
-        let this = Box::leak(Box::new(Self { event, act: OnceCell::new() }));
-        let data = (&raw mut *this).cast();
-        let event = this.event.get_mut();
-        event.data = data;
-        event.handler = Some(ngx_http_wsgi_callback);
-        event.log = log;
+        let this: &'static Self = Box::leak(Box::new(Self { event, act: OnceCell::new() }));
+        let event = this.event.get();
         // SAFETY: an event that nobody else has yet.
-        unsafe { bits::event::set_cancelable(event, true) };
+        unsafe {
+            (*event).data = ptr::from_ref(this).cast_mut().cast();
+            (*event).handler = Some(ngx_http_wsgi_callback);
+            (*event).log = log;
+            bits::event::set_cancelable(event, true);
+        }
         this
     }
 }

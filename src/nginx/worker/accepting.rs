@@ -16,7 +16,7 @@ use ngx::ffi::{
 };
 
 use super::generation::{self, Membership};
-use super::identity::is_alive;
+use super::identity::{is_alive, runs};
 use crate::nginx::config::MainConf;
 use crate::nginx::sys::event::{add_read_event, del_read_event};
 use crate::nginx::sys::timer::Timer;
@@ -52,7 +52,7 @@ thread_local! {
 ///
 /// Called in init_process of a worker, with its cycle.
 pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, member: Membership) {
-    let sockets = member.table.sockets(member.own, false, is_alive);
+    let sockets = member.table.sockets(member.own, false, runs);
     if sockets.all {
         return;
     }
@@ -86,7 +86,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, member: Membership
 /// All imports of this worker have ended, or Python could not be started.
 pub fn settled() {
     let Some(member) = generation::membership() else { return };
-    if member.own.seat().stage != Stage::Loading {
+    if member.own.seat().stage != Stage::Loading || is_leaving(member) {
         return;
     }
     member.own.reach(Stage::Settled);
@@ -98,7 +98,7 @@ pub fn settled() {
         Some(newcomer) => newcomer.look(member),
         None => {
             // Others of its generation may wait for it.
-            member.table.sockets(member.own, false, is_alive);
+            member.table.sockets(member.own, false, runs);
             member.own.reach(Stage::Serving);
         }
     }
@@ -147,11 +147,12 @@ unsafe fn listening(cycle: *mut ngx_cycle_t) -> impl Iterator<Item = *mut ngx_li
         let listening = &(*cycle).listening;
         (listening.elts.cast::<ngx_listening_t>(), listening.nelts)
     };
-    // SAFETY: elements of the cycle's array. Those of other workers have no connection here, and
-    // closed ones none any more.
-    (0..len)
-        .map(move |n| unsafe { first.add(n) })
-        .filter(|ls| unsafe { !(**ls).connection.is_null() && (**ls).type_ == libc::SOCK_STREAM })
+    // SAFETY: elements of the cycle's array. Those of other workers have no connection here; when
+    // nginx has closed them the array is empty.
+    (0..len).map(move |n| unsafe { first.add(n) }).filter(|ls| {
+        // SAFETY: an element of that array.
+        unsafe { !(**ls).connection.is_null() && (**ls).type_ == libc::SOCK_STREAM }
+    })
 }
 
 impl Newcomer {
@@ -168,7 +169,7 @@ impl Newcomer {
         let is_over = vacancy.is_final(now, || member.table.progress(is_alive))
             || self.settled.get().is_some_and(|since| now - since > self.grace);
         self.vacancy.set(vacancy);
-        let sockets = member.table.sockets(member.own, is_over, is_alive);
+        let sockets = member.table.sockets(member.own, is_over, runs);
         self.accept(sockets);
         if !sockets.all {
             return self.timer.set(TICK);

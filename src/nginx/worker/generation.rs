@@ -10,15 +10,16 @@ use std::cell::Cell;
 use std::ffi::c_void;
 
 use ngx::ffi::{
-    NGX_PROCESS_WORKER, ngx_conf_t, ngx_cycle_t, ngx_int_t, ngx_process, ngx_shared_memory_add,
-    ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t, ngx_uint_t, ngx_worker,
+    NGX_PROCESS_WORKER, ngx_cmp_sockaddr, ngx_conf_t, ngx_cycle_t, ngx_int_t, ngx_listening_t,
+    ngx_process, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t,
+    ngx_uint_t, ngx_worker,
 };
 
 use super::identity::{identity, is_alive, own_pid};
 use crate::nginx::config::{MainConf, core_of_cycle};
-use crate::nginx::sys::code;
 use crate::nginx::sys::panic::protect;
-use crate::wsgi::generation::{Member, Stage, Table};
+use crate::nginx::sys::{bits, code};
+use crate::wsgi::generation::{Change, Member, Stage, Table};
 
 /// The address of this is what nginx knows the zone by: that of `zone.rs` has another tag.
 static TAG: u8 = 0;
@@ -100,9 +101,35 @@ fn table(main: &MainConf) -> Option<&'static Table> {
 /// Called in init_module, in the master, with the new cycle, whose main configuration `main` is.
 pub unsafe fn raise(cycle: *mut ngx_cycle_t, main: &mut MainConf) {
     if let Some(table) = table(main) {
-        // SAFETY: the cycle is complete.
-        let workers = unsafe { core_of_cycle(cycle).worker_processes };
-        main.generation = table.raise(usize::try_from(workers).unwrap_or(1));
+        // SAFETY: both cycles are complete, and nginx has gone through their sockets.
+        let (workers, change) = unsafe { (core_of_cycle(cycle).worker_processes, change(cycle)) };
+        main.generation = table.raise(usize::try_from(workers).unwrap_or(1), change);
+    }
+}
+
+/// What this cycle changes of the sockets of the one before.
+///
+/// # Safety
+///
+/// As [`raise`].
+unsafe fn change(cycle: *mut ngx_cycle_t) -> Change {
+    // SAFETY: the arrays of listening sockets of two complete cycles, with their addresses. nginx
+    // closes those of the old one that do not remain after init_module.
+    unsafe {
+        let new = (*cycle).listening.as_slice::<ngx_listening_t>();
+        let old = (*(*cycle).old_cycle).listening.as_slice::<ngx_listening_t>();
+        let is_same = |a: &ngx_listening_t, b: &ngx_listening_t| {
+            let (a, b) = ((a.sockaddr, a.socklen), (b.sockaddr, b.socklen));
+            ngx_cmp_sockaddr(a.0, a.1, b.0, b.1, 1) == code::OK
+        };
+        // With reuseport a socket may go whose address stays.
+        let is_dropped = |ls: &&ngx_listening_t| {
+            ls.fd != -1 && !bits::listening::remain(*ls) && !new.iter().any(|new| is_same(ls, new))
+        };
+        Change {
+            opened: new.iter().any(|ls| bits::listening::open(ls)),
+            dropped: old.iter().any(|ls| is_dropped(&ls)),
+        }
     }
 }
 

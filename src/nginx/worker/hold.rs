@@ -105,6 +105,11 @@ impl Hold {
     /// The master has told this worker to quit.
     fn quit_came(&self) {
         let Some(member) = generation::membership() else { return };
+        // SAFETY: a plain variable of nginx.
+        if unsafe { ngx_exiting != 0 } {
+            // It has been told before, by a signal, and has closed its sockets.
+            return generation::leaves();
+        }
         let outlook = member.table.outlook(member.generation);
         match outlook {
             Outlook::Last => member.table.end(member.generation),
@@ -137,6 +142,10 @@ impl Hold {
             // By a signal.
             return generation::leaves();
         }
+        if is_full() {
+            // It turns new connections away: the new workers accept them.
+            generation::leaves();
+        }
         let now = Instant::now();
         let end = match member.table.outlook(member.generation) {
             Outlook::Pending(newest) => {
@@ -152,6 +161,7 @@ impl Hold {
                 }
             }
             Outlook::Ended => Some("the new workers have been told to quit"),
+            Outlook::Dropped => Some("listening sockets are to be closed"),
             Outlook::Loaded | Outlook::Last => {
                 Some("the new workers have loaded their applications")
             }
@@ -177,10 +187,21 @@ unsafe extern "C" fn ngx_http_wsgi_channel(ev: *mut ngx_event_t) {
         if let Some(handler) = hold.handler.get() {
             handler(ev);
         }
-        if before == 0 && ngx_quit != 0 {
-            protect((), || hold.quit_came());
-        }
-        // Most of what the master sends is of workers that come and go.
-        accepting::look_again(hold.cycle);
+        protect((), || {
+            if before == 0 && ngx_quit != 0 {
+                hold.quit_came();
+            } else if ngx_exiting != 0 {
+                // By a signal. The successor of another worker must not rely on this one.
+                generation::leaves();
+            }
+            // Most of what the master sends is of workers that come and go.
+            accepting::look_again(hold.cycle);
+        });
     }
+}
+
+/// All connections of this worker are in use.
+fn is_full() -> bool {
+    // SAFETY: the current cycle is live.
+    unsafe { (*ngx::ffi::ngx_cycle).free_connection_n == 0 }
 }

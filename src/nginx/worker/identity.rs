@@ -28,6 +28,12 @@ pub fn is_alive(holder: u64) -> bool {
     }
 }
 
+/// Whether it runs, which a process that is stopped does not.
+pub fn runs(holder: u64) -> bool {
+    is_alive(holder)
+        && stat((holder >> 32) as u32).is_none_or(|(state, _)| !matches!(state, b'T' | b't'))
+}
+
 /// State and, in part, start of a process (proc(5), /proc/PID/stat).
 fn stat(pid: u32) -> Option<(u8, u32)> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;

@@ -78,6 +78,7 @@ ngx_http_wsgi_test_bits(const char *structure, const char *name, void *of, int w
     CONNECTION(timedout)
 
     LISTENING(open)
+    LISTENING(remain)
     LISTENING(reuseport)
 
     VARIABLE(len)
