@@ -40,5 +40,7 @@ pub mod interpreter;
 pub mod main_thread;
 pub mod queue;
 
+pub mod relay;
+
 #[cfg(test)]
 pub(crate) mod tests;

@@ -19,11 +19,12 @@ impl InFlight {
         Self { chunks: 1, bytes: chunk.held(), spooled }
     }
 
+    /// The sum, which another process cannot make overflow.
     pub fn plus(self, other: Self) -> Self {
         Self {
-            chunks: self.chunks + other.chunks,
-            bytes: self.bytes + other.bytes,
-            spooled: self.spooled + other.spooled,
+            chunks: self.chunks.saturating_add(other.chunks),
+            bytes: self.bytes.saturating_add(other.bytes),
+            spooled: self.spooled.saturating_add(other.spooled),
         }
     }
 

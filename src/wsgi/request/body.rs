@@ -22,6 +22,11 @@ impl RequestBody {
         Self { segments, len }
     }
 
+    /// Its pieces in their order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
     /// Length in bytes, after nginx has removed any transfer coding.
     pub fn len(&self) -> u64 {
         self.len

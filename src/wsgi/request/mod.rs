@@ -15,7 +15,7 @@ use body_pipe::BodyPipe;
 use vars::Vars;
 
 /// What is known of a request beside its vars.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags {
     /// The method is HEAD: the client must not get a body (RFC 9110 section 9.3.2).
     pub head: bool,

@@ -14,8 +14,8 @@ use crate::wsgi::error::VarsError;
 /// Bytes that are kept for other vars.
 const MOST_KEPT: usize = 16 * 1024;
 
-/// Complete vars. Only [`VarsWriter`] makes them, so reading them cannot fail. A clone is the same
-/// memory.
+/// Complete vars. Only [`VarsWriter`] makes them, or [`Vars::from_columns`] has checked them, so
+/// reading them cannot fail. A clone is the same memory.
 #[derive(Debug, Clone, Default)]
 pub struct Vars(Arc<Columns>);
 
@@ -26,6 +26,20 @@ struct Columns {
 }
 
 impl Vars {
+    /// A copy of columns that another process has written; `None` unless both consist of as many
+    /// whole fields, and of nothing else.
+    pub fn from_columns(names: &[u8], values: &[u8]) -> Option<Self> {
+        let mut vars = VarsIter::new(names, values);
+        vars.by_ref().for_each(drop);
+        let is_whole = vars.names.is_empty() && vars.values.is_empty();
+        is_whole.then(|| Self(Arc::new(Columns { names: names.to_vec(), values: values.to_vec() })))
+    }
+
+    /// Names and values with their lengths.
+    pub fn columns(&self) -> (&[u8], &[u8]) {
+        (&self.0.names, &self.0.values)
+    }
+
     /// Names and values in the order they were written; a name may be there twice.
     pub fn iter(&self) -> VarsIter<'_> {
         VarsIter::new(&self.0.names, &self.0.values)

@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::wsgi::arguments::Arguments;
 use crate::wsgi::error::VarsError;
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::request::vars::{VarsIter, VarsWriter};
+use crate::wsgi::request::vars::{Vars, VarsIter, VarsWriter};
 use crate::wsgi::target::{Source, Target};
 
 /// What is written is read back in its order, and a name that does not fit leaves no trace.
@@ -33,7 +33,8 @@ pub fn vars_come_back(list: &[(&[u8], &[u8])]) {
     }
 }
 
-/// Any bytes can be read: whole variables up to the first that is not, and then no more.
+/// Any bytes can be read: whole variables up to the first that is not, and then no more. They are
+/// vars if that is all.
 pub fn any_columns_are_read(names: &[u8], values: &[u8]) {
     let mut vars = VarsIter::new(names, values);
     let (mut name_at, mut value_at) = (0, 0);
@@ -48,6 +49,11 @@ pub fn any_columns_are_read(names: &[u8], values: &[u8]) {
     }
     for _ in 0..3 {
         assert_eq!(vars.next(), None, "after the end of {names:?}, {values:?}");
+    }
+    let made = Vars::from_columns(names, values);
+    assert_eq!(made.is_some(), (name_at, value_at) == (names.len(), values.len()));
+    if let Some(made) = made {
+        assert_eq!(made.columns(), (names, values));
     }
 }
 

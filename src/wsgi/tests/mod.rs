@@ -7,6 +7,8 @@ mod head;
 mod laws;
 mod line_laws;
 mod lines;
+mod relay;
+mod relay_laws;
 mod target;
 mod vars;
 

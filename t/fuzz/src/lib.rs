@@ -9,6 +9,9 @@ pub mod laws;
 #[path = "../../../src/wsgi/tests/line_laws.rs"]
 pub mod line_laws;
 
+#[path = "../../../src/wsgi/tests/relay_laws.rs"]
+pub mod relay_laws;
+
 /// The parts of one input. Its first byte divides them, so that any byte may stand in a part.
 pub fn parts(data: &[u8]) -> Vec<&[u8]> {
     match data {
