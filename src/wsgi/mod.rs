@@ -19,6 +19,7 @@ pub mod header_policy;
 pub mod lines;
 pub mod lock;
 pub mod numbers;
+pub mod offer;
 pub mod segment;
 pub mod sources;
 pub mod trial;

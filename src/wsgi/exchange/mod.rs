@@ -7,6 +7,7 @@
 //! Runs on: either; each function says which.
 
 mod blocks;
+mod handover;
 mod in_flight;
 mod interrupt;
 mod open;
@@ -227,11 +228,12 @@ impl ResponseSender {
         self.exchange.id
     }
 
-    /// A thread has taken the request: the application's time starts.
+    /// A thread has taken the request: the application's time starts. Fails if the request has been
+    /// cancelled, or if the offer of another worker's request has been withdrawn.
     pub fn begin(&self, taken: Taken) -> Result<(), Cancelled> {
         let mut state = self.exchange.lock();
         // With the lock: either this fails, or whoever cancels is told that a thread has it.
-        if self.is_cancelled() {
+        if self.is_cancelled() || state.offer.take().is_some_and(|offer| !offer.take()) {
             return Err(Cancelled);
         }
         state.progress = Progress::Silent(taken.at);

@@ -10,6 +10,7 @@ use super::in_flight::InFlight;
 use super::spool::{Buffering, Spool};
 use crate::wsgi::error::Failure;
 use crate::wsgi::head::ResponseHead;
+use crate::wsgi::offer::Offer;
 use crate::wsgi::segment::{Segment, Segments};
 
 /// Chunks that may be on their way at a time, however small: nginx walks their chain.
@@ -49,6 +50,8 @@ pub struct Batch {
 pub struct State {
     pub progress: Progress,
     pub taken: Option<Taken>,
+    /// What a thread has to take first, see [`Exchange::require`].
+    pub offer: Option<Offer>,
     /// What is sent is dropped.
     pub discarding: bool,
     pub batch: Batch,
@@ -75,6 +78,7 @@ impl State {
         Self {
             progress: Progress::Queued,
             taken: None,
+            offer: None,
             discarding: false,
             batch: Batch::default(),
             ahead: InFlight::default(),

@@ -3,9 +3,10 @@
 use super::spool::Buffering;
 use super::state::MAX_CHUNKS;
 use super::*;
+use crate::wsgi::offer::Offer;
 use bytes::Bytes;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::thread;
 
 fn chunk(bytes: &'static [u8]) -> Segment {
@@ -65,6 +66,29 @@ fn a_request_is_withdrawn_or_taken_and_never_both() {
     sender.begin(taken()).unwrap();
     assert!(!late.withdraw() && !late.is_cancelled());
     assert!(late.cancel().is_some());
+}
+
+#[test]
+fn a_request_of_another_worker_begins_only_with_its_offer() {
+    let word: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
+    let (_mailbox, first, sender) = exchange(100);
+    let offer = Offer::make(word);
+    first.require(Offer::told(word, offer.epoch()));
+    assert!(offer.withdraw());
+    assert_eq!(sender.begin(taken()), Err(Cancelled));
+    assert_eq!((first.taken(), first.progress()), (None, Progress::Queued));
+    let (_mailbox, second, sender) = exchange(100);
+    let offer = Offer::make(word);
+    second.require(Offer::told(word, offer.epoch()));
+    assert_eq!(sender.begin(taken()), Ok(()));
+    assert!(second.taken().is_some() && !offer.withdraw());
+    // Nothing is taken for a request that will not run.
+    let (_mailbox, third, sender) = exchange(100);
+    let offer = Offer::make(word);
+    third.require(Offer::told(word, offer.epoch()));
+    third.cancel();
+    assert_eq!(sender.begin(taken()), Err(Cancelled));
+    assert!(offer.withdraw());
 }
 
 #[test]
