@@ -1,13 +1,16 @@
-//! Needs no nginx but its headers: structures alone.
+//! Needs no nginx but its headers: structures, and what is the system's alone.
 
 #[path = "../bits.rs"]
 pub mod bits;
 #[path = "../raw.rs"]
 mod raw;
+#[path = "../seqpacket.rs"]
+mod seqpacket;
 #[path = "../list.rs"]
 mod walk;
 
 #[path = "bits.rs"]
 mod compared;
 mod list;
+mod messages;
 mod thread_pool;
