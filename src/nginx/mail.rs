@@ -59,7 +59,8 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
                     reload.compiled(good);
                 }
             }
-            Mail::Left => (),
+            // No request is handed over yet.
+            Mail::Relay(_) | Mail::Left => (),
         }
     }
     worker.mails.set(mails);

@@ -135,6 +135,11 @@ impl ResponseHead {
         &self.block[..self.status_len]
     }
 
+    /// Bytes of the status, and of names and values with their lengths.
+    pub fn block_len(&self) -> usize {
+        self.block.len()
+    }
+
     /// Names and values in the application's order, without Content-Length.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = &self.block[self.status_len..];

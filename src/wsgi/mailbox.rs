@@ -48,6 +48,8 @@ pub enum Mail {
     /// The application has read on: more of this exchange's request body can be taken in.
     BodyRoom(ExchangeId),
     Log(LogRecord),
+    /// The worker that runs the request of this exchange is to be told something.
+    Relay(ExchangeId),
     /// Requests of the pool with this index may have become runnable.
     Look(usize),
     /// No thread of the pool with this index will take what waits for it.

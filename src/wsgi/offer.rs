@@ -75,9 +75,11 @@ impl<W: Deref<Target: Word>> Offer<W> {
         self.word.replace(self.value(OFFERED), self.value(TAKEN))
     }
 
-    /// Owner: true if nobody takes it from now on; false if it has been taken.
+    /// Owner: true if nobody takes it from now on; false if it has been taken. The answer stays the
+    /// same until the word is used again.
     pub fn withdraw(&self) -> bool {
-        self.word.replace(self.value(OFFERED), self.value(WITHDRAWN))
+        let withdrawn = self.value(WITHDRAWN);
+        self.word.replace(self.value(OFFERED), withdrawn) || self.word.load() == withdrawn
     }
 
     /// The highest bits of the number are lost: it is used again after 2^30 offers.
@@ -127,7 +129,7 @@ mod tests {
             let runner = thread::spawn(move || told.take());
             let withdrawn = offer.withdraw();
             assert_eq!(runner.join().unwrap(), !withdrawn);
-            assert!(!offer.withdraw() && !offer.take());
+            assert_eq!((offer.withdraw(), offer.take()), (withdrawn, false));
         });
     }
 

@@ -28,6 +28,15 @@ impl InFlight {
         }
     }
 
+    /// What is left, if all of `other` is in there.
+    pub fn checked_minus(self, other: Self) -> Option<Self> {
+        Some(Self {
+            chunks: self.chunks.checked_sub(other.chunks)?,
+            bytes: self.bytes.checked_sub(other.bytes)?,
+            spooled: self.spooled.checked_sub(other.spooled)?,
+        })
+    }
+
     pub(super) fn minus(self, other: Self) -> Self {
         Self {
             chunks: self.chunks.saturating_sub(other.chunks),

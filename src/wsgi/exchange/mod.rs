@@ -11,6 +11,7 @@ mod handover;
 mod in_flight;
 mod interrupt;
 mod open;
+mod owed;
 pub mod spool;
 mod state;
 
@@ -29,6 +30,7 @@ use super::segment::Segment;
 pub use blocks::Blocks;
 pub use in_flight::{HeldBack, InFlight};
 use interrupt::Interruption;
+pub use owed::Owed;
 use spool::Spool;
 use state::State;
 pub use state::{Batch, End, Progress, Taken};
@@ -103,6 +105,11 @@ impl Exchange {
         if state.is_half_free() {
             self.wake(&mut state);
         }
+        let tells = state.pass(passed);
+        drop(state);
+        if tells {
+            self.tell_peer();
+        }
     }
 
     /// Ends the sleep of the thread, if it is asleep: waking nobody is a system call too.
@@ -122,14 +129,20 @@ impl Exchange {
         _closed = (mem::take(&mut state.batch), state.spool.take());
         state.tail = Vec::new();
         self.wake(&mut state);
-        state.taken
+        state.take_back();
+        let (tells, taken) = (state.owe(Owed::Cancel), state.taken);
+        drop(state);
+        if tells {
+            self.tell_peer();
+        }
+        taken
     }
 
-    /// Takes the request back: no thread takes it from now on. False, and nothing is done, if a
-    /// thread has the request already. Event loop.
+    /// Takes the request back: no thread takes it from now on, here or in another worker. False,
+    /// and the request goes on, if a thread has the request already. Event loop.
     pub fn withdraw(&self) -> bool {
-        let state = self.lock();
-        let waits = state.progress == Progress::Queued;
+        let mut state = self.lock();
+        let waits = state.take_back();
         if waits {
             self.cancelled.store(true, Ordering::Release);
         }
@@ -159,6 +172,11 @@ impl Exchange {
         state.tail = Vec::new();
         _closed = (mem::take(&mut state.batch.chunks), state.spool.take());
         self.wake(&mut state);
+        let tells = state.owe(Owed::Discard);
+        drop(state);
+        if tells {
+            self.tell_peer();
+        }
     }
 
     pub fn interruption(&self) -> &Interruption {
@@ -447,6 +465,6 @@ pub fn time_left(progress: Progress, timeout: Duration, now: Instant) -> Option<
 }
 
 #[cfg(test)]
-mod model;
+pub(in crate::wsgi) mod model;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::segment::Segment;
 use crate::wsgi::tests::cases;
 
-fn buffering(size: usize, limit: u64) -> Buffering {
+pub fn buffering(size: usize, limit: u64) -> Buffering {
     let spooling = Spooling { dir: std::env::temp_dir(), limit, grace: Duration::from_micros(50) };
     Buffering { spooling: (limit > 0).then(|| Arc::new(spooling)), ..Buffering::in_memory(size) }
 }
@@ -28,7 +28,7 @@ fn open(buffering: Buffering) -> (Arc<Exchange>, ResponseSender) {
 }
 
 /// As `python/response/mod.rs` does it.
-fn send_all(sender: &mut ResponseSender, chunks: &[Vec<u8>]) -> Result<(), Cancelled> {
+pub fn send_all(sender: &mut ResponseSender, chunks: &[Vec<u8>]) -> Result<(), Cancelled> {
     let mut full = false;
     for chunk in chunks {
         if full && (sender.append(chunk) || sender.make_room(chunk)? == Sink::File) {
@@ -42,13 +42,13 @@ fn send_all(sender: &mut ResponseSender, chunks: &[Vec<u8>]) -> Result<(), Cance
 
 /// nginx and its client: buffers in order, emptied byte by byte.
 #[derive(Default)]
-struct Client {
-    buffers: VecDeque<(Segment, u64)>,
-    received: Vec<u8>,
+pub struct Client {
+    pub buffers: VecDeque<(Segment, u64)>,
+    pub received: Vec<u8>,
 }
 
 impl Client {
-    fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.buffers.iter().any(|(chunk, _)| matches!(chunk, Segment::Spooled { .. }))
     }
 
@@ -60,7 +60,7 @@ impl Client {
     }
 
     /// Takes in so many bytes, and returns what was passed on by it.
-    fn read(&mut self, mut wanted: u64) -> InFlight {
+    pub fn read(&mut self, mut wanted: u64) -> InFlight {
         let mut passed = InFlight::default();
         while let Some((chunk, done)) = self.buffers.front_mut() {
             let now = wanted.min(chunk.len() - *done);
@@ -77,7 +77,7 @@ impl Client {
     }
 }
 
-fn part(chunk: &Segment, from: u64, len: u64) -> Vec<u8> {
+pub fn part(chunk: &Segment, from: u64, len: u64) -> Vec<u8> {
     let copy = match chunk {
         Segment::Memory(bytes) => Segment::Memory(bytes.clone()),
         Segment::Copied(block) => Segment::Copied(block.clone()),
@@ -92,12 +92,12 @@ fn part(chunk: &Segment, from: u64, len: u64) -> Vec<u8> {
 }
 
 /// Sizes of chunks, of which some are larger than a window.
-fn sizes() -> impl Strategy<Value = Vec<usize>> {
+pub fn sizes() -> impl Strategy<Value = Vec<usize>> {
     vec(prop_oneof![4 => 1..40usize, 2 => 40..300usize, 1 => 300..3000usize], 0..60)
 }
 
 /// Bytes the client takes at a time: now nothing, now all.
-fn reads() -> impl Strategy<Value = Vec<u64>> {
+pub fn reads() -> impl Strategy<Value = Vec<u64>> {
     vec(prop_oneof![2 => 0..3u64, 3 => 0..200u64, 1 => 200..10_000u64], 1..40)
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::blocks::Blocks;
 use super::in_flight::InFlight;
+use super::owed::{HandedOver, Owed};
 use super::spool::{Buffering, Spool};
 use crate::wsgi::error::Failure;
 use crate::wsgi::head::ResponseHead;
@@ -52,6 +53,8 @@ pub struct State {
     pub taken: Option<Taken>,
     /// What a thread has to take first, see [`Exchange::require`].
     pub offer: Option<Offer>,
+    /// See [`Exchange::hand_over`].
+    pub over: Option<Box<HandedOver>>,
     /// What is sent is dropped.
     pub discarding: bool,
     pub batch: Batch,
@@ -79,6 +82,7 @@ impl State {
             progress: Progress::Queued,
             taken: None,
             offer: None,
+            over: None,
             discarding: false,
             batch: Batch::default(),
             ahead: InFlight::default(),
@@ -127,15 +131,50 @@ impl State {
         mem::take(&mut self.tail)
     }
 
-    /// Queues a chunk; one that continues the last in the file becomes part of it.
+    /// Queues a chunk; one that continues the last in the file becomes part of that, unless the
+    /// chunks are a peer's, which counts them.
     pub fn push(&mut self, chunk: Segment) {
         self.close_tail();
         self.ahead = self.ahead.plus(InFlight::of(&chunk));
-        let last = self.batch.chunks.last_mut();
+        let last = self.batch.chunks.last_mut().filter(|_| self.over.is_none());
         if last.is_some_and(|last| last.extend(&chunk)) {
             self.ahead.chunks -= 1;
         } else {
             self.batch.chunks.push(chunk);
         }
+    }
+
+    /// True if the request has waited, and no thread takes it from now on. If a thread of the peer
+    /// has just taken the request, the exchange says so before the peer's answer has come.
+    pub fn take_back(&mut self) -> bool {
+        if self.progress != Progress::Queued {
+            return false;
+        }
+        let is_back = self.over.as_ref().is_none_or(|over| over.withdraw());
+        if !is_back {
+            let at = Instant::now();
+            self.taken = Some(Taken { at, runner: 0 });
+            self.progress = Progress::Silent(at);
+        }
+        is_back
+    }
+
+    /// Notes what the peer, if there is one, is to be told; true if [`Mail::Relay`] is to be
+    /// posted.
+    pub fn owe(&mut self, owed: Owed) -> bool {
+        let is_heard = self.progress != Progress::Ended;
+        self.over.as_mut().is_some_and(|over| is_heard && over.owe(owed))
+    }
+
+    /// Owner: nginx has passed on chunks; true if [`Mail::Relay`] is to be posted. A peer that has
+    /// waited for the client will go on.
+    pub fn pass(&mut self, passed: InFlight) -> bool {
+        if self.over.is_none() || self.discarding {
+            return false;
+        }
+        if self.progress == Progress::Blocked && self.is_half_free() {
+            self.progress = Progress::Silent(Instant::now());
+        }
+        self.owe(Owed::Credit(passed))
     }
 }

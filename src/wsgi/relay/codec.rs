@@ -297,6 +297,14 @@ fn read_body(from: &mut Reader<'_>) -> Result<Option<Arc<RequestBody>>, Malforme
     Ok((!is_empty).then(|| Arc::new(RequestBody::new(segments))))
 }
 
+/// Bytes of a head beside its block.
+const HEAD_LEN: usize = 1 + 8 + 8;
+
+/// Bytes that [`encode_head`] would return.
+pub fn head_len(head: &ResponseHead) -> usize {
+    HEAD_LEN + head.block_len()
+}
+
 /// The bytes of a head that is too long for one message.
 pub fn encode_head(head: &ResponseHead) -> Vec<u8> {
     let mut out = Vec::new();

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::wsgi::exchange::{End, InFlight};
 use crate::wsgi::head::ResponseHead;
+use crate::wsgi::lines::MAX_LINE;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Flags;
 use crate::wsgi::request::body::RequestBody;
@@ -150,6 +151,42 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "malformed message of another worker: {}", self.0)
     }
+}
+
+impl Order {
+    /// A title is cut where the log would cut it.
+    pub fn interrupt(title: &str) -> Self {
+        Self::Interrupt(cut(title, 2 * MAX_LINE).to_owned())
+    }
+}
+
+impl Answer {
+    /// Lines for the log, in as many answers as they need.
+    pub fn log(level: Level, text: &str) -> Vec<Self> {
+        let mut answers = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let mut part = cut(rest, MAX_PIECE);
+            let mut next = part.len();
+            if next < rest.len()
+                && let Some(end) = part.rfind('\n')
+            {
+                (part, next) = (&part[..end], end + 1);
+            }
+            answers.push(Self::Log { level, text: part.to_owned() });
+            rest = &rest[next..];
+        }
+        answers
+    }
+}
+
+/// At most so many bytes from the start, in whole characters.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 impl Message {

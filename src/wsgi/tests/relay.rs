@@ -19,7 +19,7 @@ use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::InFlight;
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
-use crate::wsgi::relay::codec::{decode_head, encode_head};
+use crate::wsgi::relay::codec::{decode_head, encode_head, head_len};
 use crate::wsgi::relay::message::{
     Answer, Kind, MAX_DESCRIPTORS, MAX_MESSAGE, MAX_PIECE, Malformed, Message, Order, Run,
     Settings, Ticket,
@@ -256,7 +256,9 @@ proptest! {
 
     #[test]
     fn a_head_of_several_messages_is_the_same_head(head in head()) {
-        assert_eq!(decode_head(&encode_head(&head)), Ok(head));
+        let bytes = encode_head(&head);
+        assert_eq!(bytes.len(), head_len(&head));
+        assert_eq!(decode_head(&bytes), Ok(head));
     }
 
     #[test]
