@@ -92,6 +92,23 @@ pub enum Progress {
     Missing,
 }
 
+/// One listening socket of a new worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Socket {
+    /// No other worker of its generation has it (`reuseport`).
+    pub is_own: bool,
+    /// Its configuration has opened it.
+    pub is_new: bool,
+}
+
+/// Whether a worker that has loaded waits for the others of its generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    Awaited,
+    /// It has waited long enough.
+    GivenUp,
+}
+
 /// The listening sockets that a new worker may accept on, since nobody else serves them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sockets {
@@ -105,8 +122,8 @@ pub struct Sockets {
 impl Sockets {
     const ALL: Self = Self { all: true, own: true, new: true };
 
-    pub fn include(self, is_own: bool, is_new: bool) -> bool {
-        self.all || is_own && self.own || is_new && self.new
+    pub fn include(self, socket: Socket) -> bool {
+        self.all || socket.is_own && self.own || socket.is_new && self.new
     }
 }
 
@@ -228,10 +245,9 @@ impl Table {
         }
     }
 
-    /// What the worker in `own` may accept on. `is_over`: once loaded, this worker has waited long
-    /// enough for the others of its generation. `runs`: whether a process runs, which one that is
+    /// What the worker in `own` may accept on. `runs`: whether a process runs, which one that is
     /// stopped does not.
-    pub fn sockets(&self, own: &Member, is_over: bool, runs: impl Fn(u64) -> bool) -> Sockets {
+    pub fn sockets(&self, own: &Member, others: Others, runs: impl Fn(u64) -> bool) -> Sockets {
         let (me, seat) = (own.who.load(Ordering::Acquire), own.seat());
         // Nobody else's process is looked up unless the answer depends on it.
         let is_served = |by: &dyn Fn(&Seat) -> bool| {
@@ -242,7 +258,7 @@ impl Table {
         if seat.stage.has_loaded() {
             // All workers of a generation begin together, so that old code and new code do not
             // answer in turn.
-            if is_over || self.progress(|_| true) == Progress::Loaded {
+            if others == Others::GivenUp || self.progress(|_| true) == Progress::Loaded {
                 self.loaded.fetch_max(seat.generation, Ordering::AcqRel);
             }
             if self.is_loaded(seat.generation)

@@ -65,15 +65,22 @@ pub unsafe fn post_event(event: *mut ngx_event_t, queue: *mut ngx_queue_t) {
     }
 }
 
-/// Watches for being readable, level-triggered; `is_exclusive`: of several workers that watch, one
-/// is woken. False if that fails, which nginx has logged.
+/// Which of the workers that watch a descriptor are woken when it becomes readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    All,
+    /// EPOLLEXCLUSIVE, where the system has it.
+    One,
+}
+
+/// Watches for being readable, level-triggered. False if that fails, which nginx has logged.
 ///
 /// # Safety
 ///
 /// Called in a worker; the event is the reading one of a live connection, and not active.
-pub unsafe fn add_read_event(event: *mut ngx_event_t, is_exclusive: bool) -> bool {
+pub unsafe fn add_read_event(event: *mut ngx_event_t, woken: Woken) -> bool {
     let exclusive = raw::ngx_http_wsgi_event_e_NGX_HTTP_WSGI_EXCLUSIVE_EVENT as ngx_uint_t;
-    let flags = if is_exclusive { exclusive } else { 0 };
+    let flags = if woken == Woken::One { exclusive } else { 0 };
     // SAFETY: the event method's table is complete in a worker.
     unsafe { ngx_event_actions.add.is_some_and(|add| add(event, READ_EVENT, flags) == code::OK) }
 }

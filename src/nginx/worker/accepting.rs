@@ -18,10 +18,10 @@ use ngx::ffi::{
 use super::generation::{self, Membership};
 use super::identity::{is_alive, runs};
 use crate::nginx::config::MainConf;
-use crate::nginx::sys::event::{add_read_event, del_read_event};
+use crate::nginx::sys::event::{Woken, add_read_event, del_read_event};
 use crate::nginx::sys::timer::Timer;
 use crate::nginx::sys::{bits, log};
-use crate::wsgi::generation::{Sockets, Stage, Vacancy};
+use crate::wsgi::generation::{Others, Socket, Sockets, Stage, Vacancy};
 use crate::wsgi::mailbox::Level;
 
 /// How often the worker looks whether it may accept.
@@ -52,7 +52,7 @@ thread_local! {
 ///
 /// Called in init_process of a worker, with its cycle.
 pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, member: Membership) {
-    let sockets = member.table.sockets(member.own, false, runs);
+    let sockets = member.table.sockets(member.own, Others::Awaited, runs);
     if sockets.all {
         return;
     }
@@ -98,7 +98,7 @@ pub fn settled() {
         Some(newcomer) => newcomer.look(member),
         None => {
             // Others of its generation may wait for it.
-            member.table.sockets(member.own, false, runs);
+            member.table.sockets(member.own, Others::Awaited, runs);
             member.own.reach(Stage::Serving);
         }
     }
@@ -130,7 +130,7 @@ pub unsafe fn look_again(cycle: *mut ngx_cycle_t) {
             let event = (*(*ls).connection).read;
             if bits::event::active(event) && !bits::listening::reuseport(ls) {
                 del_read_event(event);
-                add_read_event(event, true);
+                add_read_event(event, Woken::One);
             }
         }
     }
@@ -155,6 +155,12 @@ unsafe fn listening(cycle: *mut ngx_cycle_t) -> impl Iterator<Item = *mut ngx_li
     })
 }
 
+/// Who is woken for a connection that several workers may accept, as nginx has decided at its start.
+fn woken() -> Woken {
+    // SAFETY: a plain variable of nginx.
+    if unsafe { ngx_use_exclusive_accept != 0 } { Woken::One } else { Woken::All }
+}
+
 impl Newcomer {
     fn accepts_all(&self) -> bool {
         self.accepts.get().is_some_and(|sockets| sockets.all)
@@ -169,7 +175,8 @@ impl Newcomer {
         let is_over = vacancy.is_final(now, || member.table.progress(is_alive))
             || self.settled.get().is_some_and(|since| now - since > self.grace);
         self.vacancy.set(vacancy);
-        let sockets = member.table.sockets(member.own, is_over, runs);
+        let others = if is_over { Others::GivenUp } else { Others::Awaited };
+        let sockets = member.table.sockets(member.own, others, runs);
         self.accept(sockets);
         if !sockets.all {
             return self.timer.set(TICK);
@@ -200,16 +207,14 @@ impl Newcomer {
                 let event = (*(*ls).connection).read;
                 let is_own = bits::listening::reuseport(ls);
                 let is_in = bits::event::active(event);
-                match sockets.include(is_own, bits::listening::open(ls)) {
-                    // nginx puts it in when it has the mutex.
-                    true if !is_in && has_mutex && !is_own => (),
-                    true if !is_in => {
-                        add_read_event(event, !is_own && ngx_use_exclusive_accept != 0);
-                    }
-                    false if is_in => {
+                let socket = Socket { is_own, is_new: bits::listening::open(ls) };
+                if !sockets.include(socket) {
+                    if is_in {
                         del_read_event(event);
                     }
-                    _ => (),
+                } else if !is_in && (is_own || !has_mutex) {
+                    // With the mutex nginx puts it in when it has that.
+                    add_read_event(event, if is_own { Woken::All } else { woken() });
                 }
             }
         }

@@ -48,7 +48,7 @@ impl Server {
     }
 
     fn sockets(&self, member: &Member) -> Sockets {
-        self.table.sockets(member, false, |who| self.is_alive(who))
+        self.table.sockets(member, Others::Awaited, |who| self.is_alive(who))
     }
 
     fn progress(&self) -> Progress {
@@ -174,7 +174,7 @@ fn a_dead_worker_is_missed_until_its_successor_comes() {
     assert!(std::ptr::eq(successor, b), "the place of the predecessor is used again");
     assert_eq!(server.progress(), Progress::Loading);
     assert_eq!(server.sockets(a), NEW);
-    let over = server.table.sockets(a, true, |who| server.is_alive(who));
+    let over = server.table.sockets(a, Others::GivenUp, |who| server.is_alive(who));
     assert_eq!(over, Sockets::ALL);
     assert_eq!(server.table.outlook(1), Outlook::Loaded);
 }
