@@ -267,7 +267,11 @@ impl Table {
                 return Sockets::ALL;
             }
         }
-        if self.has_orphans(seat.generation) || !is_served(&|_| true) {
+        // Whoever serves may lack sockets that a generation has opened which was overtaken before it
+        // had loaded, and which they are is not known any more.
+        let opened = self.opened.load(Ordering::Acquire);
+        let is_overtaken = opened < seat.generation && !self.is_loaded(opened);
+        if !is_served(&|other| !is_overtaken || other.generation >= opened) {
             return Sockets::ALL;
         }
         Sockets {
@@ -275,13 +279,6 @@ impl Table {
             own: !is_served(&|other| other.worker == seat.worker),
             new: !is_served(&|other| other.generation == seat.generation),
         }
-    }
-
-    /// Whether a generation has opened sockets that was overtaken by this one before it had loaded:
-    /// no worker that serves has them, and which they are is not known any more.
-    fn has_orphans(&self, generation: u32) -> bool {
-        let opened = self.opened.load(Ordering::Acquire);
-        opened < generation && !self.is_loaded(opened)
     }
 
     fn is_loaded(&self, generation: u32) -> bool {

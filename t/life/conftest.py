@@ -11,6 +11,8 @@ def start(make_nginx):
         site.extra = extra
         site.start()
         site.wait_event("imported old", count=site.workers_wanted)
+        # The imports have ended, and the workers have heard of that.
+        site.settle()
         return site
 
     return start

@@ -245,3 +245,13 @@ fn sockets_of_a_generation_that_was_overtaken_are_not_left_to_workers_that_lack_
     let [next] = server.reload(40);
     assert_eq!(server.sockets(next), NEW, "the last one has them all");
 }
+
+#[test]
+fn workers_that_have_loaded_serve_also_before_their_generation_has() {
+    let server = Server::new();
+    let opened = Change { opened: true, ..Change::default() };
+    let [old, _late] = server.reload_with(10, opened);
+    serve(&[old]);
+    let [new] = server.reload(20);
+    assert_eq!(server.sockets(new), NEW, "the one that serves has all sockets");
+}
