@@ -79,8 +79,11 @@ def in_company(nginx, what, answers=2000, hog=False):
 
 @pytest.mark.parametrize("what", ["", "files"])
 def test_requests_that_compute_are_served_one_after_the_other(nginx, what):
-    """More threads would only take the GIL from each other, and each request would be late."""
-    assert in_company(nginx, what) < 1 / 4
+    """More threads would only take the GIL from each other, and each request would be late.
+
+    A processor that other programs take away can only add company, never take it: best of three.
+    """
+    assert any(in_company(nginx, what) < 1 / 4 for _ in range(3))
 
 
 def test_requests_that_block_for_a_moment_do_so_side_by_side(nginx):

@@ -55,13 +55,16 @@ def test_slow_readers_hold_no_thread(site):
 @pytest.mark.parametrize("size", [1000, 20_000, 100_000, 3_000_000])
 def test_every_way_and_size_arrives_in_order(site, how, size):
     n = 12_000_000 // size
+    site.settle()
+    descriptors = site.fd_count()
     client = ask(site, path("/sendfile", n, size, how=how))
     until(lambda: files(site), what="a file is in use")
     if how != "list":
         site.wait_event("done")
     response = drain(client)
     assert (response.complete, sha(response.body)) == (True, digest(n, size, how))
-    assert site.fd_count() == until_stable(site.fd_count)
+    client.close()
+    until(lambda: site.fd_count() <= descriptors, what="no descriptor is left")
 
 
 @pytest.mark.parametrize("place", ["/", "/sendfile", "/threads", "/read", "/gzip", "/sub"])
@@ -335,4 +338,4 @@ def test_large_answers_take_little_memory(site, how):
     growth = (max(largest) - before) / 4
     print(f"{how}: 4 x {LARGE} MiB, {growth / 1024:.0f} KiB per stream at most")
     assert growth < 4 * MIB
-    until(lambda: site.fd_count() == descriptors, what="no descriptor is left")
+    until(lambda: site.fd_count() <= descriptors, what="no descriptor is left")
