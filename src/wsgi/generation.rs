@@ -256,11 +256,7 @@ impl Table {
             })
         };
         if seat.stage.has_loaded() {
-            // All workers of a generation begin together, so that old code and new code do not
-            // answer in turn.
-            if others == Others::GivenUp || self.progress(|_| true) == Progress::Loaded {
-                self.loaded.fetch_max(seat.generation, Ordering::AcqRel);
-            }
+            self.note_loaded(seat.generation, others);
             if self.is_loaded(seat.generation)
                 || is_served(&|other| other.generation == seat.generation)
             {
@@ -278,6 +274,14 @@ impl Table {
             all: false,
             own: !is_served(&|other| other.worker == seat.worker),
             new: !is_served(&|other| other.generation == seat.generation),
+        }
+    }
+
+    /// A worker of this generation has loaded. All of them begin together, so that old code and new
+    /// code do not answer in turn: others may wait for this one.
+    pub fn note_loaded(&self, generation: u32, others: Others) {
+        if others == Others::GivenUp || self.progress(|_| true) == Progress::Loaded {
+            self.loaded.fetch_max(generation, Ordering::AcqRel);
         }
     }
 

@@ -97,8 +97,7 @@ pub fn settled() {
     match newcomer.filter(|newcomer| !newcomer.accepts_all()) {
         Some(newcomer) => newcomer.look(member),
         None => {
-            // Others of its generation may wait for it.
-            member.table.sockets(member.own, Others::Awaited, runs);
+            member.table.note_loaded(member.generation, Others::Awaited);
             member.own.reach(Stage::Serving);
         }
     }

@@ -20,18 +20,22 @@ pub fn identity(pid: u32) -> u64 {
 
 /// Whether the process with this [`identity`] still runs.
 pub fn is_alive(holder: u64) -> bool {
-    let (pid, started) = ((holder >> 32) as u32, holder as u32);
-    match stat(pid) {
-        Some((state, start)) => start == started && !matches!(state, b'Z' | b'X'),
-        // SAFETY: signal 0 is not sent. Without /proc this is all there is to know.
-        None => started == 0 && unsafe { libc::kill(pid as libc::pid_t, 0) } == 0,
-    }
+    is_there(holder, b"ZX")
 }
 
 /// Whether it runs, which a process that is stopped does not.
 pub fn runs(holder: u64) -> bool {
-    is_alive(holder)
-        && stat((holder >> 32) as u32).is_none_or(|(state, _)| !matches!(state, b'T' | b't'))
+    is_there(holder, b"ZXTt")
+}
+
+/// Whether the process is there, and in none of these states.
+fn is_there(holder: u64, but_not: &[u8]) -> bool {
+    let (pid, started) = ((holder >> 32) as u32, holder as u32);
+    match stat(pid) {
+        Some((state, start)) => start == started && !but_not.contains(&state),
+        // SAFETY: signal 0 is not sent. Without /proc this is all there is to know.
+        None => started == 0 && unsafe { libc::kill(pid as libc::pid_t, 0) } == 0,
+    }
 }
 
 /// State and, in part, start of a process (proc(5), /proc/PID/stat).
