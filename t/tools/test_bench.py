@@ -7,6 +7,8 @@ import subprocess
 import pytest
 from lib import config
 
+from bench import figures, load, nginx
+
 pytestmark = pytest.mark.alone
 BENCH = os.path.join(config.ROOT, "scripts/bench")
 
@@ -41,6 +43,50 @@ def test_a_short_run_has_figures_of_each_server(tmp_path):
     assert again.returncode == 0, again.stderr
     assert "| CPU us/request | hello |" in again.stdout
     assert again.stdout.count("\n| module | ") == 3
+
+
+def test_cases_with_fresh_starts_have_a_figure_of_each(tmp_path):
+    path = tmp_path / "figures.json"
+    done = bench("--servers", "module", "--cases", "skew,h2-one", "--starts", "2", "--seconds", "1",
+                 "--json", path)
+    assert done.returncode == 0, done.stderr
+    for name in ("skew", "h2-one"):
+        row = json.loads(path.read_text())["cases"][name]["servers"]["module"]
+        assert row["errors"] == {}
+        assert len(row["rounds"]) == 2
+        # 16 threads that wait for 20 ms do no more.
+        assert 0 < row["requests_per_second"] < 820
+        assert 20 <= row["p50_ms"] <= row["p99_ms"]
+        assert done.stderr.count(f"{name}: starting module") == 2
+    assert done.stdout.count("\nmodule: ") == 2
+
+
+def test_starts_are_compared_with_uwsgi():
+    rows = {name: {"rounds": [{"requests_per_second": speed} for speed in speeds],
+                   "requests_per_second": speeds[0]}
+            for name, speeds in (("module", [600, 700]), ("uwsgi", [800, 750]))}
+    assert figures.starts_note({}, rows | {"module-off": {"failed": "no such directive"}}) == [
+        "module: 600, 700 requests/s, median 600", "uwsgi: 800, 750 requests/s, median 800",
+        "module answers 0.75 times the requests of uwsgi",
+    ]
+
+
+def test_an_http2_load_that_fails_says_why(tmp_path):
+    class Nobody:
+        h2_port = config.free_port()
+
+    class Case:
+        name, path, post = "nobody", "/", b""
+
+    with pytest.raises(load.Wrong, match="no answer was good"):
+        load.H2Load(tmp_path, Case, 1).run(Nobody, 1)
+
+
+def test_sockets_of_each_worker_are_a_choice():
+    assert b"reuseport" in bytes(nginx.Config(1, h2_port=2))
+    shared = bytes(nginx.Config(1, h2_port=2, reuseport=False))
+    assert b"reuseport" not in shared
+    assert b"listen 127.0.0.1:2 http2 " in shared
 
 
 def test_a_server_that_does_not_start_is_named():

@@ -15,6 +15,12 @@ class Case:
     floor: str = "return"
     # Compares these servers only, whatever --servers says.
     only: tuple = ()
+    # Compares these servers unless --servers says otherwise.
+    usual: tuple = ()
+    # Each round has a start of its own and these options (STARTS).
+    fresh: bool = False
+    # The load is one HTTP/2 connection.
+    h2: bool = False
 
     @property
     def django(self):
@@ -26,6 +32,9 @@ class Case:
         return re.sub(rb"<td>.*?</td>", b"", body) if self.django else body
 
 
+# Of the cases with a fresh start for each round. Sockets are shared as they are by default: then
+# it is chance how many connections a worker has.
+STARTS = {"processes": 4, "threads": 4, "connections": 16, "reuseport": False}
 DJANGO = "miniproject.wsgi:application"
 ECHO = b"0123456789abcdef" * 4096
 
@@ -45,6 +54,10 @@ CASES = {
              only=("module-1", "module")),
         Case("reload-stall", "a reload with an import of 2 s, clients with new connections",
              "bench_slow:application", only=("module", "uwsgi")),
+        Case("skew", "20 ms of blocking I/O, 16 connections, 4 processes of 4 threads",
+             "bench_cases:sleep", usual=("module", "uwsgi"), fresh=True),
+        Case("h2-one", "the same, one HTTP/2 connection with 16 streams",
+             "bench_cases:sleep", usual=("module", "uwsgi"), fresh=True, h2=True),
         Case("idle", "memory of idle connections", "bench_cases:hello",
              only=("floor", "module")),
     )

@@ -70,8 +70,8 @@ def show(result):
             parts += [LINES[name](*item) for item in case["servers"].items()]
         else:
             parts.append(text_table(case["servers"]))
-        if name == "threads":
-            parts.append(threads_line(result, case["servers"]))
+        if name in NOTES:
+            parts += NOTES[name](result, case["servers"])
         parts.append("")
     parts.append("CPU us: microseconds of CPU a request, user and system, of all processes of the"
                  " server,\nnginx in front included; x floor, x module: the same as a ratio.")
@@ -98,12 +98,33 @@ def stall_line(name, row):
 LINES = {"idle": idle_line, "reload-stall": stall_line}
 
 
-def threads_line(result, rows):
+def threads_note(result, rows):
     speeds = [rows.get(name, {}).get("requests_per_second") for name in ("module", "module-1")]
     if not all(speeds):
-        return "no ratio"
-    return (f"{result['threads']} threads answer {speeds[0] / speeds[1]:.2f} times the requests"
-            " of one thread")
+        return ["no ratio"]
+    return [f"{result['threads']} threads answer {speeds[0] / speeds[1]:.2f} times the requests"
+            " of one thread"]
+
+
+def starts_note(result, rows):
+    """Each start, for those whose median says little, and the module against uWSGI."""
+    lines = []
+    for name, row in rows.items():
+        if "failed" in row:
+            continue
+        speeds = [found["requests_per_second"] for found in row["rounds"]]
+        lines.append(f"{name}: {', '.join(f'{speed:.0f}' for speed in speeds)} requests/s,"
+                     f" median {row['requests_per_second']:.0f}")
+    base = rows.get("uwsgi", {}).get("requests_per_second")
+    for name, row in rows.items():
+        if base and name != "uwsgi" and row.get("requests_per_second"):
+            lines.append(f"{name} answers {row['requests_per_second'] / base:.2f} times the"
+                         " requests of uwsgi")
+    return lines
+
+
+# What is said below the table of a case. It takes the place of the table in Markdown.
+NOTES = {"threads": threads_note, "skew": starts_note, "h2-one": starts_note}
 
 
 def left_out(result):
@@ -116,17 +137,17 @@ def left_out(result):
 def markdown(result):
     """Two tables, a row for each server and a column for each case; errors below, if any."""
     cases = {name: case["servers"] for name, case in result["cases"].items()
-             if name not in (*LINES, "threads")}
+             if name not in (*LINES, *NOTES)}
     servers = list(dict.fromkeys(server for rows in cases.values() for server in rows))
     parts = []
     for title, key in (("CPU us/request", "cpu_us"), ("requests/s", "requests_per_second"),
                        ("p99 ms", "p99_ms")):
         if cases:
             parts += [markdown_table(title, key, cases, servers), ""]
-    for name in ("threads", *LINES):
+    for name in (*NOTES, *LINES):
         if name in result["cases"]:
             rows = result["cases"][name]["servers"]
-            lines = ([threads_line(result, rows)] if name == "threads"
+            lines = (NOTES[name](result, rows) if name in NOTES
                      else [LINES[name](*item) for item in rows.items()])
             parts += [f"- {name}: {line}" for line in lines] + [""]
     wrong = [f"- {name}, {server}: errors: {error_text(row)}" for name, rows in cases.items()

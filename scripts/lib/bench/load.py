@@ -1,7 +1,8 @@
-"""One round of load on one server: wrk, and what the server used meanwhile."""
+"""One round of load on one server: wrk or h2load, and what the server used meanwhile."""
 
 import http.client
 import json
+import re
 import subprocess
 
 WARM_UP = 1
@@ -27,6 +28,13 @@ function done(summary, latency, requests)
 end
 """
 KINDS = ("connect", "read", "write", "timeout", "status")
+# h2load prints sums; its log has a line for each request: start, status, microseconds.
+SUMS = {
+    "microseconds": r"finished in ([\d.]+)(us|ms|s),",
+    "done": r"(\d+) done,", "failed": r"(\d+) failed,", "good": r"status codes: (\d+) 2xx",
+    "bytes": r"\((\d+)\) data",
+}
+UNITS = {"us": 1, "ms": 1000, "s": 1_000_000}
 
 
 class Wrong(Exception):
@@ -44,6 +52,15 @@ def fetch(port, case, timeout=30):
         connection.close()
 
 
+def execute(command, seconds):
+    """The output of a load generator that runs for so long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
+    except subprocess.TimeoutExpired:
+        raise Wrong(f"{command[0]} does not end") from None
+    return done.stdout + done.stderr
+
+
 class Load:
     """wrk for one case, its script in a directory of its own."""
 
@@ -56,29 +73,24 @@ class Load:
             body.write_bytes(case.post)
         self.script.write_text(LUA.replace("@BODY@", str(body)))
 
-    def wrk(self, port, seconds):
-        # wrk counts whole seconds.
-        seconds = max(1, round(seconds))
-        try:
-            done = subprocess.run(
-                ["wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "10s",
-                 "-s", str(self.script), f"http://127.0.0.1:{port}{self.case.path}"],
-                capture_output=True, text=True, timeout=seconds + 30,
-            )
-        except subprocess.TimeoutExpired:
-            raise Wrong("wrk does not end") from None
-        for line in done.stdout.splitlines():
+    def run(self, server, seconds):
+        """What the program has counted."""
+        output = execute(
+            ["wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "10s",
+             "-s", str(self.script), f"http://127.0.0.1:{server.port}{self.case.path}"], seconds,
+        )
+        for line in output.splitlines():
             if line.startswith("FIGURES "):
                 return json.loads(line.removeprefix("FIGURES "))
-        raise Wrong(f"wrk: {(done.stderr or done.stdout).strip()[-300:]}")
+        raise Wrong(f"wrk: {output.strip()[-300:]}")
 
     def warm_up(self, server):
-        self.wrk(server.port, WARM_UP)
+        self.run(server, WARM_UP)
 
     def measure(self, server, seconds, least):
         """The figures of one round. An answer has `least` bytes: fewer are errors."""
         before = server.family.cpu()
-        found = self.wrk(server.port, seconds)
+        found = self.run(server, seconds)
         after = server.family.cpu()
         requests = found["requests"]
         errors = {kind: found[kind] for kind in KINDS if found[kind]}
@@ -96,3 +108,34 @@ class Load:
             "pss_mib": server.family.memory() / (1 << 20),
             "errors": errors,
         }
+
+
+class H2Load(Load):
+    """h2load: one connection with prior knowledge of HTTP/2, which has as many streams at a time
+    as wrk has connections."""
+
+    def run(self, server, seconds):
+        log = self.script.with_suffix(".log")
+        log.unlink(missing_ok=True)
+        output = execute(
+            ["h2load", "-t1", "-c1", f"-m{self.connections}", f"-D{seconds}", f"--log-file={log}",
+             f"http://127.0.0.1:{server.h2_port}{self.case.path}"], seconds,
+        )
+        found = {name: re.search(pattern, output) for name, pattern in SUMS.items()}
+        if not all(found.values()) or not log.exists():
+            raise Wrong(f"h2load: {output.strip()[-300:]}")
+        took, unit = found.pop("microseconds").groups()
+        sums = {name: int(match[1]) for name, match in found.items()}
+        if not sums["good"]:
+            raise Wrong(f"h2load: no answer was good: {output.strip()[-300:]}")
+        times = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
+        return dict.fromkeys(KINDS, 0) | {
+            "requests": sums["done"], "microseconds": float(took) * UNITS[unit],
+            "bytes": sums["bytes"], "p50_us": quantile(times, 0.5), "p99_us": quantile(times, 0.99),
+            "read": sums["failed"], "status": sums["done"] - sums["failed"] - sums["good"],
+        }
+
+
+def quantile(values, part):
+    """Of sorted values."""
+    return values[min(int(len(values) * part), len(values) - 1)] if values else 0

@@ -25,7 +25,8 @@ PROXY = (
 class Config(nginx.Config):
     """What is asked for is answered by self.location, `location /`."""
 
-    def __init__(self, port, *, workers=1, connections=1024, **module):
+    def __init__(self, port, *, h2_port=None, workers=1, connections=1024, reuseport=True,
+                 **module):
         super().__init__(workers=workers, connections=connections,
                          error_log=("error.log", "error"), **module)
         self.main.add("worker_rlimit_nofile", connections + 64)
@@ -34,7 +35,10 @@ class Config(nginx.Config):
             ("keepalive_timeout", "600s"), ("client_body_buffer_size", "128k"),
         ):
             self.http.add(*directive)
-        server = self.server(f"127.0.0.1:{port}", "backlog=1024", "reuseport")
+        options = ["backlog=1024", *(["reuseport"] if reuseport else [])]
+        server = self.server(f"127.0.0.1:{port}", *options)
+        if h2_port:
+            server.add("listen", f"127.0.0.1:{h2_port}", "http2", *options)
         self.location = server.block("location", "/")
 
     def hello(self):

@@ -28,10 +28,11 @@ class Server:
         self.processes = options.processes
         self.threads = 1 if self.fewer_threads else options.threads
         self.connections = max(1024, 4 * options.connections)
+        self.reuseport = options.reuseport
         self.family = Family()
         self.directory = site.subdirectory(name)
         site.subdirectory(f"{name}/tmp")
-        self.port = None
+        self.port = self.h2_port = None
 
     @property
     def log(self):
@@ -45,7 +46,8 @@ class Server:
         self.family.start(command, self.log, self.site.environ_of_python(), **options)
 
     def config(self, **module):
-        return Config(self.port, workers=self.processes, connections=self.connections, **module)
+        return Config(self.port, h2_port=self.h2_port, workers=self.processes,
+                      connections=self.connections, reuseport=self.reuseport, **module)
 
     def nginx(self, config, environ=()):
         config.write(self.directory)
@@ -67,6 +69,7 @@ class Server:
     def start(self, case):
         """Starts it and returns when it has answered the case's request rightly."""
         self.port = free_port()
+        self.h2_port = free_port() if case.h2 else None
         for name in ("output.log", "error.log", "socket"):
             (self.directory / name).unlink(missing_ok=True)
         self.run(case)
@@ -123,12 +126,21 @@ class Floor(Server):
 
 
 class Module(Server):
+    directives = ()
 
     def run(self, case):
         config = self.config(module=self.site.module, threads=self.threads)
         environ = {**self.site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         config.application(case.target, self.site, environ)
+        for directive in self.directives:
+            config.http.add(*directive)
         self.nginx(config)
+
+
+class ModuleOff(Module):
+    """Each worker runs what it has accepted."""
+
+    directives = (("wsgi_balance", "off"),)
 
 
 class ModuleBuiltPython(Module):
@@ -282,7 +294,7 @@ SERVERS = {
     "floor": Floor, "module": Module, "uwsgi": Uwsgi, "uwsgi-1": UwsgiOneThread,
     "gunicorn": Gunicorn, "granian": Granian, "granian-nginx": GranianNginx, "bjoern": Bjoern,
     "mod_wsgi": ModWsgi, "module-1": ModuleOneThread,
-    "module-python": ModuleBuiltPython,
+    "module-python": ModuleBuiltPython, "module-off": ModuleOff,
 }
 # Those of a run without --servers.
 USUAL = [name for name in SERVERS if not name.startswith("module-")]
