@@ -71,6 +71,29 @@ def test_starts_are_compared_with_uwsgi():
     ]
 
 
+def test_a_hand_over_is_measured_with_one_and_with_many_in_flight(tmp_path):
+    path = tmp_path / "figures.json"
+    done = bench("--cases", "hand-over", "--rounds", "1", "--seconds", "1", "--json", path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(path.read_text())["cases"]["hand-over"]["servers"]
+    assert list(rows) == ["module 1", "module-forced 1", "module 16", "module-forced 16"]
+    for row in rows.values():
+        assert row["errors"] == {}
+        assert row["cpu_us"] > 0
+    # The master and the other worker have nothing to do.
+    assert rows["module 1"]["busiest"] > 0.9
+    assert "16 in flight: " in done.stdout
+
+
+def test_a_hand_over_that_was_none_is_no_figure():
+    rows = {f"{name} {count}": {"cpu_us": cpu, "busiest": 0.5}
+            for name, cpu in (("module", 20), ("module-forced", 70)) for count in (1, 16)}
+    said = "in flight: 20.0 -> 70.0 us CPU, +50.0 us for a request that is handed over"
+    assert figures.hand_over_note({}, rows) == [f"1 {said}", f"16 {said}"]
+    rows["module-forced 1"]["busiest"] = 0.99
+    assert "nothing was handed over" in figures.hand_over_note({}, rows)[1]
+
+
 def test_an_http2_load_that_fails_says_why(tmp_path):
     class Nobody:
         h2_port = config.free_port()

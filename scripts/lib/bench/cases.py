@@ -58,6 +58,8 @@ CASES = {
              "bench_cases:sleep", usual=("module", "uwsgi"), fresh=True),
         Case("h2-one", "the same, one HTTP/2 connection with 16 streams",
              "bench_cases:sleep", usual=("module", "uwsgi"), fresh=True, h2=True),
+        Case("hand-over", "13 bytes, run by the worker that accepted them or by another one",
+             "bench_cases:hello", only=("module", "module-forced")),
         Case("idle", "memory of idle connections", "bench_cases:hello",
              only=("floor", "module")),
     )

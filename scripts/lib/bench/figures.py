@@ -3,7 +3,9 @@
 from collections import Counter
 from statistics import median
 
-KEYS = ("requests_per_second", "cpu_us", "p50_ms", "p99_ms", "pss_mib")
+KEYS = ("requests_per_second", "cpu_us", "busiest", "p50_ms", "p99_ms", "pss_mib")
+# The case hand-over: how many requests are on their way at a time.
+IN_FLIGHT = (1, 16)
 
 
 def summary(rounds):
@@ -123,8 +125,25 @@ def starts_note(result, rows):
     return lines
 
 
+def hand_over_note(result, rows):
+    """What it costs, and whether it was done: with one connection one worker would do all."""
+    lines = []
+    for count in IN_FLIGHT:
+        own, other = (rows.get(f"{name} {count}", {}) for name in ("module", "module-forced"))
+        if not own.get("cpu_us") or not other.get("cpu_us"):
+            lines.append(f"{count} in flight: no difference")
+            continue
+        added = other["cpu_us"] - own["cpu_us"]
+        lines.append(f"{count} in flight: {own['cpu_us']:.1f} -> {other['cpu_us']:.1f} us CPU,"
+                     f" {added:+.1f} us for a request that is handed over")
+        if count == 1 and other["busiest"] > 0.9:
+            lines.append("one worker did nearly all of it: nothing was handed over")
+    return lines
+
+
 # What is said below the table of a case. It takes the place of the table in Markdown.
-NOTES = {"threads": threads_note, "skew": starts_note, "h2-one": starts_note}
+NOTES = {"threads": threads_note, "skew": starts_note, "h2-one": starts_note,
+         "hand-over": hand_over_note}
 
 
 def left_out(result):

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import load
 from bench.nginx import Config
 from bench.processes import Family
-from common.nginx import command
+from common.nginx import FORCED, command
 from common.ports import free_port
 
 STARTING = 30
@@ -141,6 +141,13 @@ class ModuleOff(Module):
     """Each worker runs what it has accepted."""
 
     directives = (("wsgi_balance", "off"),)
+
+
+class ModuleForced(Module):
+    """Another worker runs each request."""
+
+    def nginx(self, config, environ=()):
+        super().nginx(config, FORCED | dict(environ))
 
 
 class ModuleBuiltPython(Module):
@@ -295,6 +302,7 @@ SERVERS = {
     "gunicorn": Gunicorn, "granian": Granian, "granian-nginx": GranianNginx, "bjoern": Bjoern,
     "mod_wsgi": ModWsgi, "module-1": ModuleOneThread,
     "module-python": ModuleBuiltPython, "module-off": ModuleOff,
+    "module-forced": ModuleForced,
 }
 # Those of a run without --servers.
 USUAL = [name for name in SERVERS if not name.startswith("module-")]

@@ -6,6 +6,8 @@ import shutil
 from common.block import Block
 
 NGINX = os.environ.get("NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
+# What makes workers hand over every request that may be, for measurements and tests.
+FORCED = {"WSGI_BALANCE": "force"}
 # Its directories for temporary files.
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
