@@ -93,6 +93,13 @@ def rollup(pid):
     return {name: int(size) * 1024 for name, size in found}
 
 
+def unix_sockets(pid):
+    """How many of its descriptors are unix sockets."""
+    lines = read(pid, "net/unix").decode("latin-1").splitlines()[1:]
+    known = {f"socket:[{line.split()[6]}]" for line in lines}
+    return sum(target in known for target in fds(pid).values())
+
+
 def threads(pid):
     """How many there are."""
     fields = stat(pid)

@@ -43,7 +43,12 @@ class Verdict:
                  f"{name}: {first / MIB:.1f} -> {last / MIB:.1f} MiB (allowed +{allowed / MIB:g})")
 
 
-def judge_log(text, verdict, clean_exits):
+def judge_log(text, verdict, clean_exits, died=()):
+    """died: workers that were killed on purpose."""
+    if died:
+        pids = "|".join(map(str, died))
+        text = re.sub(rf"^.*(?:worker process (?:{pids}) exited on signal|locked by (?:{pids})\b)"
+                      r".*\n", "", text, flags=re.M)
     bad = re.findall(r"^.*\[(?:alert|emerg|crit)\].*$", text, re.M)
     for line in bad[:10]:
         print(f"        {line}")
@@ -70,7 +75,7 @@ def print_tables(load, watch, reloads):
           " the kept connection just then")
 
     print(f"\n{'process':<20}{'seconds':>12}{'RSS MiB':>18}{'PSS MiB':>18}{'fds':>12}"
-          f"{'threads':>10}")
+          f"{'unix':>11}{'threads':>10}")
 
     def row(name, samples):
         first, last = samples[0], samples[-1]
@@ -80,6 +85,7 @@ def print_tables(load, watch, reloads):
 
         print(f"{name:<20}{first['at']:>5.0f} ->{last['at']:>5.0f}{span('rss', MIB):>18}"
               f"{span('pss', MIB):>18}{first['fds']:>6} ->{last['fds']:>4}"
+              f"{first['links']:>5} ->{last['links']:>3}"
               f"{first['threads']:>5} ->{last['threads']:>3}")
 
     row("master", watch.master)

@@ -96,14 +96,14 @@ def django_query(client):
 def abort_request(client):
     """Gone in the middle of the request's body."""
     with client.raw() as sock:
-        sock.sendall(b"POST /soak/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n"
-                     b"\r\n" + bytes(client.random.randint(0, 100_000)))
+        sock.sendall(client.head("POST /soak/echo HTTP/1.1", "Content-Length: 200000")
+                     + bytes(client.random.randint(0, 100_000)))
 
 
 def abort_response(client):
     """Gone in the middle of a response that would never end."""
     with client.raw() as sock:
-        sock.sendall(b"GET /soak/endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.sendall(client.head("GET /soak/endless HTTP/1.1"))
         wanted = client.random.randint(1, 200_000)
         while wanted > 0 and (piece := sock.recv(65536)):
             wanted -= len(piece)
@@ -116,12 +116,19 @@ def abort_queued(client):
     with contextlib.ExitStack() as stack:
         for _ in range(2 * WORKERS * THREADS):
             sock = stack.enter_context(client.raw())
-            sock.sendall(b"GET /soak/sleep?seconds=0.02 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            sock.sendall(client.head("GET /soak/sleep?seconds=0.02 HTTP/1.1"))
 
 
-# How often each is chosen.
+def waits(client):
+    """Long enough for something to happen to its worker."""
+    seconds = client.random.uniform(0.02, 0.8)
+    same(client.fetch("GET", f"/soak/sleep?seconds={seconds:.3f}"), b"slept", "sleep")
+
+
+# How often each is chosen; where workers die, requests that wait are many.
 MIX = {
     static: 6, small: 28, post_small: 8, post_large: 3, post_chunked: 4, stream: 9, large: 4,
     file: 6, written: 4, error: 4, late_error: 3, django_home: 10, django_query: 8,
     abort_request: 2, abort_response: 3, abort_queued: 0.5,
 }
+MORTAL_MIX = MIX | {waits: 20}

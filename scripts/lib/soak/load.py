@@ -9,7 +9,8 @@ import time
 
 from soak import CHUNK, FILE_SIZE, TIMEOUT, say
 from soak.client import Client, Wrong
-from soak.kinds import MIX
+from soak.deaths import Request
+from soak.kinds import MIX, MORTAL_MIX
 
 CLIENTS = 20
 
@@ -33,11 +34,11 @@ class Sender(threading.Thread):
     def __init__(self, load, number):
         super().__init__(name=f"client {number}", daemon=True)
         self.load = load
-        self.client = Client(load.address, number)
+        self.client = Client(load.address, number, curious=load.deaths)
 
     def run(self):
         client, load = self.client, self.load
-        kinds, weights = list(MIX), list(MIX.values())
+        kinds, weights = list(load.mix), list(load.mix.values())
         pause = CLIENTS / load.rate
         due = time.monotonic() + client.random.random() * pause
         while not load.stopping.wait(max(0, due - time.monotonic())):
@@ -46,34 +47,43 @@ class Sender(threading.Thread):
         client.close()
 
     def send(self, kind):
-        figures = self.load.figures[kind.__name__]
-        began = time.perf_counter()
+        client, figures = self.client, self.load.figures[kind.__name__]
+        client.begin()
+        began = time.monotonic()
         try:
-            kind(self.client)
+            kind(client)
         except (Wrong, OSError, http.client.HTTPException, ValueError, KeyError) as error:
-            self.client.close()
+            client.close()
             with figures.lock:
                 figures.failed += 1
-            self.load.failure(f"{kind.__name__}: {type(error).__name__}: {error}")
+            self.load.failure(f"{kind.__name__}: {type(error).__name__}: {error}",
+                              Request("", began, time.monotonic(), client.ids, client.workers))
         with figures.lock:
             figures.done += 1
-            figures.milliseconds.append((time.perf_counter() - began) * 1000)
+            figures.milliseconds.append((time.monotonic() - began) * 1000)
 
 
 class Load:
-    """All clients and what they found."""
+    """All clients and what they found. Where workers die a failure may be right: it is kept."""
 
-    def __init__(self, address, rate):
+    def __init__(self, address, rate, deaths=False):
         self.address = address
         self.rate = rate
+        self.deaths = deaths
+        self.mix = MORTAL_MIX if deaths else MIX
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self.failures = []
-        self.figures = {kind.__name__: Figures() for kind in MIX}
+        self.broken = []
+        self.figures = {kind.__name__: Figures() for kind in self.mix}
         self.senders = [Sender(self, number) for number in range(CLIENTS)]
 
-    def failure(self, text):
+    def failure(self, text, request=None):
         with self.lock:
+            if self.deaths and request:
+                request.text = text
+                self.broken.append(request)
+                return
             self.failures.append((time.time(), text))
             if len(self.failures) <= 20:
                 say(f"failed: {text}")
@@ -88,6 +98,10 @@ class Load:
             sender.join(2 * TIMEOUT)
             if sender.is_alive():
                 self.failure(f"{sender.name} hangs")
+
+    def answered(self):
+        """The ids of the requests that the application has answered, where workers die."""
+        return [number for sender in self.senders for number in sender.client.answered]
 
     def retried(self):
         """How many requests were sent again."""

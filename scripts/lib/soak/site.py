@@ -8,14 +8,16 @@ import subprocess
 from common import nginx, proc
 from common.paths import APPS, MODULE, ROOT
 from common.processes import environment, worker_user
-from soak import THREADS, WORKERS
+from soak import THREADS
 
 
-def config(directory, port, user):
-    made = nginx.Config(workers=WORKERS, connections=1024, error_log=("error.log", "notice"),
-                        module="modules/ngx_http_wsgi_module.so", threads=THREADS)
+def config(directory, port, user, options):
+    made = nginx.Config(workers=options.workers, connections=1024, threads=THREADS,
+                        error_log=("error.log", "notice"),
+                        module="modules/ngx_http_wsgi_module.so")
     if user:
         made.main.add("user", user.pw_name)
+    made.main.add("worker_rlimit_core", 0)
     for directive in (
         ("access_log", "off"),
         ("client_max_body_size", "64m"),
@@ -24,21 +26,31 @@ def config(directory, port, user):
         ("wsgi_chdir", "project"),
         ("wsgi_env", "MINIPROJECT_DB", directory / "data/db.sqlite3"),
         ("wsgi_env", "MINIPROJECT_SECRET_KEY", " ".join(["soak"] * 10)),
-        ("wsgi_queue", 1024),
     ):
         made.http.add(*directive)
+    if options.balance == "off":
+        made.http.add("wsgi_balance", "off")
+    if options.deaths:
+        made.http.add("wsgi_env", "SOAK_RAN", directory / "data/ran")
+        made.http.add("wsgi_queue", 1024, "timeout=12s")
+        made.http.add("wsgi_read_timeout", "12s")
+    else:
+        made.http.add("wsgi_queue", 1024)
     server = made.server(f"127.0.0.1:{port}", "backlog=1024")
     server.block("location", "=", "/static").add("return", 200, "static")
+    server.block("location", "=", "/worker").add("return", 200, "$pid")
+    project, mix = (("soak_ran:django", "soak_ran:mix") if options.deaths
+                    else ("miniproject.wsgi:application", "soak_mix:application"))
     location = server.block("location", "/")
-    location.add("wsgi_app", "miniproject.wsgi:application")
+    location.add("wsgi_app", project)
     location.add("wsgi_param", "NGINX_VERSION", "$nginx_version")
     location = server.block("location", "/soak")
-    location.add("wsgi_app", "soak_mix:application")
+    location.add("wsgi_app", mix)
     location.add("wsgi_mount", "/soak")
     return made
 
 
-def build(directory, port):
+def build(directory, port, options):
     """Everything where the user of the workers can reach it."""
     for name in ("modules", "data", "tmp"):
         (directory / name).mkdir()
@@ -57,14 +69,15 @@ def build(directory, port):
     if user:
         os.chown(database.parent, user.pw_uid, -1)
         os.chown(database, user.pw_uid, -1)
-    config(directory, port, user).write(directory)
+    config(directory, port, user, options).write(directory)
 
 
 class Server:
     """nginx in a directory of its own, in the foreground of this script."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, environ=()):
         self.directory = directory
+        self.environ = environment(environ)
         self.log = directory / "error.log"
         self.process = None
 
@@ -72,7 +85,7 @@ class Server:
         # If this script is killed the kernel sends nginx the quit signal.
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "QUIT", *nginx.command(self.directory)],
-            start_new_session=True, env=environment(),
+            start_new_session=True, env=self.environ,
         )
 
     def reload(self):

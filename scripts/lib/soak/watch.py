@@ -1,4 +1,4 @@
-"""What is watched meanwhile: memory, descriptors and threads of nginx's processes."""
+"""What is watched meanwhile: memory, descriptors, unix sockets and threads of nginx's processes."""
 
 import time
 
@@ -8,11 +8,12 @@ SAMPLE_EVERY = 5.0
 
 
 def look_at(pid):
-    """Memory in bytes, descriptors and threads of a process; None if it is gone."""
+    """Memory in bytes, descriptors, those of unix sockets, threads; None if it is gone."""
     sizes, fds, threads = proc.rollup(pid), proc.fds(pid), proc.threads(pid)
     if not sizes or not threads:
         return None
-    return {"rss": sizes["Rss"], "pss": sizes["Pss"], "fds": len(fds), "threads": threads}
+    return {"rss": sizes["Rss"], "pss": sizes["Pss"], "fds": len(fds),
+            "links": proc.unix_sockets(pid), "threads": threads}
 
 
 class Watch:
