@@ -17,6 +17,7 @@ use ngx::ffi::{
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 
+use super::balance;
 use super::config::{LocConf, MainConf, merge, validate};
 use super::config::{directives, headers, surroundings as around};
 use super::handler::ngx_http_wsgi_handler;
@@ -72,7 +73,7 @@ const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 const CONTENT_HANDLER: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t =
     ngx_http_wsgi_handler;
 
-static mut COMMANDS: [ngx_command_t; 39] = [
+static mut COMMANDS: [ngx_command_t; 40] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -88,6 +89,7 @@ static mut COMMANDS: [ngx_command_t; 39] = [
     main(c"wsgi_max_requests", NGX_CONF_TAKE12, directives::cmd_wsgi_max_requests),
     main(c"wsgi_max_rss", NGX_CONF_TAKE1, directives::cmd_wsgi_max_rss),
     main(c"wsgi_check_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_check_timeout),
+    main(c"wsgi_balance", NGX_CONF_FLAG, directives::cmd_wsgi_balance),
     main(c"wsgi_reload", NGX_CONF_FLAG, directives::cmd_wsgi_reload),
     ngx_command_t {
         post: CONTENT_HANDLER as *mut c_void,
@@ -261,6 +263,9 @@ unsafe extern "C" fn ngx_http_wsgi_postconfiguration(cf: *mut ngx_conf_t) -> ngx
             }
             main.zone = zone::add(cf, main.apps.len());
             let cmcf = (*ctx.main_conf.add(NgxHttpCoreModule::module().ctx_index)).cast();
+            if main.balance.is_on() && !balance::zone::add(cf, main) {
+                return code::ERROR;
+            }
             if main.zone.is_null() || !generation::add(cf, main) || !left_body::register(cmcf) {
                 return code::ERROR;
             }
@@ -284,6 +289,9 @@ unsafe extern "C" fn ngx_http_wsgi_init_conf(
             else {
                 return ptr::null_mut();
             };
+            if let Some(mut main) = (*cycle).http_main_conf_unchecked::<MainConf>(http_module()) {
+                balance::zone::resize(cycle, main.as_mut());
+            }
             match validate::validate(cycle, main) {
                 Ok(()) => check::accepts(cycle, main, START_INTERPRETER),
                 Err(text) => {
@@ -327,6 +335,7 @@ unsafe extern "C" fn ngx_http_wsgi_guard_exit_process(cycle: *mut ngx_cycle_t) {
     protect((), || {
         generation::leaves();
         if let Some(worker) = worker::take() {
+            balance::close();
             // SAFETY: the cycle is the leaving worker's, whose event loop has ended.
             unsafe { exit::stop(worker, cycle) };
         }
@@ -356,7 +365,10 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
             }
             let put_off = retry::start(cycle, main);
             match start_worker(cycle, main, put_off) {
-                Ok(()) => retry::python_started(),
+                Ok(()) => {
+                    balance::start(cycle, main, mail::read);
+                    retry::python_started();
+                }
                 Err(text) => {
                     log::write((*cycle).log, Level::Error, format_args!("{text}"));
                     retry::python_failed();

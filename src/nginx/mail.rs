@@ -4,6 +4,7 @@
 
 use ngx::ffi::ngx_cycle_t;
 
+use super::balance::{Balance, balance};
 use super::handler::{deadline, stream};
 use super::request::context::{self, Context, Table};
 use super::response;
@@ -32,7 +33,10 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
     let mut mails = worker.mailbox.collect(worker.mails.take());
     for mail in mails.drain(..) {
         match mail {
-            Mail::Response(id) => act(table, id, response::advance),
+            Mail::Response(id) => match table.find(id) {
+                Some(_) => act(table, id, response::advance),
+                None => balanced(|balance| balance.guests.tell_owner(id)),
+            },
             Mail::BodyRoom(id) => act(table, id, stream::resume),
             // SAFETY: the cycle is live, as the caller says.
             Mail::Log(record) => unsafe { write_log(table, cycle, &record) },
@@ -48,7 +52,10 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
                     deadline::refuse_waiting(index);
                 }
             }
-            Mail::Imported => worker.imports.ended(),
+            Mail::Imported => {
+                worker.imports.ended();
+                balanced(Balance::imported);
+            }
             Mail::Tidy => {
                 if let Some(pool) = worker.pool(0) {
                     drop(pool.push(Job::Tidy, usize::MAX));
@@ -59,11 +66,18 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
                     reload.compiled(good);
                 }
             }
-            // No request is handed over yet.
-            Mail::Relay(_) | Mail::Left => (),
+            Mail::Relay(id) => balanced(|balance| balance.relay(id)),
+            Mail::Left => (),
         }
     }
     worker.mails.set(mails);
+}
+
+/// Does something if requests are handed over.
+fn balanced(act: impl FnOnce(&Balance)) {
+    if let Some(balance) = balance() {
+        act(balance);
+    }
 }
 
 /// Does something for a request that may have gone.
@@ -84,6 +98,7 @@ unsafe fn write_log(table: &Table, cycle: *mut ngx_cycle_t, record: &LogRecord) 
             Some(context) => {
                 log::write_request_lines((*context).request, record.level, &record.text);
             }
+            None if balance().is_some_and(|balance| balance.guests.log(record)) => (),
             None => log::write_lines((*cycle).log, record.level, &record.text),
         }
     }

@@ -18,6 +18,8 @@ pub mod request;
 
 pub mod response;
 
+pub mod balance;
+
 pub mod handler;
 
 mod mail;

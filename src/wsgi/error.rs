@@ -22,6 +22,8 @@ pub enum Failure {
     Spool,
     /// The runner went away without an answer: a panic in this module, or the worker is leaving.
     Lost,
+    /// The worker that ran the request has died, or left without waiting for it.
+    Died,
 }
 
 impl fmt::Display for Failure {
@@ -33,6 +35,7 @@ impl fmt::Display for Failure {
             Self::Import => "application could not be imported",
             Self::Spool => "response could not be buffered",
             Self::Lost => "application thread gave no answer",
+            Self::Died => "the worker that ran the request has gone",
         })
     }
 }

@@ -158,6 +158,11 @@ impl Mailbox {
         }
     }
 
+    /// Event loop: it collects before it sleeps, so that nobody need wake it until then.
+    pub fn will_collect(&self) {
+        self.pending.store(true, Ordering::Release);
+    }
+
     fn wake(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
             (self.wake)();

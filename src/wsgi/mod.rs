@@ -12,6 +12,7 @@
 // Each imports only from the groups above its own (scripts/lint).
 
 pub mod arguments;
+pub mod board;
 pub mod error;
 pub mod fork;
 pub mod generation;

@@ -4,11 +4,10 @@
 //! application is called, or its owner makes it withdrawn to queue the request again. Whichever is
 //! first, and however either dies, the application is never called twice.
 //!
-//! By [`publish`] a worker with room and a worker whose requests wait find each other.
 //! Runs on: pool thread (take), event loop (the rest).
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A word of shared memory. Tests put a model of one in its place.
 pub trait Word {
@@ -16,8 +15,6 @@ pub trait Word {
     fn store(&self, value: u32);
     /// False if the word was not `from`.
     fn replace(&self, from: u32, to: u32) -> bool;
-    /// Stores before it, and loads behind it, are in one order for all workers.
-    fn fence();
 }
 
 impl Word for AtomicU32 {
@@ -31,10 +28,6 @@ impl Word for AtomicU32 {
 
     fn replace(&self, from: u32, to: u32) -> bool {
         self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
-    fn fence() {
-        fence(Ordering::SeqCst);
     }
 }
 
@@ -88,13 +81,6 @@ impl<W: Deref<Target: Word>> Offer<W> {
     }
 }
 
-/// Publishes what others look at, before the caller looks at theirs: of two workers that do so, one
-/// that has room and one whose requests wait, at least one sees the other.
-pub fn publish<W: Word>(word: &W, value: u32) {
-    word.store(value);
-    W::fence();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,10 +99,6 @@ mod tests {
 
         fn replace(&self, from: u32, to: u32) -> bool {
             self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        }
-
-        fn fence() {
-            loom::sync::atomic::fence(Ordering::SeqCst);
         }
     }
 
@@ -146,24 +128,6 @@ mod tests {
                 assert!(second.withdraw());
                 assert!(!runner.join().unwrap());
             }
-        });
-    }
-
-    #[test]
-    fn one_of_two_that_publish_sees_the_other() {
-        loom::model(|| {
-            let room = Arc::new(Model::new(0));
-            let waiting = Arc::new(Model::new(0));
-            let other = {
-                let (room, waiting) = (Arc::clone(&room), Arc::clone(&waiting));
-                thread::spawn(move || {
-                    publish(&*room, 1);
-                    waiting.load(Ordering::Relaxed)
-                })
-            };
-            publish(&*waiting, 1);
-            let seen = room.load(Ordering::Relaxed);
-            assert!(other.join().unwrap() + seen > 0);
         });
     }
 

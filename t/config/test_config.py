@@ -13,7 +13,8 @@ HTTP_ONLY = {
     "wsgi_python_home": "@DIR@/venv", "wsgi_python_path": "@DIR@/site",
     "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
     "wsgi_shutdown_timeout": "5s", "wsgi_max_requests": "5", "wsgi_max_rss": "1g",
-    "wsgi_check_timeout": "5s", "wsgi_reload": "on", "wsgi_umask": "022", "wsgi_tzset": "off",
+    "wsgi_check_timeout": "5s", "wsgi_reload": "on", "wsgi_balance": "off", "wsgi_umask": "022",
+    "wsgi_tzset": "off",
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
@@ -81,6 +82,7 @@ BAD_HTTP = [
     ("wsgi_max_requests", "5 jit=5", 'invalid parameter "jit=5"'),
     ("wsgi_max_rss", "0", 'invalid value "0"'),
     ("wsgi_max_rss", "lots", 'invalid value "lots"'),
+    ("wsgi_balance", "yes", 'invalid value "yes", it must be "on" or "off"'),
     ("wsgi_reload", "yes", 'invalid value "yes", it must be "on" or "off"'),
     ("wsgi_python_home", "@DIR@/nowhere", "/nowhere"),
     ("wsgi_python_home", "nowhere", "nowhere"),

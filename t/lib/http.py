@@ -169,6 +169,13 @@ class Connection:
         assert self.read_exactly(2) == b"\r\n"
         return data
 
+    def read_chunks(self, size):
+        """As many chunks of a chunked body as have this size together."""
+        data = b""
+        while len(data) < size:
+            data += self.read_chunk()
+        return data
+
     def read_response(self, method="GET"):
         """One answer; its end says whether and how it was completed."""
         response = Response()

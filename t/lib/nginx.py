@@ -201,7 +201,9 @@ class Nginx(Config):
             raise AssertionError(f"{error}; seen: {self.events()[-20:]}\n{tail}") from None
 
     def fd_count(self, pid=None):
-        return len(procs.fds(pid or self.worker()))
+        """Open descriptors but for links to other workers, which stay for the next request."""
+        pid = pid or self.worker()
+        return len(procs.fds(pid)) - procs.links(pid)
 
     def expect_alert(self, pattern):
         self.log.expect(pattern)

@@ -118,6 +118,10 @@ handler!(cmd_wsgi_check_timeout, MainConf, |args, conf| {
 
 handler!(cmd_wsgi_reload, MainConf, |args, conf| set_once(&mut conf.reload, || args.flag(0)));
 
+handler!(cmd_wsgi_balance, MainConf, |args, conf| {
+    set_once(&mut conf.balance.on, || args.flag(0))
+});
+
 handler!(cmd_wsgi_debug, LocConf, |args, conf| {
     set_once(&mut conf.debug, || args.flag(0))?;
     if conf.debug() {

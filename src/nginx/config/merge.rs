@@ -60,7 +60,7 @@ pub unsafe fn merge(
         clcf.handler = handler;
     }
     // SAFETY: `cf` is the configuration being read.
-    unsafe { resolve(cf, main, conf).and_then(|()| spooling(cf, conf)) }
+    unsafe { resolve(cf, main, conf).and_then(|()| spooling(cf, main, conf)) }
 }
 
 /// `wsgi_temp_path` when none is given: beside nginx's own.
@@ -76,7 +76,7 @@ const CLIENT_GRACE: Duration = Duration::from_millis(5);
 /// # Safety
 ///
 /// `cf` is the configuration being read.
-unsafe fn spooling(cf: *mut ngx_conf_t, conf: &mut LocConf) -> Option<()> {
+unsafe fn spooling(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) -> Option<()> {
     let mut init = ngx_path_init_t { name: TEMP_PATH, level: [0; 3] };
     // SAFETY: an optional pointer that is not null has the form of a plain one. nginx leaves a path
     // that is set, or makes one; its name ends with a zero byte, and is as old as this image.
@@ -91,7 +91,9 @@ unsafe fn spooling(cf: *mut ngx_conf_t, conf: &mut LocConf) -> Option<()> {
     let limit = conf.max_temp_file_size.unwrap_or(MAX_TEMP_FILE_SIZE);
     if limit > 0 {
         let dir = PathBuf::from(OsString::from_vec(path));
-        conf.spooling = Some(Arc::new(Spooling { dir, limit, grace: CLIENT_GRACE }));
+        let spooling = Arc::new(Spooling { dir, limit, grace: CLIENT_GRACE });
+        main.balance.spoolings.push(Arc::clone(&spooling));
+        conf.spooling = Some(spooling);
     }
     Some(())
 }

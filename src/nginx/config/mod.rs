@@ -6,6 +6,7 @@
 //! it.
 //! Runs on: event loop (configuration, in the master).
 
+mod balance;
 mod location;
 mod pool_use;
 
@@ -34,6 +35,7 @@ use ngx::ffi::{
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 
+pub use self::balance::{Balance, Forced};
 pub use self::location::Location;
 pub use self::pool_use::PoolUse;
 use super::sys::module::http_module;
@@ -83,6 +85,7 @@ pub struct MainConf {
     /// Which of them the workers of this configuration are.
     pub generation: u32,
     pub check_timeout: Option<Duration>,
+    pub balance: Balance,
     /// Every application named in the configuration, once, with a pool it runs on and its first
     /// place.
     pub apps: Vec<(Target, usize, Location)>,

@@ -43,7 +43,8 @@ pub fn refuse_waiting(pool: usize) {
         let Some(context) = table.find(id) else { continue };
         // SAFETY: contexts in the table belong to live requests.
         unsafe {
-            if (*context).pool() != Some(pool) || !(*context).exchange.withdraw() {
+            let is_here = (*context).exchange.handed_over().is_none();
+            if (*context).pool() != Some(pool) || !is_here || !(*context).exchange.withdraw() {
                 continue;
             }
             Context::act(context, |context| {

@@ -16,6 +16,7 @@ use ngx::ffi::{
 };
 
 use self::deadline::{NO_THREAD, ngx_http_wsgi_timeout, unavailable};
+use super::balance::balance;
 use super::config::{self, LocConf};
 use super::request::body::request_body;
 use super::request::client::watch_client;
@@ -129,7 +130,9 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             log::write_request(r, Level::Error, text);
             return Err(not_loaded(r));
         }
-        if pool.stuck() >= pool.threads() {
+        let is_elsewhere =
+            || balance().is_some_and(|balance| balance.has_room(endpoint.pool, endpoint.app));
+        if pool.stuck() >= pool.threads() && !is_elsewhere() {
             log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
             return Err(unavailable(r, 1));
         }
@@ -181,15 +184,22 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         if context.is_null() {
             return Err(code::INTERNAL_SERVER_ERROR);
         }
-        let job = Job::Call { app, request, response };
-        if pool.push(job, conf.queue().limit).is_err() {
+        table.insert(context);
+        let mut limit = conf.queue().limit;
+        if pool.is_full(limit) && is_elsewhere() {
+            limit = usize::MAX;
+        }
+        let mut job = Some(Job::Call { app, request, response });
+        if let Some(balance) = balance().filter(|balance| balance.is_forced()) {
+            job = job.and_then(|job| balance.force(job));
+        }
+        if job.is_some_and(|job| pool.push(job, limit).is_err()) {
             log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
             let rc = unavailable(r, 1);
             (*context).timings.refused(rc);
             (*context).detach();
             return Err(rc);
         }
-        table.insert(context);
         (*context).arm(conf.queue_timeout().min(conf.read_timeout()));
         retire::count();
         Ok(())

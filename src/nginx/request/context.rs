@@ -49,6 +49,8 @@ pub struct Context {
     pub pipe: Option<Arc<BodyPipe>>,
     /// The body, or a part of it, has come by the pipe: nginx has it no more.
     pub takes_body: bool,
+    /// The request does not fit a message to another worker.
+    pub stays: bool,
     /// Of the location; it lives as long as the request.
     conf: *const LocConf,
     /// The client has gone while the application goes on: what nginx is told at its end.
@@ -168,6 +170,7 @@ impl Context {
                 blocks: Blocks::default(),
                 pipe: waiting.pipe,
                 takes_body: waiting.takes_body,
+                stays: false,
                 conf: waiting.conf,
                 client_lost: None,
                 timer: std::mem::zeroed(),
@@ -296,7 +299,9 @@ impl Context {
             {
                 pool.remove(self.exchange.id());
             }
-            if let Some(timeout) = self.conf().request_timeout() {
+            if taken.is_some() && self.exchange.handed_over().is_some() {
+                self.exchange.interrupt_there(self.title());
+            } else if let Some(timeout) = self.conf().request_timeout() {
                 worker.watch.follow(&self.exchange, index, timeout, || self.title());
             }
         }

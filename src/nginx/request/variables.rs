@@ -1,4 +1,5 @@
-//! Variables for logs: `$wsgi_app`, `$wsgi_queue_time`, `$wsgi_app_time`, `$wsgi_thread`, and what
+//! Variables for logs: `$wsgi_app`, `$wsgi_queue_time`, `$wsgi_app_time`, `$wsgi_thread`, `$wsgi_worker`, and
+//! what
 //! the `$upstream_*` variables of nginx say of applications.
 //!
 //! The latter are nginx's own, shown our states beside its own while they are evaluated. The states
@@ -24,14 +25,16 @@ use crate::nginx::sys::bits;
 use crate::nginx::sys::code::{ERROR, OK};
 use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::pool::copy;
+use crate::nginx::worker::identity::own_pid;
 use crate::wsgi::exchange::Taken;
 
 /// By the number that nginx passes to the handler.
-const OURS: [ngx_str_t; 4] = [
+const OURS: [ngx_str_t; 5] = [
     ngx_string!("wsgi_app"),
     ngx_string!("wsgi_queue_time"),
     ngx_string!("wsgi_app_time"),
     ngx_string!("wsgi_thread"),
+    ngx_string!("wsgi_worker"),
 ];
 
 /// Those of nginx that read upstream states.
@@ -191,7 +194,8 @@ unsafe extern "C" fn ngx_http_wsgi_variable(
                 0 => conf.app_text.map(|text| text.as_bytes().to_vec()),
                 1 => timings.and_then(|timings| timings.queue_time(taken)).map(seconds),
                 2 => timings.and_then(|timings| timings.app_time(taken)).map(seconds),
-                _ => taken.and_then(|taken| thread(r, conf, taken)),
+                3 => taken.and_then(|taken| thread(r, conf, taken)),
+                _ => context.filter(|_| taken.is_some()).map(processes),
             };
             bits::variable::set_valid(v, false);
             bits::variable::set_no_cacheable(v, false);
@@ -209,6 +213,16 @@ unsafe extern "C" fn ngx_http_wsgi_variable(
             OK
         }
     })
+}
+
+/// The process that has the client and, if it is another one, the process that runs the request.
+fn processes(context: &Context) -> Vec<u8> {
+    let own = own_pid();
+    match context.exchange.handed_over() {
+        Some(other) => format!("{own}, {other}"),
+        None => own.to_string(),
+    }
+    .into_bytes()
 }
 
 /// As `$request_time`.

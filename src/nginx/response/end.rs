@@ -18,12 +18,14 @@ use crate::wsgi::mailbox::Level;
 /// HTTP status and log level of a failed exchange. The application's own mistakes have been logged
 /// with all details where they happened, except Underrun and Lost, which only the caller logs.
 pub fn failure(failure: Failure) -> (ngx_int_t, Level) {
-    let level = match failure {
-        Failure::Application | Failure::Protocol | Failure::Import | Failure::Spool => Level::Info,
+    match failure {
+        Failure::Application | Failure::Protocol | Failure::Import | Failure::Spool => {
+            (code::INTERNAL_SERVER_ERROR, Level::Info)
+        }
         // Nobody else knows. A panic has its own alert.
-        Failure::Underrun | Failure::Lost => Level::Error,
-    };
-    (code::INTERNAL_SERVER_ERROR, level)
+        Failure::Underrun | Failure::Lost => (code::INTERNAL_SERVER_ERROR, Level::Error),
+        Failure::Died => (code::BAD_GATEWAY, Level::Error),
+    }
 }
 
 /// Cuts a response whose head has been sent: the application failed, or was silent too long.

@@ -178,12 +178,14 @@ structures! {
         write set_cancelable: bool = set_cancelable_raw;
         write set_instance: bool = set_instance_raw;
         write set_posted: bool = set_posted_raw;
+        write set_ready: bool = set_ready_raw;
         write set_timedout: bool = set_timedout_raw;
         write set_timer_set: bool = set_timer_set_raw;
     }
 
     connection: ngx_connection_s around read write fd log queue number requests {
         read buffered: u32 = buffered_raw;
+        read close: bool = close_raw;
         read error: bool = error_raw;
         read reusable: bool = reusable_raw;
         read timedout: bool = timedout_raw;

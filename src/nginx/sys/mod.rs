@@ -15,7 +15,6 @@ pub mod list;
 pub mod log;
 pub mod module;
 pub mod process;
-#[expect(dead_code, reason = "the links of workers are still to come")]
 pub mod seqpacket;
 
 pub mod children;
@@ -25,4 +24,5 @@ pub mod thread_pool;
 
 pub mod eventfd;
 pub mod pool;
+pub mod socket;
 pub mod timer;

@@ -33,15 +33,17 @@ pub enum Received {
     Nothing,
     /// The other end is closed, and all that it had sent has been received.
     End,
-    /// A message that is longer than the buffer or has more descriptors than are allowed, or than
-    /// this process can open. What is missing is lost.
+    /// The same, but this process cannot open some of its descriptors, or there are more than are
+    /// allowed.
+    Cut(usize),
+    /// A message that is longer than the buffer. What is missing is lost.
     Truncated,
     Failed(io::Error),
 }
 
-/// One end. Closed in programs that are started.
+/// One end, owned or borrowed. Closed in programs that are started.
 #[derive(Debug)]
-pub struct Seqpacket(OwnedFd);
+pub struct Seqpacket<T = OwnedFd>(T);
 
 /// Memory for the descriptors of a message, aligned as the kernel's header is.
 #[repr(C)]
@@ -65,14 +67,13 @@ impl Control {
     }
 }
 
-impl From<OwnedFd> for Seqpacket {
-    /// An end that was passed on by [`Self::send`].
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd)
+impl From<Seqpacket> for OwnedFd {
+    fn from(end: Seqpacket) -> Self {
+        end.0
     }
 }
 
-impl AsFd for Seqpacket {
+impl<T: AsFd> AsFd for Seqpacket<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -103,9 +104,16 @@ impl Seqpacket {
         }
         Ok(ends)
     }
+}
+
+impl<T: AsFd> Seqpacket<T> {
+    /// An end that was made by [`Seqpacket::pair`], in this process or another one.
+    pub fn new(end: T) -> Self {
+        Self(end)
+    }
 
     fn fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.0.as_fd().as_raw_fd()
     }
 
     /// Sends one message, which has at least a byte: the other end takes an empty one for the end.
@@ -171,8 +179,11 @@ impl Seqpacket {
             };
             // SAFETY: recvmsg has filled `message`, and `control` as far as `message` says.
             let fds = unsafe { descriptors(&message) };
-            if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+            if message.msg_flags & libc::MSG_TRUNC != 0 {
                 return Received::Truncated;
+            }
+            if message.msg_flags & libc::MSG_CTRUNC != 0 {
+                return Received::Cut(len);
             }
             return if len == 0 { Received::End } else { Received::Message(len, fds) };
         }

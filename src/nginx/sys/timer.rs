@@ -1,7 +1,7 @@
 //! What the event loop does for the worker itself, not for a request: at a time, or at the end of
 //! its turn.
 //!
-//! Timers are cancelable: a leaving worker does not wait for them.
+//! Timers are cancelable, but for [`Timer::holding`]: a leaving worker does not wait for them.
 //! Runs on: event loop.
 
 use std::cell::{OnceCell, UnsafeCell};
@@ -21,7 +21,7 @@ struct Callback {
 
 impl Callback {
     /// `log` must be good for the life of the process.
-    fn leak(log: *mut ngx_log_t) -> &'static Self {
+    fn leak(log: *mut ngx_log_t, holds: Holds) -> &'static Self {
         // SAFETY: all-zero bytes are an event that is not in use.
         let event = UnsafeCell::new(unsafe { std::mem::zeroed::<ngx_event_t>() });
         let this: &'static Self = Box::leak(Box::new(Self { event, act: OnceCell::new() }));
@@ -31,7 +31,7 @@ impl Callback {
             (*event).data = ptr::from_ref(this).cast_mut().cast();
             (*event).handler = Some(ngx_http_wsgi_callback);
             (*event).log = log;
-            bits::event::set_cancelable(event, true);
+            bits::event::set_cancelable(event, holds == Holds::Nobody);
         }
         this
     }
@@ -47,13 +47,26 @@ unsafe extern "C" fn ngx_http_wsgi_callback(ev: *mut ngx_event_t) {
     });
 }
 
+/// Whom a timer that is set holds up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Nobody,
+    /// The worker, when it leaves.
+    Worker,
+}
+
 /// A timer, not set at first.
 pub struct Timer(&'static Callback);
 
 impl Timer {
     /// `log` must be good for the life of the process.
     pub fn new(log: *mut ngx_log_t) -> Self {
-        Self(Callback::leak(log))
+        Self(Callback::leak(log, Holds::Nobody))
+    }
+
+    /// As [`Self::new`], but a worker does not leave while it is set.
+    pub fn holding(log: *mut ngx_log_t) -> Self {
+        Self(Callback::leak(log, Holds::Worker))
     }
 
     /// What is done when the time has come. Only the first call counts.
@@ -104,7 +117,7 @@ pub struct Posted(&'static Callback);
 impl Posted {
     /// `log` must be good for the life of the process.
     pub fn new(log: *mut ngx_log_t) -> Self {
-        Self(Callback::leak(log))
+        Self(Callback::leak(log, Holds::Nobody))
     }
 
     /// What is done. Only the first call counts.

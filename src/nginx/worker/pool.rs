@@ -8,6 +8,7 @@
 //! timers do.
 //! Runs on: event loop, but for `ngx_http_wsgi_runner`, which a pool thread runs for its life.
 
+use std::cell::OnceCell;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::nginx::sys::timer::{Posted, Timer};
 use crate::nginx::sys::{code, process};
 use crate::wsgi::mailbox::{ExchangeId, Mailbox};
 use crate::wsgi::queue::runner::Runners;
-use crate::wsgi::queue::{Full, Job, RequestQueue, Timers, Wakeup};
+use crate::wsgi::queue::{Full, Job, Place, RequestQueue, Timers, Wakeup};
 
 /// nginx counts in milliseconds: no timer is shorter.
 const MOMENT: ngx_msec_t = 1;
@@ -37,6 +38,8 @@ pub struct Pool {
     timers: Timers,
     look: Timer,
     wake: Posted,
+    /// What is done when requests wait that nobody comes for, or for long.
+    overflow: OnceCell<Box<dyn Fn()>>,
 }
 
 impl Pool {
@@ -59,11 +62,13 @@ impl Pool {
             timers,
             look: Timer::new(log),
             wake: Posted::new(log),
+            overflow: OnceCell::new(),
         }));
         this.look.calls(move || {
             // What pool threads post from now on is not for this look any more.
             this.mailbox.look_begins();
             this.look();
+            this.overflows();
             read_mail();
         });
         this.wake.calls(move || this.queue.wake());
@@ -86,9 +91,35 @@ impl Pool {
         Ok(())
     }
 
+    /// What is done when requests wait that nobody comes for, or that have waited for a moment. Only
+    /// the first call counts.
+    pub fn overflows_into(&self, act: impl Fn() + 'static) {
+        let _ = self.overflow.set(Box::new(act));
+    }
+
+    fn overflows(&self) {
+        if let Some(act) = self.overflow.get() {
+            act();
+        }
+    }
+
+    pub fn queue(&self) -> &RequestQueue {
+        &self.queue
+    }
+
     /// A request that waits need not be served any more.
     pub fn remove(&self, id: ExchangeId) {
         self.queue.remove(id);
+    }
+
+    /// Whether [`Self::push`] would refuse a job.
+    pub fn is_full(&self, limit: usize) -> bool {
+        self.queue.is_full(limit)
+    }
+
+    /// A request that was taken out waits here again.
+    pub fn put_back(&self, job: Job, place: Place) {
+        self.summon(self.queue.put_back(job, place));
     }
 
     /// Looks whether what waits needs another thread.
@@ -113,6 +144,7 @@ impl Pool {
                 }
             }
             Wakeup::LookLater => self.look_later(),
+            Wakeup::Nobody => self.overflows(),
         }
     }
 

@@ -116,6 +116,18 @@ pub fn count() {
     }
 }
 
+/// A request that was counted goes to another worker.
+pub fn uncount() {
+    if let Some(retirement) = retirement() {
+        retirement.left.set(retirement.left.get().wrapping_add(1));
+    }
+}
+
+/// Whether the code of this worker is out of date.
+pub fn is_outdated() -> bool {
+    retirement().is_some_and(|retirement| retirement.state.get() == State::Outdated)
+}
+
 impl Retirement {
     fn new(main: &MainConf, log: *mut ngx_log_t) -> Self {
         let served = main.max_requests.map_or(u64::MAX, |(number, jitter)| {

@@ -21,10 +21,10 @@ impl Exchange {
         self.lock().offer = Some(offer);
     }
 
-    /// Owner: the request is about to be offered to another worker. From now on [`Mail::Relay`]
-    /// comes whenever that worker is to be told something.
-    pub fn hand_over(&self, offer: Offer) {
-        self.lock().over = Some(Box::new(HandedOver::new(offer)));
+    /// Owner: the request is about to be offered to the worker with this pid. From now on
+    /// [`Mail::Relay`] comes whenever that worker is to be told something.
+    pub fn hand_over(&self, offer: Offer, pid: u32) {
+        self.lock().over = Some(Box::new(HandedOver::new(offer, pid)));
     }
 
     /// Owner: takes the request back, to be queued in this worker. False if a thread of the peer
@@ -38,9 +38,22 @@ impl Exchange {
         is_back
     }
 
-    /// Owner: whether the request is offered to another worker, or runs there.
-    pub fn is_handed_over(&self) -> bool {
-        self.lock().over.is_some()
+    /// Owner: the pid of the worker that the request is offered to, or runs in.
+    pub fn handed_over(&self) -> Option<u32> {
+        self.lock().over.as_ref().map(|over| over.pid)
+    }
+
+    /// Owner: has the peer interrupt the request's thread when the request's time is over. `title`:
+    /// see [`Order::Interrupt`](crate::wsgi::relay::message::Order).
+    pub fn interrupt_there(&self, title: String) {
+        if let Some(over) = &mut self.lock().over {
+            over.title = Some(title);
+        }
+    }
+
+    /// Owner: that title, once.
+    pub fn take_title(&self) -> Option<String> {
+        self.lock().over.as_mut()?.title.take()
     }
 
     /// Owner: what the peer is to be told, once.

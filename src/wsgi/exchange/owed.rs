@@ -20,12 +20,16 @@ pub enum Owed {
 #[derive(Debug)]
 pub struct HandedOver {
     offer: Offer,
+    /// The process that it is handed over to.
+    pub pid: u32,
     owed: Option<Owed>,
+    /// What the log calls the request, if its thread is to be interrupted when its time is over.
+    pub title: Option<String>,
 }
 
 impl HandedOver {
-    pub fn new(offer: Offer) -> Self {
-        Self { offer, owed: None }
+    pub fn new(offer: Offer, pid: u32) -> Self {
+        Self { offer, pid, owed: None, title: None }
     }
 
     /// False if a thread of the peer has taken the request.

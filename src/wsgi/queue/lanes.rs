@@ -8,6 +8,7 @@
 //! Runs on: either, under the queue's lock.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::job::Job;
 use crate::wsgi::application::AppSlot;
@@ -17,12 +18,28 @@ use crate::wsgi::mailbox::ExchangeId;
 const FEW: usize = 32;
 
 struct Entry {
-    /// Counts all jobs of the queue.
-    order: u64,
+    place: Place,
     /// 0 for what is no request.
     id: ExchangeId,
     /// `None`: a gap. There is none at the front of a lane.
     job: Option<Job>,
+}
+
+/// Where a job waits, and since when.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Counts all jobs of the queue.
+    order: u64,
+    pub since: Instant,
+}
+
+/// A request that waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    pub id: ExchangeId,
+    pub place: Place,
+    /// Its application is loaded, or not to be.
+    pub is_runnable: bool,
 }
 
 struct Lane {
@@ -72,23 +89,66 @@ impl Lanes {
     }
 
     /// The numbers of requests grow: [`Self::remove`] finds them by that.
-    pub fn push(&mut self, job: Job) {
-        let app = match &job {
-            Job::Call { app, .. } => Some(*app),
-            Job::Tidy => None,
-        };
+    pub fn push(&mut self, job: Job, now: Instant) {
+        let place = self.place(now);
+        let entry = self.entry(place, job);
+        self.lane(&entry).entries.push_back(entry);
+    }
+
+    /// The place behind all that wait.
+    pub fn place(&mut self, now: Instant) -> Place {
+        self.order += 1;
+        Place { order: self.order, since: now }
+    }
+
+    /// A request that was taken out comes back to its place.
+    pub fn put_back(&mut self, job: Job, place: Place) {
+        let entry = self.entry(place, job);
+        let lane = self.lane(&entry);
+        let at = lane.entries.partition_point(|other| other.id < entry.id);
+        match lane.entries.get_mut(at) {
+            Some(gap) if gap.id == entry.id => {
+                *gap = entry;
+                lane.gaps -= 1;
+            }
+            _ => lane.entries.insert(at, entry),
+        }
+    }
+
+    fn entry(&mut self, place: Place, job: Job) -> Entry {
         let id = job.id();
         match id {
             Some(_) => self.requests += 1,
             None => self.tidy = true,
         }
+        Entry { place, id: id.unwrap_or(0), job: Some(job) }
+    }
+
+    fn lane(&mut self, entry: &Entry) -> &mut Lane {
+        let app = match &entry.job {
+            Some(Job::Call { app, .. }) => Some(*app),
+            _ => None,
+        };
         let at = self.lanes.iter().position(|lane| lane.is_of(app)).unwrap_or_else(|| {
             self.lanes.push(Lane { app, entries: VecDeque::new(), gaps: 0 });
             self.lanes.len() - 1
         });
-        let entry = Entry { order: self.order, id: id.unwrap_or(0), job: Some(job) };
-        self.lanes[at].entries.push_back(entry);
-        self.order += 1;
+        &mut self.lanes[at]
+    }
+
+    /// The requests that have waited for longest, `most` of them.
+    pub fn waiting(&self, most: usize) -> Vec<Waiting> {
+        let requests = self.lanes.iter().filter(|lane| lane.app.is_some());
+        let mut first: Vec<Waiting> = requests
+            .flat_map(|lane| {
+                let is_runnable = lane.is_runnable();
+                let live = lane.entries.iter().filter(|entry| entry.job.is_some()).take(most);
+                live.map(move |entry| Waiting { id: entry.id, place: entry.place, is_runnable })
+            })
+            .collect();
+        first.sort_by_key(|waiting| waiting.place.order);
+        first.truncate(most);
+        first
     }
 
     /// Whether there is a job that can be run.
@@ -98,7 +158,7 @@ impl Lanes {
 
     /// The first job that can be run.
     pub fn pop(&mut self) -> Option<Job> {
-        let front = |lane: &Lane| lane.entries.front().map(|entry| entry.order);
+        let front = |lane: &Lane| lane.entries.front().map(|entry| entry.place.order);
         let fronts = self.lanes.iter_mut().filter(|lane| lane.is_runnable());
         let lane = fronts.filter_map(|lane| Some((front(lane)?, lane))).min_by_key(|lane| lane.0);
         let lane = lane?.1;
@@ -110,14 +170,15 @@ impl Lanes {
     }
 
     /// Takes out the request of this number.
-    pub fn remove(&mut self, id: ExchangeId) -> Option<Job> {
+    pub fn remove(&mut self, id: ExchangeId) -> Option<(Job, Place)> {
         let mut work = 0;
         let job = self.lanes.iter_mut().filter(|lane| lane.app.is_some()).find_map(|lane| {
             let at = lane.entries.binary_search_by(|entry| {
                 work += 1;
                 entry.id.cmp(&id)
             });
-            let job = lane.entries[at.ok()?].job.take()?;
+            let entry = &mut lane.entries[at.ok()?];
+            let job = (entry.job.take()?, entry.place);
             lane.gaps += 1;
             work += drop_gaps(lane);
             if lane.gaps > FEW.max(lane.entries.len() / 2) {
@@ -128,7 +189,7 @@ impl Lanes {
             Some(job)
         });
         self.count(work);
-        self.forget(job.as_ref()?);
+        self.forget(&job.as_ref()?.0);
         job
     }
 

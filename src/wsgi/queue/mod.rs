@@ -19,9 +19,12 @@ use std::time::{Duration, Instant};
 
 pub use self::job::Job;
 use self::lanes::Lanes;
+pub use self::lanes::Place;
+pub use self::policy::Claim;
 pub use self::policy::Timers;
 use self::policy::{Conduct, Done, Moment, Policy, Taker, Verdict};
 use self::roles::{Call, Role, Roles, Seat};
+use super::board::{Board, Clock, Writer};
 use super::lock::lock;
 use super::mailbox::ExchangeId;
 
@@ -60,6 +63,16 @@ pub enum Wakeup {
     StartRunner,
     /// A runner is expected to come soon: the caller calls [`RequestQueue::look`] a little later.
     LookLater,
+    /// Nobody is called: all runners are at work, or an import is awaited. Another worker may be
+    /// better off.
+    Nobody,
+}
+
+/// A request that waits, and what it could be given away for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimant {
+    pub id: ExchangeId,
+    pub claim: Claim,
 }
 
 /// Too many requests wait already; the request is dropped.
@@ -71,13 +84,16 @@ struct State {
     roles: Roles,
     policy: Policy,
     stopping: bool,
+    /// What other workers see.
+    board: Option<Writer>,
 }
 
 impl State {
     /// Sees to it that somebody takes the next runnable job.
     fn summon(&mut self) -> Wakeup {
         if self.stopping || !self.jobs.has_next() {
-            return Wakeup::Done;
+            let waits = !self.stopping && self.jobs.requests() > 0;
+            return if waits { Wakeup::Nobody } else { Wakeup::Done };
         }
         match policy::taker(self.roles.counts()) {
             Taker::Coming => Wakeup::LookLater,
@@ -89,7 +105,8 @@ impl State {
                 self.roles.start();
                 Wakeup::StartRunner
             }
-            Taker::Nobody => Wakeup::Done,
+            Taker::Nobody if self.jobs.requests() == 0 => Wakeup::Done,
+            Taker::Nobody => Wakeup::Nobody,
         }
     }
 
@@ -106,7 +123,34 @@ impl State {
             Role::Asleep { since }
         };
         self.roles.set(seat, role);
+        self.show(since);
         goes_on
+    }
+
+    fn is_full(&self, limit: usize) -> bool {
+        let most = limit.saturating_add(self.roles.free());
+        self.stopping || self.jobs.requests() >= most
+    }
+
+    /// Requests that could be taken at once.
+    fn room(&self) -> usize {
+        if self.stopping { 0 } else { self.roles.free().saturating_sub(self.jobs.requests()) }
+    }
+
+    fn show_room(&mut self) {
+        let room = self.room();
+        if let Some(board) = &mut self.board {
+            board.show_room(room);
+        }
+    }
+
+    /// Shows other workers how things stand since `now`.
+    fn show(&mut self, now: Instant) {
+        self.show_room();
+        let Some(board) = &mut self.board else { return };
+        let counts = self.roles.counts();
+        let is_idle = !counts.is_up() && counts.coming() == 0 && counts.starting == 0;
+        board.show_idle(is_idle.then_some(now));
     }
 
     /// A runner has been called, and comes for the GIL.
@@ -136,6 +180,7 @@ impl RequestQueue {
             roles: Roles::new(threads),
             policy: Policy::new(timers, switch_interval),
             stopping: false,
+            board: None,
         };
         Self {
             threads,
@@ -159,23 +204,66 @@ impl RequestQueue {
         self.threads
     }
 
+    /// From now on other workers see how things stand here.
+    pub fn show_on(&self, board: &'static Board, clock: Clock) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.board = Some(Writer::new(board, clock));
+        state.show(now);
+    }
+
+    /// A place behind all that wait, for a request that is not queued.
+    pub fn place(&self) -> Place {
+        let now = self.now();
+        self.lock().jobs.place(now)
+    }
+
+    /// Whether [`Self::push`] with this limit would refuse a job.
+    pub fn is_full(&self, limit: usize) -> bool {
+        self.lock().is_full(limit)
+    }
+
+    /// Whether one more request could be taken at once.
+    pub fn has_room(&self) -> bool {
+        self.lock().room() > 0
+    }
+
+    /// The requests that have waited for longest, at most so many, and what each claims.
+    pub fn claimants(&self, most: usize) -> Vec<Claimant> {
+        let now = self.now();
+        let state = self.lock();
+        if state.stopping || state.jobs.requests() == 0 {
+            return Vec::new();
+        }
+        let counts = state.roles.counts();
+        let claimants = state.jobs.waiting(most).into_iter().map(|waiting| {
+            let waited = now.saturating_duration_since(waiting.place.since);
+            let claim = match waiting.is_runnable {
+                true => state.policy.claim(counts, waited),
+                // It will not be run here for long.
+                false => Claim::Room,
+            };
+            Claimant { id: waiting.id, claim }
+        });
+        claimants.collect()
+    }
+
     /// Queues a job. `limit`: how many requests may wait beside those that a free thread can take
     /// at once. The numbers of requests are those of an event loop, which grow.
     pub fn push(&self, job: Job, limit: usize) -> Result<Wakeup, Full> {
         let mut state = self.lock();
-        let most = limit.saturating_add(state.roles.free());
-        if state.stopping || state.jobs.requests() >= most {
+        if state.is_full(limit) {
             return Err(Full);
         }
         if matches!(job, Job::Tidy) && state.jobs.has_tidy() {
             return Ok(Wakeup::Done);
         }
-        state.jobs.push(job);
         let now = self.now();
-        if state.policy.is_expected(state.roles.counts(), now) {
-            return Ok(Wakeup::LookLater);
-        }
-        Ok(state.summon())
+        state.jobs.push(job, now);
+        let is_expected = state.policy.is_expected(state.roles.counts(), now);
+        let wakeup = if is_expected { Wakeup::LookLater } else { state.summon() };
+        state.show(now);
+        Ok(wakeup)
     }
 
     /// Looks again after a [`Wakeup::LookLater`], or because a runner is lacking or surplus: if
@@ -205,11 +293,31 @@ impl RequestQueue {
         self.lock().roles.not_started();
     }
 
-    /// Takes a request out that no runner has taken yet; true if it was there.
+    /// Drops a request that no runner has taken yet; true if it was there.
     pub fn remove(&self, id: ExchangeId) -> bool {
-        // Dropped without the lock.
-        let job = self.lock().jobs.remove(id);
-        job.is_some()
+        self.take_out(id).is_some()
+    }
+
+    /// Takes a request out that no runner has taken yet, if it is there.
+    pub fn take_out(&self, id: ExchangeId) -> Option<(Job, Place)> {
+        let mut state = self.lock();
+        let removed = state.jobs.remove(id)?;
+        state.show_room();
+        Some(removed)
+    }
+
+    /// A request that was taken out comes back to its place, whatever the limit.
+    pub fn put_back(&self, job: Job, place: Place) -> Wakeup {
+        let mut state = self.lock();
+        if state.stopping {
+            // Dropped without the lock, which ends the exchange.
+            drop(state);
+            drop(job);
+            return Wakeup::Done;
+        }
+        state.jobs.put_back(job, place);
+        state.show_room();
+        state.summon()
     }
 
     /// A runner begins, and is to [`Self::leave`]. `None` if it should leave at once.
@@ -250,6 +358,7 @@ impl RequestQueue {
                 state.policy.left(now);
                 // From now on it can be called.
                 state.roles.set(seat, Role::Asleep { since: now });
+                state.show(now);
                 return Next::Surplus;
             }
             Verdict::Yield => {
@@ -259,6 +368,7 @@ impl RequestQueue {
         }
         let Some(job) = state.jobs.pop() else {
             state.roles.set(seat, Role::Awake { since: now });
+            state.show_room();
             return Next::Nothing;
         };
         let mut watch = false;
@@ -268,6 +378,7 @@ impl RequestQueue {
         } else {
             state.roles.set(seat, Role::Awake { since: now });
         }
+        state.show(now);
         state.policy.popped(standby, now);
         let counts = state.roles.counts();
         let calls = standby
@@ -311,7 +422,9 @@ impl RequestQueue {
     /// event loop look after what it was called for, unless another can be called in its place.
     pub fn leave(&self, seat: Seat) {
         let mut state = self.lock();
-        if let Role::Called(call) = state.roles.set(seat, Role::Vacant)
+        let before = state.roles.set(seat, Role::Vacant);
+        state.show_room();
+        if let Role::Called(call) = before
             && let Some(next) = state.roles.call(call)
         {
             drop(state);
@@ -325,6 +438,7 @@ impl RequestQueue {
         let jobs = {
             let mut state = self.lock();
             state.stopping = true;
+            state.show_room();
             std::mem::take(&mut state.jobs)
         };
         self.beds.iter().for_each(Condvar::notify_one);

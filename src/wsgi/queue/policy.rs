@@ -28,6 +28,9 @@ pub const RETURN_GRACE: Duration = Duration::from_micros(500);
 pub const TRIAL: Duration = Duration::from_millis(20);
 /// The same while that has not been proven.
 pub const FIRST_TRIAL: Duration = Duration::from_millis(1);
+/// For so long a request waits for the runners of its own worker, unless they have been at the last
+/// requests for longer.
+pub const PATIENCE: Duration = Duration::from_millis(1);
 /// A stand-by that has the GIL after so long found it free.
 pub const SOON: Duration = Duration::from_micros(50);
 
@@ -105,6 +108,17 @@ pub fn taker(counts: &Counts) -> Taker {
     }
 }
 
+/// What a request that waits may be given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody: a runner comes for it soon.
+    Nothing,
+    /// Another worker, if its interpreter is idle.
+    Idle,
+    /// Another worker, if it has a free thread.
+    Room,
+}
+
 /// Whether another runner would have to be started if one more were wanted.
 pub fn lacks_runner(counts: &Counts) -> bool {
     counts.asleep == 0 && counts.vacant > 0 && counts.starting == 0
@@ -136,6 +150,8 @@ pub struct Policy {
     pub surplus: Option<Instant>,
     /// When a stand-by last came and was not surplus.
     pub needed: Option<Instant>,
+    /// How long runners were at the last requests, the latest counting most.
+    mean: Duration,
 }
 
 impl Policy {
@@ -151,6 +167,21 @@ impl Policy {
             watched: None,
             surplus: None,
             needed: None,
+            mean: Duration::ZERO,
+        }
+    }
+
+    /// What a request may claim that has waited for so long. What runners are done with in no time
+    /// is not worth the way to another worker.
+    pub fn claim(&self, counts: &Counts, waited: Duration) -> Claim {
+        let is_late = waited >= PATIENCE;
+        let all_work = taker(counts) == Taker::Nobody && counts.awake == 0;
+        if all_work && (is_late || self.mean >= PATIENCE) {
+            Claim::Room
+        } else if is_late {
+            Claim::Idle
+        } else {
+            Claim::Nothing
         }
     }
 
@@ -217,6 +248,7 @@ impl Policy {
     pub fn came_back(&mut self, done: Done, moment: &Moment) -> Verdict {
         let Moment { counts, short, now } = *moment;
         self.judge(done, counts, now);
+        self.mean = (self.mean * 7 + (now - done.since)) / 8;
         let is_called = counts.coming() > 0 || counts.starting > 0;
         if !self.is_patient() || is_called || short == 0 {
             Verdict::Take

@@ -1,5 +1,6 @@
 //! Who is called for what waits, step by step.
 
+mod board;
 mod model;
 mod removal;
 mod sleepers;
@@ -265,7 +266,7 @@ fn a_runner_is_started_only_when_the_last_one_has_begun() {
     assert!(f.queue.next(After::Waiting).is_some());
     // Never more than threads.
     f.outlast_the_grace();
-    assert_eq!(f.push(9), Ok(Wakeup::Done));
+    assert_eq!(f.push(9), Ok(Wakeup::Nobody));
 }
 
 #[test]

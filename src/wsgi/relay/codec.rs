@@ -20,7 +20,7 @@ use super::wire::{Reader, Writer, is_offset};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{End, InFlight};
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::mailbox::Level;
+use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Flags;
 use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::request::vars::Vars;
@@ -83,6 +83,16 @@ impl Message {
             None => Kind::Answer(read_answer(&mut from, kind)?),
         };
         from.finish(Self { id, kind })
+    }
+}
+
+impl Message {
+    /// What request a message is about that cannot be decoded, since its descriptors are missing,
+    /// and whether it is an order.
+    pub fn about(bytes: &[u8]) -> Option<(ExchangeId, bool)> {
+        let mut from = Reader::new(bytes, Vec::new());
+        let (kind, id) = (from.u8().ok()?, from.u64().ok()?);
+        Some((id, kind < NO))
     }
 }
 
@@ -193,7 +203,7 @@ fn nanos(time: Duration) -> u64 {
 }
 
 /// Bytes of a [`Run`] beside its columns and its body.
-const RUN_LEN: usize = 1 + 8 + 4 * 4 + 8 + 1 + 1 + 8 + 4 + 2 * 4;
+const RUN_LEN: usize = 1 + 8 + 4 * 4 + 2 * 8 + 1 + 1 + 8 + 4 + 2 * 4;
 /// What precedes the bytes of a piece of a body in memory, and stands for one in a file.
 const MEMORY_LEN: usize = 1 + 4;
 const FILE_LEN: usize = 1 + 8 + 8;
@@ -221,6 +231,7 @@ fn write_run<'m>(to: &mut Writer<'_, 'm>, run: &'m Run) {
         to.u32(n);
     }
     to.u64(nanos(run.waited));
+    to.u64(run.timeout.map_or(0, nanos));
     let Flags { head, ignores_redirect, multithread, multiprocess, debug } = run.flags;
     to.flags([head, ignores_redirect, multithread, multiprocess, debug]);
     let Settings { on, heeds_header, size, spooling } = run.buffering;
@@ -257,6 +268,7 @@ fn read_run(from: &mut Reader<'_>) -> Result<Run, Malformed> {
     let (app, pool) = (from.u32()?, from.u32()?);
     let ticket = Ticket { word: from.u32()?, epoch: from.u32()? };
     let waited = Duration::from_nanos(from.u64()?);
+    let timeout = Some(Duration::from_nanos(from.u64()?)).filter(|timeout| !timeout.is_zero());
     let [head, ignores_redirect, multithread, multiprocess, debug] = from.flags()?;
     let flags = Flags { head, ignores_redirect, multithread, multiprocess, debug };
     let [on, heeds_header, spools] = from.flags()?;
@@ -269,7 +281,7 @@ fn read_run(from: &mut Reader<'_>) -> Result<Run, Malformed> {
     let (names, values) = (from.bytes(names as usize)?, from.bytes(values as usize)?);
     let vars = Vars::from_columns(names, values).ok_or(Malformed("vars"))?;
     let body = read_body(from)?;
-    Ok(Run { app, pool, ticket, waited, flags, buffering, vars, body })
+    Ok(Run { app, pool, ticket, waited, timeout, flags, buffering, vars, body })
 }
 
 fn read_body(from: &mut Reader<'_>) -> Result<Option<Arc<RequestBody>>, Malformed> {
@@ -377,6 +389,7 @@ fn end_code(end: End) -> u8 {
         Err(Failure::Import) => 4,
         Err(Failure::Spool) => 5,
         Err(Failure::Lost) => 6,
+        Err(Failure::Died) => 7,
     }
 }
 
@@ -389,6 +402,7 @@ fn read_end(code: u8) -> Result<End, Malformed> {
         4 => Err(Failure::Import),
         5 => Err(Failure::Spool),
         6 => Err(Failure::Lost),
+        7 => Err(Failure::Died),
         _ => return Err(Malformed("end")),
     })
 }

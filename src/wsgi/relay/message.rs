@@ -59,8 +59,9 @@ pub enum Order {
     Discard,
     /// nginx has passed on so much of what has come.
     Credit(InFlight),
-    /// The request is overdue: an exception is to be raised in its thread, whose stack is logged
-    /// below this title.
+    /// Nobody waits for an answer any more: when the time of [`Run::timeout`] is over an exception
+    /// is to be raised in the request's thread, whose stack is logged below this title. Followed by
+    /// [`Self::Cancel`].
     Interrupt(String),
 }
 
@@ -73,6 +74,8 @@ pub struct Run {
     pub ticket: Ticket,
     /// How long the request has waited so far.
     pub waited: Duration,
+    /// `wsgi_request_timeout`, if there is one.
+    pub timeout: Option<Duration>,
     pub flags: Flags,
     pub buffering: Settings,
     pub vars: Vars,

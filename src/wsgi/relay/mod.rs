@@ -16,6 +16,7 @@
 pub mod codec;
 pub mod message;
 mod owner;
+pub mod packet;
 mod peer;
 mod wire;
 

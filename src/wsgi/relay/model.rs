@@ -68,7 +68,7 @@ impl Pair {
         let offer = Offer::make(word);
         let mailbox = Arc::new(Mailbox::new(|| ()));
         let (exchange, sender) = Exchange::open(ID, buffering.clone(), Arc::clone(&mailbox));
-        exchange.hand_over(offer.clone());
+        exchange.hand_over(offer.clone(), 7);
         let mail = Arc::new(Mailbox::new(|| ()));
         let (local, runner) = Exchange::open(LOCAL, buffering.clone(), mail);
         local.require(Offer::told(word, offer.epoch()));

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::codec::decode_head;
 use super::message::{Answer, MAX_HEAD, Malformed, Message, Order};
+use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{Exchange, Follows, Owed, ResponseSender, Taken};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::segment::Segment;
@@ -53,6 +54,16 @@ impl OwnerEnd {
         self.sender.exchange()
     }
 
+    /// The peer has died, or does not answer as it should, with the request taken.
+    pub fn died(mut self) {
+        self.sender.finish(Err(Failure::Died));
+    }
+
+    /// What the peer has sent cannot be received.
+    pub fn fail(mut self) {
+        self.sender.finish(Err(Failure::Lost));
+    }
+
     /// For the queue, after [`Exchange::take_back`].
     pub fn into_sender(self) -> ResponseSender {
         self.sender
@@ -61,6 +72,9 @@ impl OwnerEnd {
     /// What the peer is to be told since the last call. After [`Order::Cancel`] nothing is to be
     /// told or received.
     pub fn order(&self) -> Option<Message> {
+        if let Some(title) = self.exchange().take_title() {
+            return Some(Message::order(self.sender.id(), Order::interrupt(&title)));
+        }
         let order = match self.exchange().take_owed()? {
             Owed::Credit(passed) => Order::Credit(passed),
             Owed::Discard => Order::Discard,

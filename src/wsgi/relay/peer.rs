@@ -63,6 +63,11 @@ impl PeerEnd {
         &self.exchange
     }
 
+    /// The owner has been told that a thread has taken the request.
+    pub fn is_taken(&self) -> bool {
+        self.is_taken
+    }
+
     /// Nothing is said, nor to be heard, of the request any more. Its thread may still be at it.
     pub fn is_done(&self) -> bool {
         self.is_done

@@ -30,7 +30,7 @@ fn offered(mailbox: &Arc<Mailbox>) -> (Arc<Exchange>, ResponseSender, Offer) {
     let word: &'static AtomicU32 = Box::leak(Box::default());
     let offer = Offer::make(word);
     let (exchange, sender) = Exchange::open(7, Buffering::in_memory(10), Arc::clone(mailbox));
-    exchange.hand_over(offer.clone());
+    exchange.hand_over(offer.clone(), 7);
     (exchange, sender, offer)
 }
 
@@ -46,15 +46,15 @@ fn of(chunks: usize, bytes: usize) -> InFlight {
 fn a_request_is_taken_back_and_queued_again_unless_it_has_been_taken() {
     let mailbox = mailbox();
     let (exchange, sender, peer) = offered(&mailbox);
-    assert!(exchange.is_handed_over());
+    assert!(exchange.handed_over() == Some(7));
     let owner = OwnerEnd::new(sender);
-    assert!(exchange.take_back() && !exchange.is_handed_over() && !peer.take());
+    assert!(exchange.take_back() && exchange.handed_over().is_none() && !peer.take());
     let sender = owner.into_sender();
     assert_eq!(sender.begin(taken()), Ok(()));
     assert!(mailbox.collect(Vec::new()).is_empty());
 
     let (exchange, _sender, peer) = offered(&mailbox);
-    assert!(peer.take() && !exchange.take_back() && exchange.is_handed_over());
+    assert!(peer.take() && !exchange.take_back() && exchange.handed_over() == Some(7));
     // Its time runs, though the peer has not said so yet.
     assert!(matches!(exchange.progress(), Progress::Silent(_)));
     assert!(exchange.taken().is_some());
@@ -128,7 +128,7 @@ fn a_request_of_this_worker_owes_nothing() {
     exchange.consumed(of(1, 6));
     exchange.discard();
     exchange.cancel();
-    assert!(mailbox.collect(Vec::new()).is_empty() && !exchange.is_handed_over());
+    assert!(mailbox.collect(Vec::new()).is_empty() && exchange.handed_over().is_none());
 }
 
 #[test]

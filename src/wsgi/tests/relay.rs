@@ -13,7 +13,7 @@ use proptest::option;
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof, proptest};
 use proptest::sample::{Index, select};
 
-use super::relay_laws::a_message_has_one_form;
+use super::relay_laws::{a_message_has_one_form, a_packet_has_one_form};
 use super::{bytes, cases};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::InFlight;
@@ -24,6 +24,7 @@ use crate::wsgi::relay::message::{
     Answer, Kind, MAX_DESCRIPTORS, MAX_MESSAGE, MAX_PIECE, Malformed, Message, Order, Run,
     Settings, Ticket,
 };
+use crate::wsgi::relay::packet::{pack, unpack};
 use crate::wsgi::request::Flags;
 use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::request::vars::{Vars, VarsWriter};
@@ -75,6 +76,7 @@ fn run() -> impl Strategy<Value = Run> {
                 pool,
                 ticket: Ticket { word, epoch },
                 waited: Duration::from_nanos(waited),
+                timeout: Some(Duration::from_nanos(waited / 2)).filter(|time| !time.is_zero()),
                 flags: Flags { head, ignores_redirect, multithread, multiprocess, debug },
                 buffering: Settings { on, heeds_header, size, spooling },
                 vars,
@@ -167,8 +169,8 @@ fn told(message: &Message) -> String {
     let mut text = format!("{} ", message.id);
     match &message.kind {
         Kind::Order(Order::Run(run)) => {
-            let Run { app, pool, ticket, waited, flags, buffering, vars, body } = &**run;
-            let all = (app, pool, ticket, waited, flags, buffering, vars);
+            let Run { app, pool, ticket, waited, timeout, flags, buffering, vars, body } = &**run;
+            let all = (app, pool, ticket, waited, timeout, flags, buffering, vars);
             write!(text, "{all:?}").unwrap();
             for segment in body.iter().flat_map(|body| body.segments()) {
                 match segment {
@@ -214,6 +216,19 @@ proptest! {
         let again = Message::decode(&bytes, fds).unwrap();
         assert_eq!(told(&again), told(&message));
         assert_eq!(passed(&again).0, bytes);
+    }
+
+    #[test]
+    fn packets_bring_messages_in_their_order(messages in vec(message(), 0..9)) {
+        let (mut rest, mut came, mut out) = (&messages[..], Vec::new(), Vec::new());
+        while !rest.is_empty() {
+            let (count, fds) = pack(rest, &mut out);
+            let fds: Vec<_> = fds.iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+            a_packet_has_one_form(&out, fds.len());
+            came.extend(unpack(&out, fds).map(|message| told(&message.unwrap())));
+            rest = &rest[count..];
+        }
+        assert_eq!(came, messages.iter().map(told).collect::<Vec<_>>());
     }
 
     #[test]
@@ -328,6 +343,7 @@ fn vars_that_are_not_whole_are_refused() {
         pool: 0,
         ticket: Ticket { word: 0, epoch: 1 },
         waited: Duration::ZERO,
+        timeout: None,
         flags: Flags::default(),
         buffering: Settings { on: true, heeds_header: false, size: 9, spooling: None },
         vars: writer.finish(),

@@ -129,7 +129,7 @@ impl Worker {
         match wakeup {
             Wakeup::StartRunner => self.start(),
             Wakeup::Wake | Wakeup::WakeAndLook => self.runners.queues()[0].wake(),
-            Wakeup::Done | Wakeup::LookLater => (),
+            Wakeup::Done | Wakeup::LookLater | Wakeup::Nobody => (),
         }
     }
 

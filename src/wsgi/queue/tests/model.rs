@@ -17,6 +17,9 @@ enum Step {
     Tidy,
     /// One of the requests that have been pushed.
     Remove(usize),
+    /// One of them is taken out, and the oldest that was comes back.
+    TakeOut(usize),
+    PutBack,
     /// The event loop looks.
     Look,
     /// The thread that was asked for is there, or is not to be had.
@@ -40,6 +43,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => Just(Step::Push),
         1 => Just(Step::Tidy),
         2 => any::<usize>().prop_map(Step::Remove),
+        4 => any::<usize>().prop_map(Step::TakeOut),
+        3 => Just(Step::PutBack),
         4 => Just(Step::Look),
         6 => Just(Step::Begin),
         1 => Just(Step::NotStarted),
@@ -66,10 +71,13 @@ struct Runner {
 struct Model {
     timers: Timers,
     f: Fixture,
+    board: &'static Board,
     slots: RunnerSlots,
     runners: BTreeMap<usize, (Seat, Runner)>,
-    /// What waits; 0 for what is no request.
-    waiting: VecDeque<ExchangeId>,
+    /// What waits, and as the how manieth it was pushed; 0 for what is no request.
+    waiting: VecDeque<(usize, ExchangeId)>,
+    pushed: usize,
+    out: VecDeque<(usize, Job, Place)>,
     /// Requests that have been run, and those that have been taken out.
     run: BTreeSet<ExchangeId>,
     removed: BTreeSet<ExchangeId>,
@@ -83,12 +91,17 @@ impl Model {
     fn new(threads: usize, timers: Timers) -> Self {
         let mut f = Fixture::new(threads);
         f.queue = RequestQueue::timeless(threads, timers);
+        let board: &'static Board = Box::leak(Box::default());
+        f.queue.show_on(board, Clock::start());
         Self {
             timers,
             f,
+            board,
             slots: RunnerSlots::default(),
             runners: BTreeMap::new(),
             waiting: VecDeque::new(),
+            pushed: 0,
+            out: VecDeque::new(),
             run: BTreeSet::new(),
             removed: BTreeSet::new(),
             timer: false,
@@ -122,6 +135,11 @@ impl Model {
                 self.timer = true;
             }
             Wakeup::LookLater => self.timer = true,
+            Wakeup::Nobody => {
+                let state = self.f.queue.lock();
+                let nobody = policy::taker(state.roles.counts()) == Taker::Nobody;
+                assert!(state.jobs.requests() > 0 && (nobody || !state.jobs.has_next()));
+            }
         }
     }
 
@@ -130,13 +148,14 @@ impl Model {
         match self.f.queue.push(job, 9) {
             Ok(wakeup) => {
                 assert!(!self.stopped);
-                if id > 0 || !self.waiting.contains(&0) {
-                    self.waiting.push_back(id);
+                if id > 0 || self.waiting.iter().all(|(_, id)| *id > 0) {
+                    self.pushed += 1;
+                    self.waiting.push_back((self.pushed, id));
                 }
                 self.follow(wakeup);
             }
             Err(Full) => {
-                let requests = self.waiting.iter().filter(|id| **id > 0).count();
+                let requests = self.waiting.iter().filter(|(_, id)| *id > 0).count();
                 assert!(self.stopped || requests >= 9 + self.f.queue.lock().roles.free());
                 self.removed.insert(id);
             }
@@ -189,7 +208,8 @@ impl Model {
         match self.f.queue.pop(*seat, conduct) {
             Next::Work { job, watch, lacks_runner, .. } => {
                 let id = job.id().unwrap_or(0);
-                assert_eq!(self.waiting.pop_front(), Some(id), "in the order they came");
+                let first = self.waiting.pop_front().map(|(_, id)| id);
+                assert_eq!(first, Some(id), "in the order they came");
                 runner.tidies = id == 0;
                 if id > 0 {
                     assert!(self.run.insert(id), "{id} twice");
@@ -236,11 +256,35 @@ impl Model {
             Step::Tidy => self.push(Job::Tidy),
             Step::Remove(nth) => {
                 let id = nth as ExchangeId % (self.f.next_id + 1);
-                let place = self.waiting.iter().position(|known| *known == id && id > 0);
+                let place = self.waiting.iter().position(|(_, known)| *known == id && id > 0);
                 assert_eq!(self.f.queue.remove(id), place.is_some());
                 if let Some(place) = place {
                     self.waiting.remove(place);
                     self.removed.insert(id);
+                }
+            }
+            Step::TakeOut(nth) => {
+                let claimants = self.f.queue.claimants(9);
+                let waiting = self.waiting.iter().map(|(_, id)| *id).filter(|id| *id > 0);
+                let first: Vec<_> = waiting.take(9).collect();
+                assert!(claimants.iter().map(|claimant| claimant.id).eq(first));
+                let Some(id) = claimants.get(nth % 9).map(|claimant| claimant.id) else { return };
+                let (job, place) = self.f.queue.take_out(id).unwrap();
+                let at = self.waiting.iter().position(|(_, known)| *known == id);
+                let (pushed, _) = self.waiting.remove(at.unwrap()).unwrap();
+                self.out.push_back((pushed, job, place));
+            }
+            Step::PutBack => {
+                let Some((pushed, job, place)) = self.out.pop_front() else { return };
+                let id = job.id().unwrap();
+                let wakeup = self.f.queue.put_back(job, place);
+                if self.stopped {
+                    assert_eq!(wakeup, Wakeup::Done);
+                    self.removed.insert(id);
+                } else {
+                    let at = self.waiting.partition_point(|(other, _)| *other < pushed);
+                    self.waiting.insert(at, (pushed, id));
+                    self.follow(wakeup);
                 }
             }
             Step::Look => self.look(),
@@ -260,7 +304,7 @@ impl Model {
             Step::Stop => {
                 self.f.queue.stop();
                 self.stopped = true;
-                self.removed.extend(self.waiting.drain(..));
+                self.removed.extend(self.waiting.drain(..).map(|(_, id)| id));
             }
         }
     }
@@ -274,6 +318,7 @@ impl Model {
     fn hold(&self) {
         let counts = self.counts();
         assert_eq!(self.f.queue.lock().jobs.len(), self.waiting.len());
+        assert_eq!(self.f.queue.has_room(), self.board.room() > 0);
         assert_eq!(self.slots.stuck(), self.runners.values().filter(|(_, r)| r.is_stuck).count());
         let all = counts.vacant + counts.starting + self.runners.len();
         assert_eq!(all, self.f.queue.threads());
@@ -286,6 +331,10 @@ impl Model {
 
     /// Everybody goes on until nothing waits.
     fn finish(&mut self) {
+        while !self.out.is_empty() {
+            self.step(Step::PutBack);
+            self.hold();
+        }
         for _ in 0..self.waiting.len() * 8 + 50 {
             if self.looks() {
                 self.look();

@@ -52,7 +52,7 @@ fn no_job_is_left_to_a_sleeper_when_two_runners_go_to_sleep_at_once() {
     }
     queue.lock().policy.taken = None;
     for _ in 0..3 {
-        assert_eq!(push(), Ok(Wakeup::Done));
+        assert_eq!(push(), Ok(Wakeup::Nobody));
     }
     assert!(queue.rest());
     let waiting = Arc::clone(&queue);
@@ -165,7 +165,7 @@ fn no_job_is_left_to_a_sleeper_when_three_runners_go_to_sleep_at_once() {
     // A moment later all three are between their last pop and wait.
     queue.pass(RETURN_GRACE);
     for _ in 0..3 {
-        assert_eq!(push(), Ok(Wakeup::Done));
+        assert_eq!(push(), Ok(Wakeup::Nobody));
     }
     assert!(queue.rest());
     let mut sleepers = Vec::new();
@@ -205,7 +205,7 @@ fn what_a_runner_that_has_yielded_leaves_is_found_by_the_look_it_asks_for() {
         (policy.taken, policy.needed) = (None, None);
     }
     for _ in 0..4 {
-        assert_eq!(push(), Ok(Wakeup::Done));
+        assert_eq!(push(), Ok(Wakeup::Nobody));
     }
     assert!(matches!(queue.next(request(&queue)), Next::Yield));
     assert_eq!(queue.look(), Wakeup::LookLater);

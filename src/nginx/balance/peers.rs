@@ -1,0 +1,144 @@
+//! Who takes a request: the other workers as this one sees them.
+//!
+//! Runs on: event loop.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::zone::{Slot, Table};
+use crate::nginx::config::Forced;
+use crate::nginx::worker::identity::is_alive;
+use crate::wsgi::board::Clock;
+use crate::wsgi::queue::Claim;
+
+/// For so long a worker is left alone that had no room after all, or could not be reached.
+const REST: Duration = Duration::from_millis(5);
+
+/// An interpreter that has been idle for so long is not about to be used.
+pub const IDLE: Duration = Duration::from_micros(200);
+
+/// What another worker is to have.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    pub claim: Claim,
+    /// An interpreter counts as idle after this time.
+    pub idle: Duration,
+}
+
+/// A free thread, idle interpreter or not.
+pub const ROOM: Wanted = Wanted { claim: Claim::Room, idle: IDLE };
+
+/// What this worker knows of another one.
+#[derive(Default)]
+struct Peer {
+    /// Offers that it has neither taken nor refused.
+    untaken: Cell<usize>,
+    rests_until: Cell<Option<Instant>>,
+    /// It has let an offer lie, and said nothing since.
+    is_silent: Cell<bool>,
+    /// The holder of the slot that is not to be reckoned with any more, see [`Slot::holder`].
+    gone: Cell<u64>,
+}
+
+impl Peer {
+    fn is_resting(&self, now: Instant) -> bool {
+        self.is_silent.get() || self.rests_until.get().is_some_and(|until| now < until)
+    }
+}
+
+/// All slots.
+pub struct Peers {
+    own: usize,
+    table: Table,
+    clock: Clock,
+    forced: Option<Forced>,
+    all: Vec<Peer>,
+}
+
+impl Peers {
+    pub fn new(own: usize, table: Table, clock: Clock, forced: Option<Forced>) -> Self {
+        let all = table.slots().iter().map(|_| Peer::default()).collect();
+        Self { own, table, clock, forced, all }
+    }
+
+    /// It is left alone for a moment.
+    pub fn rest(&self, slot: usize, now: Instant) {
+        self.all[slot].rests_until.set(Some(now + REST));
+    }
+
+    /// It has let an offer lie, or has said something; true if that is new.
+    pub fn set_silent(&self, slot: usize, is_silent: bool) -> bool {
+        self.all[slot].is_silent.replace(is_silent) != is_silent
+    }
+
+    /// It has been made an offer.
+    pub fn offered(&self, slot: usize) {
+        let untaken = &self.all[slot].untaken;
+        untaken.set(untaken.get() + 1);
+    }
+
+    /// An offer has been taken or refused, or is withdrawn.
+    pub fn settled(&self, slot: usize) {
+        let untaken = &self.all[slot].untaken;
+        untaken.set(untaken.get().saturating_sub(1));
+    }
+
+    /// The pid of its worker.
+    pub fn pid(&self, slot: usize) -> u32 {
+        (self.table.slots()[slot].holder.load(Ordering::Relaxed) >> 32) as u32
+    }
+
+    /// The link to it has ended. Its worker is left alone for a moment, or, if the worker is dead or
+    /// `is_broken`, until another one has its slot.
+    pub fn ended(&self, slot: usize, is_broken: bool, now: Instant) {
+        let holder = self.table.slots()[slot].holder.load(Ordering::Acquire);
+        if is_broken || !is_alive(holder) {
+            self.all[slot].gone.set(holder);
+        }
+        self.rest(slot, now);
+        self.set_silent(slot, false);
+    }
+
+    /// Whether a request may be handed to the worker of this slot at all.
+    fn may_take(&self, slot: usize) -> bool {
+        match self.forced {
+            Some(Forced::ToSelf) => slot == self.own,
+            _ => slot != self.own,
+        }
+    }
+
+    /// The slots whose workers serve this application.
+    fn serving(&self, app: usize) -> impl Iterator<Item = usize> {
+        (0..self.all.len()).filter(move |slot| {
+            let Slot { holder, is_open } = &self.table.slots()[*slot];
+            self.may_take(*slot)
+                && is_open.load(Ordering::Acquire)
+                && holder.load(Ordering::Acquire) != self.all[*slot].gone.get()
+                && self.table.loaded(*slot)[app].load(Ordering::Acquire)
+        })
+    }
+
+    /// Whether anybody serves this application, with room or without.
+    pub fn is_served(&self, app: usize) -> bool {
+        self.serving(app).next().is_some()
+    }
+
+    /// The slot whose worker is best for a request: one with an idle interpreter, and with the most
+    /// room. `None`: nobody has what is wanted.
+    pub fn choose(&self, pool: usize, app: usize, wanted: Wanted, now: Instant) -> Option<usize> {
+        let able = self.serving(app).filter_map(|slot| {
+            let peer = &self.all[slot];
+            let boards = self.table.boards(slot);
+            let room = boards[pool].room().saturating_sub(peer.untaken.get());
+            if room == 0 || peer.is_resting(now) {
+                return None;
+            }
+            let is_idle = peer.untaken.get() == 0
+                && boards.iter().all(|board| board.is_idle(self.clock, now, wanted.idle));
+            (is_idle || wanted.claim == Claim::Room).then_some((is_idle, room, slot))
+        });
+        let (.., slot) = able.max()?;
+        Some(slot)
+    }
+}

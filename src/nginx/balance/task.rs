@@ -1,0 +1,59 @@
+//! What of a request goes to another worker, and which requests stay.
+//!
+//! Runs on: event loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::nginx::config::{self, Endpoint, LocConf, MainConf};
+use crate::nginx::request::context;
+use crate::wsgi::exchange::spool::Buffering;
+use crate::wsgi::mailbox::ExchangeId;
+use crate::wsgi::relay::message::Settings;
+
+/// What is to be known of a request to hand it over.
+pub struct Task {
+    /// Indices into the configuration.
+    pub app: usize,
+    pub pool: usize,
+    pub buffering: Settings,
+    pub timeout: Option<Duration>,
+}
+
+/// The request of this exchange as it is to be handed over; `None` if it stays here.
+pub fn task(id: ExchangeId) -> Option<Task> {
+    let context = context::table().find(id)?;
+    // SAFETY: contexts in the table belong to live requests.
+    unsafe {
+        let r = (*context).request;
+        if r != (*r).main || (*context).pipe.is_some() || (*context).stays {
+            return None;
+        }
+        let conf = (*context).conf();
+        let Endpoint { app, pool } = conf.endpoint?;
+        let main = config::main_of_request(r);
+        Some(Task { app, pool, buffering: settings(main, conf)?, timeout: conf.request_timeout() })
+    }
+}
+
+/// `None`: its temporary files are unknown to the others.
+fn settings(main: &MainConf, conf: &LocConf) -> Option<Settings> {
+    let Buffering { on, heeds_header, size, spooling } = conf.buffering();
+    let index = |spooling| {
+        let at = main.balance.spoolings.iter().position(|known| Arc::ptr_eq(known, &spooling));
+        at.and_then(|at| u32::try_from(at).ok())
+    };
+    let spooling = match spooling {
+        Some(spooling) => Some(index(spooling)?),
+        None => None,
+    };
+    Some(Settings { on, heeds_header, size, spooling })
+}
+
+/// The request of this exchange does not fit a message.
+pub fn stays(id: ExchangeId) {
+    if let Some(context) = context::table().find(id) {
+        // SAFETY: contexts in the table are live.
+        unsafe { (*context).stays = true };
+    }
+}
