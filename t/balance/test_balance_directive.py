@@ -1,0 +1,128 @@
+"""wsgi_balance: where it may be, what it may be, and what is different when it is off."""
+
+import pytest
+from lib.balance import HTTP, LOG, MAIN, SERVER, Workers, of_log
+from lib.poll import elapse, until
+
+from common.nginx import FORCED
+
+
+@pytest.mark.parametrize("value", ["maybe", "1", "", "on off", "force"])
+def test_other_values_are_refused(make_nginx, value):
+    status, said = make_nginx(http=f"wsgi_balance {value};").test_config()
+    assert status == 1
+    assert "wsgi_balance" in said and "[emerg]" in said and "unknown directive" not in said
+
+
+@pytest.mark.parametrize("value", ["on", "off"])
+def test_it_is_for_http(make_nginx, value):
+    directive = f"wsgi_balance {value};"
+    status, said = make_nginx(http=directive).test_config()
+    assert (status, "[warn]" in said) == (0, False), said
+    for place in ({"server": directive}, {"server": f"location /a {{ {directive} }}"},
+                  {"main": directive}, {"http": directive * 2}):
+        status, said = make_nginx(**place).test_config()
+        assert status == 1 and '"wsgi_balance" directive is' in said, said
+
+
+@pytest.mark.parametrize("options", [{"master": False}, {"workers": 1}], ids=str)
+def test_one_process_has_nobody_to_hand_over_to(nginx, options):
+    site = nginx(http=HTTP + "wsgi_balance on;", main=MAIN, server=SERVER, **options)
+    assert site.get("/plain").text == str(site.worker())
+    site.settle()
+    before = site.fd_count()
+    for _ in range(5):
+        assert site.get("/plain").text == str(site.worker())
+    until(lambda: site.fd_count() == before, what="descriptors as before")
+
+
+def test_off_each_worker_runs_what_it_has_accepted(start):
+    pair = start(http="wsgi_balance off;").occupy()
+    client = pair.ask("/plain")
+    elapse(0.5)
+    assert pair.ran() == []
+    pair.release().read_response()
+    assert client.read_response().text == str(pair.busy)
+
+
+def test_with_room_of_its_own_a_worker_runs_what_it_has_accepted(start):
+    """Whatever the others have to do."""
+    pair = start()
+    for pid in pair.pids:
+        client = pair.connect(pid)
+        for _ in range(100):
+            client.send(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.read_response().status == 200
+    ran = pair.ran()
+    # A pause of the machine may look like a queue.
+    assert ran[:100].count(pair.busy) >= 95 and ran[100:].count(pair.free) >= 95
+
+
+def test_a_switch_for_tests_hands_over_all_that_may_be(start, monkeypatch):
+    for name, value in FORCED.items():
+        monkeypatch.setenv(name, value)
+    pair = start()
+    for pid, other in (pair.pids, pair.pids[::-1]):
+        client = pair.connect(pid)
+        for _ in range(10):
+            client.send(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.read_response().text == str(other)
+
+
+# ------- what the access log says
+
+
+def logged(pair):
+    """The fields of LOG of the last line."""
+    pair.site.settle()
+    with open(f"{pair.site.dir}/ran.log") as file:
+        return file.read().splitlines()[-1].split("|")
+
+
+@pytest.fixture
+def told(start):
+    return start(http=LOG)
+
+
+def test_the_log_names_the_worker_that_accepted_and_the_one_that_ran(told):
+    client = told.ask("/plain?own")
+    assert client.read_response().status == 200
+    path, status, workers, thread, queued = logged(told)
+    assert (path, status, of_log(workers)) == ("/plain?own", "200", (told.busy, told.busy))
+    own = thread
+    told.occupy()
+    assert told.handed("/plain?handed").status == 200
+    path, status, workers, thread, queued = logged(told)
+    assert (path, status, of_log(workers)) == ("/plain?handed", "200", (told.busy, told.free))
+    assert thread.rstrip("0123456789") == own.rstrip("0123456789")
+    assert 0 <= float(queued) < 4
+
+
+def test_the_log_names_the_worker_that_died(told):
+    told.occupy()
+    told.site.gate("a")
+    client = told.ask("/before/a")
+    told.site.wait_event("waiting a")
+    assert told.ran() == [told.free]
+    told.site.expect_alert(f"worker process {told.free} exited on signal 9")
+    told.site.signal("KILL", told.free)
+    assert client.read_response().status == 502
+    path, status, workers, *_ = logged(told)
+    assert (path, status, of_log(workers)) == ("/before/a", "502", (told.busy, told.free))
+
+
+def test_the_log_of_what_no_application_has_run_names_none(told):
+    told.occupy(told.busy, told.free)
+    assert told.ask("/plain?waited").read_response().status == 503
+    path, status, workers, *_ = logged(told)
+    assert (path, status) == ("/plain?waited", "503")
+    assert workers == "-" or of_log(workers) == (told.busy, told.busy)
+    told.connect()
+    assert logged(told)[2] == "-"
+
+
+def test_three_workers_share_what_waits(nginx):
+    three = Workers(nginx(main=MAIN, http=HTTP, server=SERVER, workers=3)).occupy()
+    clients = [three.ask("/pause?0.2") for _ in range(4)]
+    ran = [int(client.read_response().text) for client in clients]
+    assert sorted(ran) == sorted([*three.pids[1:]] * 2)

@@ -1,0 +1,179 @@
+"""Workers that die or stop while they run requests of others: never twice, never lost."""
+
+import signal
+
+import pytest
+from lib import http, procs
+from lib.balance import OPTIONS, Workers
+from lib.poll import elapse, until
+
+DEATHS = ["KILL", "SEGV"]
+SILENT = "location /silent { wsgi_read_timeout 700ms; location /silent/before {" \
+         " wsgi_app ran:before_head; } }"
+
+
+def kill(workers, pid, name="KILL"):
+    """The worker dies; the one that the master starts in its place."""
+    site = workers.site
+    site.expect_alert(rf"worker process {pid} exited on signal {getattr(signal, f'SIG{name}')}")
+    site.signal(name, pid)
+    until(lambda: not procs.alive(pid), what=f"the end of {pid}")
+    return until(lambda: set(site.workers()) - set(workers.pids), 15, "a worker in its place").pop()
+
+
+def begun(workers, path, event):
+    client = workers.ask(path)
+    workers.site.wait_event(event)
+    assert workers.ran() == [workers.free]
+    return client
+
+
+@pytest.mark.parametrize("name", DEATHS)
+def test_the_death_of_the_one_that_runs_a_request_is_502(pair, name):
+    pair.site.gate("a")
+    client = begun(pair, "/before/a", "waiting a")
+    kill(pair, pair.free, name)
+    response = client.read_response()
+    assert (response.status, response.complete) == (502, True)
+    assert pair.ran() == [pair.free]
+    # The connection is the busy worker's, which is well.
+    client.send(http.build("GET", "/static", close=False))
+    assert client.read_response().body == b"static"
+    assert pair.busy in pair.site.workers()
+
+
+def test_its_death_after_the_head_cuts_the_response(pair):
+    pair.site.gate("a")
+    client = begun(pair, "/midway/a", "waiting a")
+    head = client.read_head()
+    assert (head.status, client.read_chunk()) == (200, b"first")
+    kill(pair, pair.free)
+    assert client.at_eof(10)
+    assert pair.ran() == [pair.free]
+
+
+def test_all_that_it_runs_fails_and_nothing_else(pair):
+    gates = [pair.site.gate(name) for name in ("a", "b")]
+    lost = [pair.ask(f"/before/{name}") for name in ("a", "b")]
+    pair.site.wait_event("waiting", 2 + pair.threads)
+    waiting = [pair.ask(f"/plain?{number}") for number in range(5)]
+    elapse(0.1)
+    kill(pair, pair.free)
+    assert [client.read_response().status for client in lost] == [502] * 2
+    # Those that waited are run by whoever has room: the successor, when it has loaded.
+    assert [client.read_response().status for client in waiting] == [200] * 5
+    ran = pair.ran()
+    assert len(ran) == 7 and ran.count(pair.free) == 2
+    for gate in gates:
+        gate.open()
+
+
+def test_the_death_of_the_one_that_accepted_leaves_the_other_one_alone(pair):
+    gate = pair.site.gate("close")
+    client = begun(pair, "/closing?waits", "waiting close")
+    successor = kill(pair, pair.busy)
+    # What there was of the response may have come; then the connection ends.
+    client.read_to_end()
+    gate.open()
+    pair.site.wait_event("close")
+    assert pair.free in pair.site.workers()
+    for pid in (pair.free, successor):
+        assert pair.ask("/plain", pid=pid).read_response().status == 200
+
+
+def test_a_response_for_a_dead_worker_goes_to_nobody(pair):
+    """An endless one ends, and its thread is free."""
+    client = pair.ask("/closing?endless")
+    client.read_until(b"x" * 10_000)
+    assert pair.ran() == [pair.free]
+    kill(pair, pair.busy)
+    pair.site.wait_event("close")
+    for _ in range(2 * pair.threads):
+        assert pair.ask("/plain", pid=pair.free).read_response().text == str(pair.free)
+
+
+@pytest.fixture
+def stopped(pair):
+    """The free worker is stopped."""
+    client = pair.connect()
+    pair.site.signal("STOP", pair.free)
+    until(lambda: procs.state(pair.free) == "T")
+    yield client
+    if procs.alive(pair.free):
+        pair.site.signal("CONT", pair.free)
+
+
+def test_what_a_stopped_worker_was_offered_runs_elsewhere(pair, stopped):
+    stopped.send(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
+    # It is offered, is not taken, and comes back.
+    elapse(0.3)
+    assert pair.ran() == []
+    pair.release().read_response()
+    assert stopped.read_response().text == str(pair.busy)
+    pair.site.signal("CONT", pair.free)
+    # The other one has looked at what it was sent when it has answered this and is at rest.
+    assert pair.ask("/plain", pid=pair.free).read_response().text == str(pair.free)
+    pair.site.settle()
+    assert pair.ran() == [pair.busy, pair.free]
+
+
+def test_a_worker_that_goes_on_is_handed_requests_again(pair, stopped):
+    stopped.send(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
+    elapse(0.3)
+    pair.site.signal("CONT", pair.free)
+    assert stopped.read_response().text == str(pair.free)
+    for _ in range(5):
+        assert pair.handed("/plain").status == 200
+
+
+def test_what_a_worker_was_offered_that_dies_runs_once(pair, stopped):
+    stopped.send(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
+    elapse(0.05)
+    successor = kill(pair, pair.free)
+    assert stopped.read_response().text == str(successor)
+    assert pair.ran() == [successor]
+
+
+def test_of_three_workers_the_third_does_what_a_stopped_one_does_not(nginx):
+    three = Workers(nginx(**OPTIONS | {"workers": 3})).occupy()
+    still, third = three.pids[1:]
+    clients = [three.connect() for _ in range(8)]
+    three.site.signal("STOP", still)
+    try:
+        for client in clients:
+            client.send(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.read_response().text == str(third)
+    finally:
+        three.site.signal("CONT", still)
+    three.site.settle()
+    assert three.ran() == [third] * 8
+
+
+def test_a_worker_that_is_stopped_while_it_runs_a_request_is_bound_by_its_times(start):
+    pair = start(server=SILENT).occupy()
+    gate = pair.site.gate("a")
+    client = begun(pair, "/silent/before/a", "waiting a")
+    pair.site.signal("STOP", pair.free)
+    try:
+        assert client.read_response().status == 504
+    finally:
+        pair.site.signal("CONT", pair.free)
+    gate.open()
+    pair.site.wait_event("closed a")
+    assert pair.handed("/plain").status == 200
+    assert pair.ran() == [pair.free] * 2
+
+
+def test_descriptors_are_the_same_after_many_deaths(start):
+    """Of the one that stays; the links to those that died are closed."""
+    pair = start().occupy()
+    free, counts = pair.free, []
+    for number in range(6):
+        client = pair.ask(f"/plain?{number}")
+        assert client.read_response().text == str(free)
+        client.close()
+        pair.site.settle()
+        counts.append(pair.site.fd_count(pair.busy))
+        free = kill(pair, free)
+        pair.pids.append(free)
+    assert counts[1:] == counts[1:2] * 5

@@ -1,0 +1,167 @@
+"""The ends of requests that another worker runs: their times, their clients, the queue."""
+
+import pytest
+from lib import h2client, http
+from lib.poll import elapse, until
+
+OVERDUE = """
+    location /overdue { wsgi_request_timeout 400ms; wsgi_app ran:overdue; }
+    location /silent { wsgi_read_timeout 400ms; location /silent/midway { wsgi_app ran:midway; }
+                       location /silent/before { wsgi_app ran:before_head; } }
+"""
+
+
+def test_an_overdue_request_is_interrupted_in_the_other_worker(start):
+    pair = start(server=OVERDUE).occupy()
+    assert pair.handed("/overdue/spin/").status == 504
+    assert pair.site.wait_event("raised") == ["raised RequestTimeout False"]
+    (line,) = pair.site.log.wait_for("request took longer than 400ms")
+    assert f" {pair.busy}#" in line and "/overdue/spin/" in line
+    pair.site.log.wait_for(r'overdue\.py", line \d+,? in spin')
+    # The thread is there again.
+    for _ in range(2 * pair.threads):
+        assert pair.handed("/plain").status == 200
+    assert set(pair.pids) == set(pair.site.workers())
+
+
+def test_a_request_in_time_is_left_alone(start):
+    pair = start(server=OVERDUE).occupy()
+    for _ in range(3):
+        assert pair.handed("/overdue/spin/0.1").body == b"done"
+    assert pair.site.events("raised") == []
+
+
+def test_silence_before_the_head_is_504(start):
+    pair = start(server=OVERDUE).occupy()
+    gate = pair.site.gate("a")
+    assert pair.handed("/silent/before/a").status == 504
+    gate.open()
+    pair.site.wait_event("closed a")
+    assert pair.handed("/plain").status == 200
+
+
+def test_silence_after_the_head_cuts_the_response(start):
+    pair = start(server=OVERDUE).occupy()
+    gate = pair.site.gate("a")
+    response = pair.handed("/silent/midway/a")
+    assert (response.status, response.body, response.complete) == (200, b"first", False)
+    # The other worker has heard of it when it answers a later request.
+    assert pair.handed("/plain").status == 200
+    gate.open()
+    (closed,) = pair.site.wait_event("closed a")
+    assert int(closed.split()[2]) <= 3
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+def test_a_client_that_goes_ends_the_iteration_in_the_other_worker(pair, way):
+    gate = pair.site.gate("a")
+    client = pair.ask("/midway/a")
+    pair.site.wait_event("waiting a")
+    assert pair.ran() == [pair.free]
+    descriptors = pair.site.fd_count(pair.busy)
+    getattr(client, way)()
+    until(lambda: pair.site.fd_count(pair.busy) < descriptors, what="nginx has noticed")
+    # The other worker has heard of it when it answers a later request.
+    assert pair.handed("/plain").status == 200
+    gate.open()
+    (closed,) = pair.site.wait_event("closed a")
+    assert int(closed.split()[2]) <= 3
+
+
+def test_an_endless_response_ends_with_its_client(pair):
+    client = pair.ask("/closing?endless")
+    client.read_until(b"x" * 10_000)
+    assert pair.ran() == [pair.free]
+    client.close()
+    pair.site.wait_event("close")
+
+
+def test_a_stream_that_is_reset_ends_the_iteration_alone(pair):
+    client = pair.connect_h2()
+    endless = client.send("GET", "/closing?endless")
+    client.wait(endless, lambda response: response.body)
+    client.reset(endless)
+    pair.site.wait_event("close")
+    assert client.wait(client.send("GET", "/plain")).text == str(pair.free)
+
+
+def test_an_ignored_abort_lets_the_application_run_to_its_end(start):
+    pair = start(http="wsgi_ignore_client_abort on;").occupy()
+    gate = pair.site.gate("a")
+    client = pair.ask("/midway/a")
+    pair.site.wait_event("waiting a")
+    client.reset()
+    assert pair.handed("/plain").status == 200
+    gate.open()
+    assert pair.site.wait_event("closed a") == ["closed a 1001"]
+
+
+def test_a_client_that_goes_from_the_queue_never_reaches_any_application(pair):
+    pair.occupy(pair.free)
+    clients = [pair.ask("/plain") for _ in range(5)]
+    # All workers have had time to look for room.
+    elapse(0.2)
+    descriptors = pair.site.fd_count(pair.busy)
+    for client in clients:
+        client.close()
+    until(lambda: pair.site.fd_count(pair.busy) <= descriptors - 5, what="nginx has noticed")
+    for pid in pair.pids:
+        pair.release(pid).read_response()
+    assert pair.ask("/plain?last").read_response().status == 200
+    assert len(pair.ran()) == 1
+
+
+def test_with_all_threads_of_all_workers_busy_the_limit_counts(start):
+    pair = start(server="location = /two { wsgi_queue 2; wsgi_app ran:plain; }")
+    pair.occupy(pair.busy, pair.free)
+    waiting = [pair.ask("/two") for _ in range(2)]
+    # Their places are taken when an answer comes that does not need a thread.
+    pair.connect()
+    for _ in range(3):
+        response = pair.ask("/two").read_response()
+        assert (response.status, response.header("Retry-After")) == (503, "1")
+    pair.release(pair.free).read_response()
+    assert [client.read_response().status for client in waiting] == [200] * 2
+    assert pair.ran() == [pair.free] * 2
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_the_limit_is_none_while_another_worker_has_room(start, limit):
+    pair = start(server=f"location = /few {{ wsgi_queue {limit}; wsgi_app ran:plain; }}").occupy()
+    for _ in range(10):
+        assert pair.handed("/few").text == str(pair.free)
+
+
+def test_a_wait_that_is_too_long_is_503(start):
+    pair = start(server="location = /soon { wsgi_queue 5 timeout=300ms; wsgi_app ran:plain; }")
+    pair.occupy(pair.busy, pair.free)
+    response = pair.ask("/soon").read_response()
+    assert (response.status, response.header("Retry-After")) == (503, "1")
+    pair.release(pair.free).read_response()
+    assert pair.ask("/soon").read_response().text == str(pair.free)
+    assert pair.ran() == [pair.free]
+
+
+def test_room_that_comes_up_in_another_worker_is_taken(pair):
+    pair.occupy(pair.free)
+    clients = [pair.ask("/plain") for _ in range(6)]
+    elapse(0.1)
+    assert pair.ran() == []
+    pair.release(pair.free).read_response()
+    assert [client.read_response().text for client in clients] == [str(pair.free)] * 6
+
+
+def test_requests_of_one_connection_after_another_are_all_handed_over(pair):
+    client = pair.connect()
+    for _ in range(50):
+        client.send(http.build("GET", "/plain", close=False))
+        assert client.read_response().text == str(pair.free)
+    assert pair.ran() == [pair.free] * 50
+
+
+def test_a_connection_with_many_streams_uses_both_workers(start):
+    site = start()
+    with h2client.H2Connection(site.site.ports["PORT3"]) as client:
+        streams = [client.send("GET", "/pause?0.1") for _ in range(20)]
+        pids = [int(client.wait(stream).text) for stream in streams]
+    assert min(pids.count(pid) for pid in site.pids) >= 5, pids
