@@ -160,6 +160,7 @@ def test_without_buffering_a_slow_client_is_waited_for(start):
     """Nothing goes to a file; the other worker's thread waits until the client reads."""
     pair = start(http="wsgi_buffering off;").occupy()
     client = pair.ask(path("/buffered", 800, 65536), rcvbuf=4096)
+    until(lambda: pair.ran() == [pair.free], what="the other worker runs it")
     assert pair.handed("/plain").status == 200
     assert pair.site.events("done") == []
     assert not any(files(pair.site, pid) for pid in pair.pids)

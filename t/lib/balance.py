@@ -37,7 +37,7 @@ OPTIONS = {"main": MAIN, "http": HTTP, "server": SERVER, "workers": 2}
 
 def of_log(text):
     """$wsgi_worker: the worker that accepted the request, and the one that ran it."""
-    words = text.replace(":", " ").replace(",", " ").split()
+    words = text.split(", ")
     return int(words[0]), int(words[-1])
 
 
