@@ -70,10 +70,11 @@ def sha(body):
 
 
 def files(site, worker=None):
-    """Descriptors of temporary files, with their sizes."""
+    """The sizes of the temporary files that are open, by one descriptor or by several."""
     pid = worker or site.worker()
     found = [fd for fd, to in procs.fds(pid).items() if to.startswith(f"{site.dir}/wsgi/")]
-    return [os.stat(f"/proc/{pid}/fd/{fd}").st_size for fd in found]
+    stats = [os.stat(f"/proc/{pid}/fd/{fd}") for fd in found]
+    return list({stat.st_ino: stat.st_size for stat in stats}.values())
 
 
 def ask(site, target, **options):

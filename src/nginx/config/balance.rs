@@ -13,7 +13,8 @@ use crate::wsgi::board::Clock;
 use crate::wsgi::exchange::spool::Spooling;
 
 /// An environment variable for tests: every request that can be handed over is. `self`: through a
-/// link of the worker to itself; `force`: to another worker.
+/// link of the worker to itself; `force`: to another worker. `off`: none is, unless the directive
+/// says so.
 const FORCE: &str = "WSGI_BALANCE";
 
 /// Whom requests are handed to that could be served where they are.
@@ -27,6 +28,7 @@ pub enum Forced {
 pub struct Balance {
     /// `wsgi_balance`.
     pub on: Option<bool>,
+    default: bool,
     pub forced: Option<Forced>,
     /// Temporary files of all locations with an application. Workers name each other the index.
     pub spoolings: Vec<Arc<Spooling>>,
@@ -42,13 +44,15 @@ pub struct Balance {
 
 impl Default for Balance {
     fn default() -> Self {
-        let forced = match env::var(FORCE).as_deref() {
-            Ok("self") => Some(Forced::ToSelf),
-            Ok("force") => Some(Forced::ToOthers),
-            _ => None,
+        let (on, forced) = match env::var(FORCE).as_deref() {
+            Ok("self") => (true, Some(Forced::ToSelf)),
+            Ok("force") => (true, Some(Forced::ToOthers)),
+            Ok("off") => (false, None),
+            _ => (true, None),
         };
         Self {
             on: None,
+            default: on,
             forced,
             spoolings: Vec::new(),
             zone: ptr::null_mut(),
@@ -61,7 +65,7 @@ impl Default for Balance {
 
 impl Balance {
     pub fn is_on(&self) -> bool {
-        self.on.unwrap_or(true)
+        self.on.unwrap_or(self.default)
     }
 
     pub fn is_forced(&self) -> bool {
