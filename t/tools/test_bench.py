@@ -80,18 +80,24 @@ def test_a_hand_over_is_measured_with_one_and_with_many_in_flight(tmp_path):
     for row in rows.values():
         assert row["errors"] == {}
         assert row["cpu_us"] > 0
-    # The master and the other worker have nothing to do.
-    assert rows["module 1"]["busiest"] > 0.9
+    for count in (1, 16):
+        assert rows[f"module-forced {count}"]["handed_over"] > 0.9
     assert "16 in flight: " in done.stdout
 
 
-def test_a_hand_over_that_was_none_is_no_figure():
-    rows = {f"{name} {count}": {"cpu_us": cpu, "busiest": 0.5}
-            for name, cpu in (("module", 20), ("module-forced", 70)) for count in (1, 16)}
-    said = "in flight: 20.0 -> 70.0 us CPU, +50.0 us for a request that is handed over"
-    assert figures.hand_over_note({}, rows) == [f"1 {said}", f"16 {said}"]
-    rows["module-forced 1"]["busiest"] = 0.99
-    assert "nothing was handed over" in figures.hand_over_note({}, rows)[1]
+def test_a_hand_over_is_a_figure_for_those_that_were_handed_over():
+    rows = {f"{name} {count}": {"cpu_us": cpu, "handed_over": share}
+            for name, cpu, share in (("module", 20, 0), ("module-forced", 70, 1))
+            for count in (1, 16)}
+    rows["module-forced 16"] |= {"cpu_us": 40, "handed_over": 0.5}
+    assert figures.hand_over_note({}, rows) == [
+        "1 in flight: 20.0 -> 70.0 us CPU with 0 -> 100 % handed over: +50.0 us for a request"
+        " that is",
+        "16 in flight: 20.0 -> 40.0 us CPU with 0 -> 50 % handed over: +40.0 us for a request"
+        " that is",
+    ]
+    rows["module-forced 16"]["handed_over"] = None
+    assert figures.hand_over_note({}, rows)[1].endswith("with 0 -> 0 % handed over")
 
 
 def test_an_http2_load_that_fails_says_why(tmp_path):

@@ -21,6 +21,8 @@ class Case:
     fresh: bool = False
     # The load is one HTTP/2 connection.
     h2: bool = False
+    # The access log tells how many requests were handed over.
+    counted: bool = False
 
     @property
     def django(self):
@@ -58,8 +60,8 @@ CASES = {
              "bench_cases:sleep", usual=("module", "uwsgi"), fresh=True),
         Case("h2-one", "the same, one HTTP/2 connection with 16 streams",
              "bench_cases:sleep", usual=("module", "uwsgi"), fresh=True, h2=True),
-        Case("hand-over", "13 bytes, run by the worker that accepted them or by another one",
-             "bench_cases:hello", only=("module", "module-forced")),
+        Case("hand-over", "13 bytes, from the worker that accepted them or from another one",
+             "bench_cases:hello", only=("module", "module-forced"), counted=True),
         Case("idle", "memory of idle connections", "bench_cases:hello",
              only=("floor", "module")),
     )

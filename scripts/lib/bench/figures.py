@@ -3,7 +3,7 @@
 from collections import Counter
 from statistics import median
 
-KEYS = ("requests_per_second", "cpu_us", "busiest", "p50_ms", "p99_ms", "pss_mib")
+KEYS = ("requests_per_second", "cpu_us", "p50_ms", "p99_ms", "pss_mib")
 # The case hand-over: how many requests are on their way at a time.
 IN_FLIGHT = (1, 16)
 
@@ -126,18 +126,20 @@ def starts_note(result, rows):
 
 
 def hand_over_note(result, rows):
-    """What it costs, and whether it was done: with one connection one worker would do all."""
+    """What it costs, for as many requests as it was done with."""
     lines = []
     for count in IN_FLIGHT:
         own, other = (rows.get(f"{name} {count}", {}) for name in ("module", "module-forced"))
         if not own.get("cpu_us") or not other.get("cpu_us"):
             lines.append(f"{count} in flight: no difference")
             continue
-        added = other["cpu_us"] - own["cpu_us"]
-        lines.append(f"{count} in flight: {own['cpu_us']:.1f} -> {other['cpu_us']:.1f} us CPU,"
-                     f" {added:+.1f} us for a request that is handed over")
-        if count == 1 and other["busiest"] > 0.9:
-            lines.append("one worker did nearly all of it: nothing was handed over")
+        shares = [row["handed_over"] or 0 for row in (own, other)]
+        line = (f"{count} in flight: {own['cpu_us']:.1f} -> {other['cpu_us']:.1f} us CPU with"
+                f" {100 * shares[0]:.0f} -> {100 * shares[1]:.0f} % handed over")
+        if shares[1] - shares[0] > 0.2:
+            cost = (other["cpu_us"] - own["cpu_us"]) / (shares[1] - shares[0])
+            line += f": {cost:+.1f} us for a request that is"
+        lines.append(line)
     return lines
 
 

@@ -98,14 +98,11 @@ class Load:
             errors["short"] = requests - found["bytes"] // least
         if lost := len(before.keys() - after.keys()):
             errors["ended processes"] = lost
-        used = [clock - before.get(pid, 0) for pid, clock in after.items()]
-        nanoseconds = sum(used)
+        nanoseconds = sum(used - before.get(pid, 0) for pid, used in after.items())
         return {
             "requests": requests,
             "requests_per_second": requests / found["microseconds"] * 1e6,
             "cpu_us": nanoseconds / 1000 / requests if requests else None,
-            # What the process that used most has of it.
-            "busiest": max(used) / nanoseconds if nanoseconds else None,
             "p50_ms": found["p50_us"] / 1000,
             "p99_ms": found["p99_us"] / 1000,
             "pss_mib": server.family.memory() / (1 << 20),

@@ -26,7 +26,7 @@ class Config(nginx.Config):
     """What is asked for is answered by self.location, `location /`."""
 
     def __init__(self, port, *, h2_port=None, workers=1, connections=1024, reuseport=True,
-                 **module):
+                 counted=False, **module):
         super().__init__(workers=workers, connections=connections,
                          error_log=("error.log", "error"), **module)
         self.main.add("worker_rlimit_nofile", connections + 64)
@@ -35,11 +35,15 @@ class Config(nginx.Config):
             ("keepalive_timeout", "600s"), ("client_body_buffer_size", "128k"),
         ):
             self.http.add(*directive)
+        if counted:
+            self.http.add("log_format", "workers", "$wsgi_worker")
         options = ["backlog=1024", *(["reuseport"] if reuseport else [])]
         server = self.server(f"127.0.0.1:{port}", *options)
         if h2_port:
             server.add("listen", f"127.0.0.1:{h2_port}", "http2", *options)
         self.location = server.block("location", "/")
+        if counted:
+            self.location.add("access_log", "workers.log", "workers", "buffer=64k")
 
     def hello(self):
         self.location.add("return", 200, "Hello, World!")

@@ -70,7 +70,7 @@ class Server:
         """Starts it and returns when it has answered the case's request rightly."""
         self.port = free_port()
         self.h2_port = free_port() if case.h2 else None
-        for name in ("output.log", "error.log", "socket"):
+        for name in ("output.log", "error.log", "workers.log", "socket"):
             (self.directory / name).unlink(missing_ok=True)
         self.run(case)
         end = time.monotonic() + STARTING
@@ -129,12 +129,18 @@ class Module(Server):
     directives = ()
 
     def run(self, case):
-        config = self.config(module=self.site.module, threads=self.threads)
+        config = self.config(module=self.site.module, threads=self.threads, counted=case.counted)
         environ = {**self.site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         config.application(case.target, self.site, environ)
         for directive in self.directives:
             config.http.add(*directive)
         self.nginx(config)
+
+    def handed_over(self):
+        """The share of the requests since its start that another worker has run, when it has
+        ended. The access log names that one behind a comma."""
+        lines = (self.directory / "workers.log").read_text().splitlines()
+        return sum("," in line for line in lines) / len(lines) if lines else None
 
 
 class ModuleOff(Module):
