@@ -4,6 +4,7 @@ Both runs start and end alike, so the difference is what the further requests to
 """
 
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -25,15 +26,22 @@ LINE = re.compile(
 )
 
 
+# With a master and two workers, on one connection, so that there is room for each request.
+PAIRS = {"pair": "off", "balanced": "on"}
+
+
 def config(name, port, site):
-    """One process, without a master."""
-    if name == "module":
-        made = Config(port, module=site.module)
-        made.application("bench_cases:hello", site, site.environ)
-    else:
+    """One process without a master, or what PAIRS names."""
+    if name == "floor":
         made = Config(port)
         made.hello()
-    made.main.add("master_process", "off")
+    else:
+        made = Config(port, module=site.module, workers=2 if name in PAIRS else 1)
+        made.application("bench_cases:hello", site, site.environ)
+    if name in PAIRS:
+        made.http.add("wsgi_balance", PAIRS[name])
+    else:
+        made.main.add("master_process", "off")
     return made
 
 
@@ -70,7 +78,7 @@ def ask(connections, count):
 
 
 def run(name, count, site):
-    """The file that callgrind has written about a run of `count` requests."""
+    """The files that callgrind has written about a run of `count` requests, one a process."""
     directory = site.subdirectory(f"{name}-{count}")
     output = directory / "callgrind.out"
     site.subdirectory(f"{name}-{count}/tmp")
@@ -79,17 +87,18 @@ def run(name, count, site):
     with open(directory / "valgrind.log", "wb") as log:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", "valgrind", "--tool=callgrind", "--quiet",
-             "--fair-sched=yes", f"--callgrind-out-file={output}", *command(directory)],
+             "--fair-sched=yes", f"--callgrind-out-file={output}.%p", *command(directory)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             env=environment(),
         )
     connections = []
     try:
-        connections = [connect(port, process) for _ in range(CONNECTIONS)]
+        connections = [connect(port, process) for _ in range(1 if name in PAIRS else CONNECTIONS)]
         ask(connections, count)
         for sock in connections:
             sock.close()
-        process.terminate()
+        # A master kills workers that are too slow to terminate, which write nothing then.
+        process.send_signal(signal.SIGQUIT)
         process.wait(STARTING)
     except (OSError, Wrong, subprocess.TimeoutExpired) as error:
         words = (directory / "valgrind.log").read_text(errors="replace")[-600:]
@@ -100,9 +109,10 @@ def run(name, count, site):
         if process.poll() is None:
             process.kill()
             process.wait()
-    if not output.exists() or not total(output):
+    outputs = sorted(directory.glob("callgrind.out.*"))
+    if not sum(map(total, outputs)):
         raise Wrong(f"{name}: callgrind has written nothing")
-    return output
+    return outputs
 
 
 def total(output):
@@ -114,8 +124,15 @@ def total(output):
     return 0
 
 
-def functions(output, inclusive):
+def functions(outputs, inclusive):
     """Instructions of each function, by its name; of a nameless one, by address and object."""
+    found = Counter()
+    for output in outputs:
+        found.update(functions_of(output, inclusive))
+    return found
+
+
+def functions_of(output, inclusive):
     done = subprocess.run(
         ["callgrind_annotate", "--threshold=100", "--auto=no", "--show=Ir",
          f"--inclusive={'yes' if inclusive else 'no'}", str(output)],
@@ -134,9 +151,10 @@ def functions(output, inclusive):
 
 
 def measure(name, site):
-    """Instructions of a request, and both outputs."""
+    """Instructions of a request, and the outputs of both runs."""
     short, long = (run(name, count, site) for count in (SHORT, LONG))
-    return (total(long) - total(short)) / (LONG - SHORT), short, long
+    more = sum(map(total, long)) - sum(map(total, short))
+    return more / (LONG - SHORT), short, long
 
 
 def top(short, long, inclusive, count):
