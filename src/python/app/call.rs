@@ -148,6 +148,12 @@ impl<'py> Call<'_, 'py> {
         let iter = result.try_iter();
         returned();
         let mut iter = iter.map_err(|err| Broken::Raised("application's result:", err))?;
+        if ffi::is_of_sequence(&iter) {
+            // As a list: no code of the application runs between its items. Django's HttpResponse.
+            let items: PyResult<Vec<_>> = iter.collect();
+            let items = items.map_err(|err| Broken::Raised("", err))?;
+            return self.send_sequence(items.iter().cloned(), items.iter().cloned());
+        }
         loop {
             let item = iter.next();
             returned();

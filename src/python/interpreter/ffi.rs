@@ -12,7 +12,7 @@ use std::os::fd::FromRawFd;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::string::PyStringData;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyIterator, PyString, PyType};
 
 /// A str with one character for each byte.
 pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
@@ -53,6 +53,16 @@ pub fn is_alone(object: &Bound<'_, PyAny>) -> bool {
             _ => true,
         };
         !weak && ffi::Py_REFCNT(object) == 1
+    }
+}
+
+/// Whether it iterates over a list or a tuple, and is CPython's own: what it returns is all there.
+pub fn is_of_sequence(iter: &Bound<'_, PyIterator>) -> bool {
+    // SAFETY: the borrow proves that the object is alive. Of the two types, which live as long as
+    // the interpreter, only the addresses are taken.
+    unsafe {
+        let kind = ffi::Py_TYPE(iter.as_ptr()).cast_const();
+        kind == &raw const ffi::PyListIter_Type || kind == &raw const ffi::PyTupleIter_Type
     }
 }
 

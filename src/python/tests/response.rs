@@ -17,7 +17,15 @@ fn a_list_goes_out_with_its_length() {
 
 #[test]
 fn tuples_bytes_and_nothing_have_a_length_too() {
-    for (result, body) in [("(b'a', b'b')", "ab"), ("b'abc'", "abc"), ("[]", ""), ("b''", "")] {
+    for (result, body) in [
+        ("(b'a', b'b')", "ab"),
+        ("b'abc'", "abc"),
+        ("[]", ""),
+        ("b''", ""),
+        ("iter([b'a', b'b'])", "ab"),
+        ("iter((b'a', b'', b'b'))", "ab"),
+        ("type('R', (), {'__iter__': lambda self: iter([b'ab'])})()", "ab"),
+    ] {
         let got = get(&format!("def application(e, s):\n    ok(s); return {result}"));
         got.is_clean();
         assert_eq!((got.body().as_str(), got.length()), (body, Some(body.len() as u64)));
@@ -33,6 +41,22 @@ fn a_generator_has_no_length_and_may_start_late() {
     got.is_clean();
     assert_eq!(got.chunks, [b"a", b"b"]);
     assert_eq!(got.length(), None);
+}
+
+#[test]
+fn only_what_is_left_of_a_sequence_is_sent() {
+    let got = get(
+        "def application(e, s):\n    ok(s); left = iter([b'a', b'b', b'c']); next(left); return left",
+    );
+    got.is_clean();
+    assert_eq!((got.body().as_str(), got.length()), ("bc", Some(2)));
+    // Its items are made one by one.
+    let code = "class Made(list):
+    def __iter__(self): yield from (b'a', b'b')
+def application(e, s): ok(s); return Made([b'never'])";
+    let got = get(code);
+    got.is_clean();
+    assert_eq!((got.body().as_str(), got.length()), ("ab", None));
 }
 
 #[test]
