@@ -202,15 +202,17 @@ impl Exchange {
     }
 
     /// Tells the event loop, unless it knows. Without the lock, which the event loop would want at
-    /// once: a woken thread often takes the processor of the thread that wakes it.
+    /// once: a woken thread often takes the processor of the thread that wakes it. A look that the
+    /// event loop is about to take is soon enough for any chunk: it does not wait for what the
+    /// application does meanwhile (PEP 3333, "Buffering and Streaming").
     fn announce(&self, mut state: MutexGuard<'_, State>) {
         if !state.announced && (!state.postponed || state.is_urgent()) {
             state.announced = true;
             let progress = state.progress;
             drop(state);
             match progress {
-                Progress::Ended => self.mailbox.post_soon(Mail::Response(self.id)),
-                _ => self.mailbox.post(Mail::Response(self.id)),
+                Progress::Blocked => self.mailbox.post(Mail::Response(self.id)),
+                _ => self.mailbox.post_soon(Mail::Response(self.id)),
             }
         }
     }
@@ -425,6 +427,8 @@ impl ResponseSender {
             }
             if !mem::replace(&mut reported, true) {
                 self.exchange.announce(state);
+                // Also for what was announced before: it makes room.
+                self.exchange.mailbox.wake_if_late();
                 state = self.exchange.lock();
                 // There may be room by now.
                 continue;

@@ -151,6 +151,51 @@ fn the_event_loop_is_woken_without_the_lock() {
     assert_eq!((woken.load(Ordering::SeqCst), collect()), (3, 1));
 }
 
+#[test]
+fn chunks_are_left_to_a_look_that_comes_soon_but_for_room() {
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    let mailbox = Arc::new(Mailbox::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    let (exchange, mut sender) = Exchange::open(7, Buffering::in_memory(4), Arc::clone(&mailbox));
+    mailbox.expect_look();
+    assert_eq!(sender.send(chunk(b"ab"), Follows::Later), Ok(Room::Free));
+    assert_eq!(sender.send(chunk(b"cd"), Follows::Later), Ok(Room::Full));
+    assert_eq!(woken.load(Ordering::SeqCst), 0);
+    let waiting = thread::spawn(move || (sender.make_room(b""), sender));
+    while woken.load(Ordering::SeqCst) == 0 {
+        thread::yield_now();
+        assert!(!waiting.is_finished());
+    }
+    assert!(mailbox.collect(Vec::new()).contains(&Mail::Response(7)));
+    exchange.consumed(InFlight { chunks: exchange.take().chunks.len(), bytes: 4, spooled: 0 });
+    let (room, mut sender) = waiting.join().unwrap();
+    assert_eq!(room, Ok(Sink::Memory));
+    // No look is to come.
+    mailbox.look_begins();
+    mailbox.collect(Vec::new());
+    assert_eq!(sender.send(chunk(b"e"), Follows::Later), Ok(Room::Free));
+    assert_eq!(woken.load(Ordering::SeqCst), 2);
+}
+
+/// With a temporary file the thread waits a little for the client first.
+#[test]
+fn a_client_that_is_given_a_little_time_is_told_at_once() {
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    let mailbox = Arc::new(Mailbox::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    let buffering = super::model::buffering(4, 100);
+    let (_exchange, mut sender) = Exchange::open(7, buffering, Arc::clone(&mailbox));
+    mailbox.expect_look();
+    assert_eq!(sender.send(chunk(b"abcd"), Follows::Later), Ok(Room::Full));
+    assert_eq!(woken.load(Ordering::SeqCst), 0);
+    assert_eq!(sender.make_room(b"e"), Ok(Sink::File));
+    assert_eq!(woken.load(Ordering::SeqCst), 1);
+}
+
 /// Room that comes while the event loop is being told that there is none is not missed.
 #[test]
 fn room_that_comes_in_between_ends_the_wait() {
