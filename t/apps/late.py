@@ -50,6 +50,42 @@ def good(environ, start_response):
     return Late(start_response, write)
 
 
+class Whole:
+    """Has sent all of its Content-Length, and goes on: the query string says how."""
+
+    def __init__(self, how):
+        self.parts = iter([b"bo", b"dy"])
+        self.how = how
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        part = next(self.parts, None)
+        if part:
+            return part
+        gate.wait("return")
+        record("goes on")
+        if self.how == "raises":
+            raise ValueError("after the end")
+        if self.how == "more":
+            self.how = None
+            return b"more"
+        if self.how == "spins":
+            end = time.monotonic() + 3600
+            while time.monotonic() < end:
+                pass
+        raise StopIteration
+
+    def close(self):
+        record("closed")
+
+
+def whole(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+    return Whole(environ["QUERY_STRING"])
+
+
 def is_busy(write):
     """Whether another thread is in write()."""
     try:

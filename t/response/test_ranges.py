@@ -88,8 +88,17 @@ def test_the_connection_goes_on_after_a_range(site):
 
 
 def test_a_failure_after_the_range_does_not_pass_for_a_success(site):
-    path = respond(kind="generator", body=PARTS, headers=WITH_LENGTH, fail=Expr("ValueError()"))
+    short = Expr("[bytes(range(48, 122)) * 1000] * 2")
+    path = respond(kind="generator", body=short, headers=WITH_LENGTH, fail=Expr("ValueError()"))
     with site.connect() as client:
         client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n".encode())
         assert client.read_response().body == BODY[:2]
         assert client.at_eof()
+
+
+def test_a_failure_after_the_whole_length_does_not_spoil_the_range(site):
+    path = respond(kind="generator", body=PARTS, headers=WITH_LENGTH, fail=Expr("ValueError()"))
+    with site.connect() as client:
+        for _ in range(2):
+            client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n".encode())
+            assert client.read_response().body == BODY[:2]

@@ -1,7 +1,7 @@
 //! Requests that take longer than `wsgi_request_timeout`, and the threads that they leave behind.
 //!
 //! The client has been answered when a request comes here, or comes here before its time is over,
-//! because its client has gone. A thread of its own, the *watchdog*, started on first need, raises
+//! because its client has gone, or has all of the response while the application goes on. A thread of its own, the *watchdog*, started on first need, raises
 //! an exception in the request's thread and logs its stack: the event loop never waits for Python.
 //! A thread that has not come back a second later is *stuck* until it does. When half of a pool is
 //! stuck the worker is replaced. If not even the watchdog gets hold of Python in that second, all
@@ -21,7 +21,7 @@ use super::stacks::StackDump;
 use crate::nginx::sys::eventfd::Eventfd;
 use crate::nginx::sys::timer::Timer;
 use crate::nginx::sys::{log, process};
-use crate::wsgi::exchange::{Exchange, Progress, Taken};
+use crate::wsgi::exchange::{Exchange, Taken};
 use crate::wsgi::mailbox::{Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::main_thread::Exit;
 use crate::wsgi::queue::runner::Runners;
@@ -107,7 +107,7 @@ impl Watch {
         title: impl FnOnce() -> String,
     ) {
         let Some(Taken { at: begun, .. }) = exchange.taken() else { return };
-        if exchange.progress() == Progress::Ended {
+        if exchange.has_returned() {
             return;
         }
         let is_running = |entry: &Entry| self.runners.is_at(entry.pool, entry.exchange.id());
@@ -147,8 +147,8 @@ impl Watch {
         entry.due = now + GRACE;
         entry.stage = match std::mem::replace(&mut entry.stage, Stage::Followed) {
             Stage::Followed => {
-                // It may be in close(), which is not interrupted.
-                if entry.exchange.progress() == Progress::Ended {
+                // The thread may be in close(), which is not interrupted.
+                if entry.exchange.has_returned() {
                     return None;
                 }
                 let acted = Arc::new(AtomicBool::new(false));

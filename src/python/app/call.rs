@@ -10,14 +10,14 @@ use std::cell::Cell;
 use pyo3::exceptions::{PyBrokenPipeError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyIterator, PyList, PyString, PyTuple};
 
 use crate::python::interpreter::{exception, ffi, log};
 use crate::python::request::errors::Context;
 pub use crate::python::request::objects::ObjectFactory;
-use crate::python::request::objects::RequestObjects;
+use crate::python::request::objects::{Body, RequestObjects};
 use crate::python::response::file_wrapper::FileWrapper;
-use crate::python::response::{Refused, Response, Wanted};
+use crate::python::response::{Refused, Response, TOO_LONG, Wanted};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{End, Ender, Follows, ResponseSender};
 use crate::wsgi::fork;
@@ -40,9 +40,9 @@ pub fn serve(
         Ok(objects) => {
             // Until all objects are gone: their ends may print something.
             let context = Context::enter(py, Some(id));
-            let finished = Cell::new(false);
-            let call =
-                Call { py, id, objects: &objects, ender, context: &context, debug, finished };
+            let (ended, finished) = (Cell::new(false), Cell::new(false));
+            let context = &context;
+            let call = Call { py, id, objects: &objects, ender, context, debug, ended, finished };
             call.run(app);
             drop(call);
             factory.leave(objects);
@@ -56,6 +56,13 @@ pub fn returned() {
     if fork::is_child() {
         ffi::leave_forked_child();
     }
+}
+
+/// What the application returns next; it comes from there.
+fn next<'py>(iter: &mut Bound<'py, PyIterator>) -> Result<Option<Bound<'py, PyAny>>, Broken> {
+    let item = iter.next();
+    returned();
+    item.transpose().map_err(|err| Broken::Raised("", err))
 }
 
 /// Why the application's output ends early.
@@ -85,6 +92,8 @@ struct Call<'a, 'py> {
     context: &'a Context<'py>,
     /// `wsgi_debug`: what the client is shown in place of a bare 500.
     debug: Option<Form>,
+    /// See [`Self::end_early`].
+    ended: Cell<bool>,
     /// [`Self::finish`] has come to its end.
     finished: Cell<bool>,
 }
@@ -154,15 +163,45 @@ impl<'py> Call<'_, 'py> {
             let items = items.map_err(|err| Broken::Raised("", err))?;
             return self.send_sequence(items.iter().cloned(), items.iter().cloned());
         }
-        loop {
-            let item = iter.next();
-            returned();
-            let Some(item) = item else { return Ok(()) };
-            let item = item.map_err(|err| Broken::Raised("", err))?;
+        while let Some(item) = next(&mut iter)? {
+            if self.completes(&item)? {
+                let wanted = self.send(&item, Follows::AtOnce)?;
+                self.end_early();
+                return if wanted == Wanted::More { self.run_out(iter) } else { Ok(()) };
+            }
             if self.send(&item, Follows::Later)? == Wanted::Nothing {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Whether the response is whole with this item, whatever the application does afterwards. An
+    /// application that still reads the body of its request may do so.
+    fn completes(&self, item: &Bound<'py, PyAny>) -> Result<bool, Broken> {
+        let Body::Whole(_) = self.objects.input else { return Ok(false) };
+        let Ok(chunk) = item.cast::<PyBytes>() else { return Ok(false) };
+        self.response(|response| response.is_whole_with(chunk.as_bytes().len()))
+    }
+
+    /// Ends the exchange before the application has returned everything.
+    fn end_early(&self) {
+        self.flush();
+        self.ender.finish(Ok(()));
+        self.ended.set(true);
+    }
+
+    /// Lets the application come to its end, which its client does not wait for.
+    fn run_out(&self, mut iter: Bound<'py, PyIterator>) -> Result<(), Broken> {
+        while let Some(item) = next(&mut iter)? {
+            let Ok(chunk) = item.cast::<PyBytes>() else {
+                return Err(Broken::Protocol(wrong_item("application yielded", &item)));
+            };
+            if !chunk.as_bytes().is_empty() {
+                return Err(Broken::Protocol(TOO_LONG.to_owned()));
+            }
+        }
+        Ok(())
     }
 
     fn send(&self, item: &Bound<'py, PyAny>, next: Follows) -> Result<Wanted, Broken> {
@@ -184,9 +223,26 @@ impl<'py> Call<'_, 'py> {
     /// first: after the end there is no request whose context its lines could have.
     fn finish(&self, outcome: Result<(), Broken>) {
         self.end_interruption();
+        self.flush();
+        if self.ended.get() {
+            if let Err(broken) = outcome {
+                self.explain_late(broken);
+            }
+        } else {
+            self.ender.finish(self.end(outcome));
+        }
+        self.end_start_response();
+        self.finished.set(true);
+    }
+
+    fn flush(&self) {
         self.objects.errors.get().flush(self.py);
         self.context.flush();
-        let end = match outcome.and_then(|()| self.response(Response::complete)) {
+    }
+
+    /// How the exchange is to end.
+    fn end(&self, outcome: Result<(), Broken>) -> End {
+        match outcome.and_then(|()| self.response(Response::complete)) {
             Ok(end) => {
                 if end == Err(Failure::Protocol) {
                     self.say(Level::Error, NO_HEAD);
@@ -205,10 +261,7 @@ impl<'py> Call<'_, 'py> {
                 self.explain(what, &err);
                 self.show(UNCAUGHT, Some(&err), Failure::Application)
             }
-        };
-        self.ender.finish(end);
-        self.end_start_response();
-        self.finished.set(true);
+        }
     }
 
     /// With `wsgi_debug` the client is shown what has happened, if it still can be.
@@ -253,6 +306,24 @@ impl<'py> Call<'_, 'py> {
             self.say(Level::Info, &line);
         } else {
             exception::log(self.py, Some(self.id), what, err);
+        }
+    }
+
+    /// What went wrong when the response was complete. The request is gone, and with it the log's
+    /// context.
+    fn explain_late(&self, broken: Broken) {
+        let name = self.name().unwrap_or_default();
+        match broken {
+            Broken::Raised(_, err) if watchdog::is_timeout(self.py, &err) => {
+                let line = format!("application was interrupted by wsgi_request_timeout: {name}");
+                self.say(Level::Info, &line);
+            }
+            Broken::Raised(_, err) => {
+                let what = format!("application after the end of its response for {name}:");
+                exception::log(self.py, Some(self.id), &what, &err);
+            }
+            Broken::Protocol(line) => self.say(Level::Error, &format!("{line}: {name}")),
+            Broken::Cancelled => (),
         }
     }
 

@@ -21,6 +21,8 @@ use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::segment::Segment;
 
+pub const TOO_LONG: &str = "application returned more than Content-Length";
+
 /// Why a chunk cannot be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -158,6 +160,15 @@ impl Response {
         Ok(if self.overrun { Wanted::Nothing } else { Wanted::More })
     }
 
+    /// Whether the body has all of its Content-Length with `len` bytes more.
+    pub fn is_whole_with(&self, len: usize) -> bool {
+        let left = match &self.head {
+            Some(head) => head.content_length(),
+            None => self.left,
+        };
+        left.is_some_and(|left| left > 0 && left <= len as u64)
+    }
+
     /// Sends the head, because a part of the body is there. One that nobody will get is worth a
     /// word.
     fn open_body(&mut self, py: Python<'_>) -> Result<(), Refused> {
@@ -191,8 +202,7 @@ impl Response {
         *left -= allowed as u64;
         if allowed < len {
             self.overrun = true;
-            let line = "application returned more than Content-Length".to_owned();
-            log::record(py, Some(self.sender.id()), Level::Error, line);
+            log::record(py, Some(self.sender.id()), Level::Error, TOO_LONG.to_owned());
         }
         allowed
     }

@@ -1,13 +1,16 @@
 //! Exceptions, close(), cancelled clients and slow ones. PEP 3333, "Error Handling".
 
+use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
-use super::{Outcome, WINDOW, app, content, get, open, request, worker};
+use super::{Outcome, PythonApplication, WINDOW, app, content, get, open, request, worker};
 use crate::wsgi::application::Application;
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{InFlight, Progress};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
+use crate::wsgi::request::body_pipe::BodyPipe;
 use crate::wsgi::segment::Segment;
 
 #[test]
@@ -99,6 +102,97 @@ def application(e, s):
         assert_eq!(exchange.take().end, Some(Ok(())));
         request(&app, super::with_vars(&[(b"GO", b"1")])).is_clean();
     });
+}
+
+/// An application that waits when it has sent all of its Content-Length, for another request with
+/// `GO`; then it does `late`.
+fn goes_on(late: &str) -> PythonApplication {
+    let code = format!(
+        "import threading
+go = threading.Event()
+def body(e):
+    yield b'a'
+    e['wsgi.errors'].write('begun')
+    yield b'bc'
+    assert go.wait(60)
+    {late}
+def application(e, s):
+    if e.get('GO'): go.set(); ok(s); return [b'']
+    ok(s, ('Content-Length', '3')); e['REQUEST_METHOD'] = 'GET'; e['REQUEST_URI'] = '/x'
+    return body(e)"
+    );
+    app(&code)
+}
+
+/// What is logged of a request whose client has had all of its response before `late`.
+fn logged_late(late: &str) -> Vec<(Level, String)> {
+    let app = goes_on(late);
+    let (exchange, sender) = open(WINDOW);
+    thread::scope(|scope| {
+        scope.spawn(|| worker().attached(|| app.call(Request::default(), sender)));
+        while exchange.progress() != Progress::Ended {
+            thread::yield_now();
+        }
+        // The thread may be interrupted, and its exchange is not used again.
+        assert!(!exchange.has_returned() && Arc::strong_count(&exchange) > 1);
+        let got = Outcome::new(exchange.id(), exchange.take());
+        assert_eq!((got.body().as_str(), got.end), ("abc", Some(Ok(()))));
+        assert_eq!(got.lines(), ["begun"]);
+        // As the event loop does it.
+        exchange.cancel();
+        request(&app, super::with_vars(&[(b"GO", b"1")])).is_clean();
+    });
+    assert!(exchange.has_returned() && exchange.take().end.is_none());
+    worker().log(Some(exchange.id())).split_off(1)
+}
+
+#[test]
+fn a_response_of_its_whole_length_does_not_wait_for_the_application() {
+    assert_eq!(logged_late("pass"), []);
+    assert_eq!(logged_late("yield b''"), []);
+    let errors = |lines: &[&str]| -> Vec<_> {
+        lines.iter().map(|line| (Level::Error, (*line).to_owned())).collect()
+    };
+    assert_eq!(logged_late("e['wsgi.errors'].write('late')"), errors(&["late"]));
+    let too_long = "application returned more than Content-Length: \"GET /x\"";
+    assert_eq!(logged_late("yield b'd'; print('never')"), errors(&[too_long]));
+    let wrong = "TypeError: application yielded str instead of bytes: \"GET /x\"";
+    assert_eq!(logged_late("yield 'd'"), errors(&[wrong]));
+}
+
+#[test]
+fn an_exception_after_the_whole_length_is_only_logged() {
+    for raised in ["ValueError('late')", "SystemExit(2)", "BrokenPipeError(32, 'late')"] {
+        let log = logged_late(&format!("raise {raised}"));
+        let first = "application after the end of its response for \"GET /x\":";
+        assert_eq!(log[0], (Level::Error, first.to_owned()));
+        assert!(log.last().unwrap().1.contains(raised.split('(').next().unwrap()), "{log:?}");
+    }
+}
+
+#[test]
+fn an_application_that_still_reads_ends_its_response_itself() {
+    let code = "def application(e, s):
+    ok(s, ('Content-Length', '1')); yield b'a'
+    e['wsgi.errors'].write(e['wsgi.input'].read().decode())";
+    let mailbox = Arc::clone(&worker().mailbox);
+    let pipe = Arc::new(BodyPipe::new(0, 1 << 16, mailbox));
+    let app = app(code);
+    let (exchange, sender) = open(WINDOW);
+    thread::scope(|scope| {
+        let asked = Request { pipe: Some(Arc::clone(&pipe)), ..Request::default() };
+        scope.spawn(|| worker().attached(|| app.call(asked, sender)));
+        let now = Instant::now();
+        while pipe.progress(Progress::Silent(now)) != Progress::Blocked {
+            thread::yield_now();
+        }
+        assert_ne!(exchange.progress(), Progress::Ended);
+        pipe.append(b"rest");
+        pipe.complete();
+    });
+    let got = Outcome::new(exchange.id(), exchange.take());
+    assert_eq!((got.body().as_str(), got.end), ("a", Some(Ok(()))));
+    assert_eq!(got.lines(), ["rest"]);
 }
 
 #[test]

@@ -183,6 +183,12 @@ impl Exchange {
         &self.interruption
     }
 
+    /// The response has ended, and the application but for its `close()`. An application that has
+    /// sent all of its Content-Length may go on. Event loop.
+    pub fn has_returned(&self) -> bool {
+        self.progress() == Progress::Ended && self.interruption.thread().is_none()
+    }
+
     fn finish(&self, end: End) {
         if fork::is_child() {
             return;
