@@ -117,11 +117,7 @@ impl State {
             return false;
         };
         let goes_on = !self.stopping && self.roles.counts().coming() == 0 && self.jobs.has_next();
-        let role = if goes_on {
-            Role::Attaching { since, call: Call::Own }
-        } else {
-            Role::Asleep { since }
-        };
+        let role = if goes_on { Role::Attaching { since, call: Call::Own } } else { Role::Asleep };
         self.roles.set(seat, role);
         self.show(since);
         goes_on
@@ -357,7 +353,7 @@ impl RequestQueue {
             Verdict::Sleep => {
                 state.policy.left(now);
                 // From now on it can be called.
-                state.roles.set(seat, Role::Asleep { since: now });
+                state.roles.set(seat, Role::Asleep);
                 state.show(now);
                 return Next::Surplus;
             }
@@ -411,7 +407,7 @@ impl RequestQueue {
         if state.goes_on(seat) {
             return true;
         }
-        while !state.stopping && matches!(state.roles.get(seat), Role::Asleep { .. }) {
+        while !state.stopping && matches!(state.roles.get(seat), Role::Asleep) {
             state = self.beds[seat.index()].wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.wakes(seat, self.now());

@@ -5,7 +5,6 @@
 //! one.
 //! Runs on: either, under the queue's lock.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::wsgi::mailbox::ExchangeId;
@@ -55,7 +54,7 @@ pub enum Role {
     /// The runner is at no request: it tidies, or is between `pop` and `wait`.
     Awake { since: Instant },
     /// The runner takes no job until it is called. One that is surplus may not have come to `wait`.
-    Asleep { since: Instant },
+    Asleep,
     /// The runner is to wake.
     Called(Call),
     /// The runner comes for the GIL, to `pop`.
@@ -82,7 +81,7 @@ impl Counts {
             Role::Vacant => &mut self.vacant,
             Role::Starting => &mut self.starting,
             Role::Awake { .. } => &mut self.awake,
-            Role::Asleep { .. } => &mut self.asleep,
+            Role::Asleep => &mut self.asleep,
             Role::Called(_) => &mut self.called,
             Role::Attaching { .. } => &mut self.attaching,
             Role::Working { .. } => &mut self.working,
@@ -113,7 +112,7 @@ pub struct Roles {
     all: Vec<Role>,
     counts: Counts,
     /// Who is asleep, the longest first.
-    asleep: VecDeque<Seat>,
+    asleep: Vec<Seat>,
     /// Who was called last, if it has not woken.
     called: Option<Seat>,
     /// The oldest first.
@@ -125,7 +124,7 @@ impl Roles {
         Self {
             all: vec![Role::Vacant; threads],
             counts: Counts { vacant: threads, ..Counts::default() },
-            asleep: VecDeque::new(),
+            asleep: Vec::new(),
             called: None,
             short: Vec::new(),
         }
@@ -156,16 +155,14 @@ impl Roles {
         *self.counts.of(before) -= 1;
         *self.counts.of(role) += 1;
         match before {
-            Role::Asleep { .. } if self.asleep.front() == Some(&seat) => {
-                self.asleep.pop_front();
-            }
-            Role::Asleep { .. } => self.asleep.retain(|asleep| *asleep != seat),
+            Role::Asleep if self.asleep.last() == Some(&seat) => drop(self.asleep.pop()),
+            Role::Asleep => self.asleep.retain(|asleep| *asleep != seat),
             Role::Called(_) => self.called = None,
             Role::Working { .. } => self.end_short(seat),
             _ => (),
         }
         match role {
-            Role::Asleep { .. } => self.asleep.push_back(seat),
+            Role::Asleep => self.asleep.push(seat),
             Role::Called(_) => self.called = Some(seat),
             Role::Working { since, .. } => self.begin_short(Short { seat, since }),
             _ => (),
@@ -204,18 +201,9 @@ impl Roles {
         self.short.iter().filter(|short| short.seat != seat).count()
     }
 
-    /// Who has been asleep for longest, and since when.
-    pub fn longest_asleep(&self) -> Option<(Seat, Instant)> {
-        let seat = *self.asleep.front()?;
-        match self.get(seat) {
-            Role::Asleep { since } => Some((seat, since)),
-            _ => None,
-        }
-    }
-
-    /// Calls the runner that has been asleep for longest.
+    /// Calls the runner that was up last: what it needs is most likely in a processor's caches.
     pub fn call(&mut self, call: Call) -> Option<Seat> {
-        let (seat, _) = self.longest_asleep()?;
+        let seat = *self.asleep.last()?;
         self.set(seat, Role::Called(call));
         Some(seat)
     }
@@ -254,7 +242,7 @@ impl Roles {
     fn agree(&self) -> bool {
         let mut counts = Counts::default();
         self.all.iter().for_each(|role| *counts.of(*role) += 1);
-        let is_asleep = |seat: &Seat| matches!(self.get(*seat), Role::Asleep { .. });
+        let is_asleep = |seat: &Seat| matches!(self.get(*seat), Role::Asleep);
         let is_at = |short: &Short| match self.get(short.seat) {
             Role::Working { since, .. } => since == short.since,
             _ => false,

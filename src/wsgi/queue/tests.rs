@@ -113,7 +113,7 @@ impl RequestQueue {
 
     /// A runner waits that is surplus.
     fn rest_surplus(&self) -> bool {
-        self.wait(self.first(|role| matches!(role, Role::Called(_) | Role::Asleep { .. })))
+        self.wait(self.first(|role| matches!(role, Role::Called(_) | Role::Asleep)))
     }
 
     /// How many runners sleep, and have not woken.

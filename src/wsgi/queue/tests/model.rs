@@ -182,7 +182,7 @@ impl Model {
         let role = self.f.queue.lock().roles.get(seat);
         match role {
             Role::Vacant | Role::Starting => unreachable!("it has begun"),
-            Role::Asleep { .. } => (),
+            Role::Asleep => (),
             Role::Called(_) => {
                 let now = self.f.queue.now();
                 self.f.queue.lock().wakes(seat, now);

@@ -17,6 +17,30 @@ fn sleeper(queue: &Arc<RequestQueue>, idle: usize) -> JoinHandle<bool> {
 }
 
 #[test]
+fn the_runner_that_was_up_last_is_called_first() {
+    let mut f = Fixture::new(1);
+    let (queue, sleepers) = three_sleepers();
+    let called = || {
+        let state = queue.lock();
+        state.roles.seats().find(|(_, role)| matches!(role, Role::Called(_))).map(|(seat, _)| seat)
+    };
+    let (_first, job) = f.job();
+    assert_eq!(queue.push(job, 9), Ok(Wakeup::Wake));
+    assert_eq!(called().map(Seat::number), Some(3));
+    queue.wake();
+    while queue.idle() > 2 {
+        thread::yield_now();
+    }
+    assert!(queue.next(After::Waiting).is_some());
+    // While that one is at work, and nobody comes back soon.
+    queue.pass(RETURN_GRACE);
+    let (_second, job) = f.job();
+    assert_eq!(queue.push(job, 9), Ok(Wakeup::Wake));
+    assert_eq!(called().map(Seat::number), Some(2));
+    end(&queue, sleepers);
+}
+
+#[test]
 fn a_standby_that_has_taken_a_job_calls_the_next_runner() {
     let mut f = Fixture::new(1);
     let queue = Arc::new(RequestQueue::timeless(3, Timers::Fine));
