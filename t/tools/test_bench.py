@@ -42,7 +42,24 @@ def test_a_short_run_has_figures_of_each_server(tmp_path):
     again = bench("--read", path, "--markdown")
     assert again.returncode == 0, again.stderr
     assert "| CPU us/request | hello |" in again.stdout
-    assert again.stdout.count("\n| module | ") == 3
+    assert again.stdout.count("\n| module | ") == 4
+
+
+def test_the_limit_is_nginx_and_the_call_alone(tmp_path):
+    path = tmp_path / "figures.json"
+    done = bench("--servers", "bare,floor,module", "--cases", "echo", "--rounds", "1",
+                 "--seconds", "1", "--json", path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(path.read_text())["cases"]["echo"]["servers"]
+    assert sorted(rows) == ["bare", "floor", "limit", "module"]
+    assert rows["bare"]["requests"] > 0 and rows["bare"]["cpu_us"] > 0
+    assert rows["limit"]["cpu_us"] == rows["floor"]["cpu_us"] + rows["bare"]["cpu_us"]
+    assert rows["module"]["to_limit"] == rows["module"]["cpu_us"] / rows["limit"]["cpu_us"]
+    assert rows["module"]["switches"] > 0 and rows["bare"]["switches"] is None
+
+    again = bench("--read", path, "--markdown")
+    assert "| CPU/limit | echo |" in again.stdout
+    assert again.stdout.count("\n| limit | ") == 2
 
 
 def test_cases_with_fresh_starts_have_a_figure_of_each(tmp_path):

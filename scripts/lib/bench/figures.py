@@ -3,7 +3,7 @@
 from collections import Counter
 from statistics import median
 
-KEYS = ("requests_per_second", "cpu_us", "p50_ms", "p99_ms", "pss_mib")
+KEYS = ("requests_per_second", "cpu_us", "switches", "p50_ms", "p99_ms", "pss_mib")
 # The case hand-over: how many requests are on their way at a time.
 IN_FLIGHT = (1, 16)
 
@@ -21,9 +21,19 @@ def summary(rounds):
     return row
 
 
+def add_limit(rows):
+    """The least that any server can take: nginx alone, and the call of the application."""
+    used = [rows.get(name, {}).get("cpu_us") for name in ("floor", "bare")]
+    if all(used):
+        others = {name: rows.pop(name) for name in list(rows) if name not in ("floor", "bare")}
+        rows["limit"] = {**dict.fromkeys(KEYS), "cpu_us": sum(used), "errors": {}}
+        rows.update(others)
+
+
 def add_ratios(rows):
-    """CPU of each row against that of nginx alone and of the module."""
-    for base in ("floor", "module"):
+    """CPU of each row against that of nginx alone, of the module, and the least."""
+    add_limit(rows)
+    for base in ("floor", "module", "limit"):
         found = rows.get(base, {}).get("cpu_us")
         for row in rows.values():
             used = row.get("cpu_us")
@@ -47,7 +57,8 @@ def error_text(row):
 
 COLUMNS = (
     ("requests/s", "requests_per_second"), ("CPU us", "cpu_us"), ("x floor", "to_floor"),
-    ("x module", "to_module"), ("p50 ms", "p50_ms"), ("p99 ms", "p99_ms"), ("PSS MiB", "pss_mib"),
+    ("x module", "to_module"), ("x limit", "to_limit"), ("switches", "switches"),
+    ("p50 ms", "p50_ms"), ("p99 ms", "p99_ms"), ("PSS MiB", "pss_mib"),
 )
 
 
@@ -76,7 +87,8 @@ def show(result):
             parts += NOTES[name](result, case["servers"])
         parts.append("")
     parts.append("CPU us: microseconds of CPU a request, user and system, of all processes of the"
-                 " server,\nnginx in front included; x floor, x module: the same as a ratio.")
+                 " server,\nnginx in front included; x floor, x module, x limit: the same as a"
+                 " ratio; limit: floor and\nbare together; switches: voluntary ones a request.")
     parts += left_out(result)
     return "\n".join(parts)
 
@@ -156,14 +168,15 @@ def left_out(result):
 
 
 def markdown(result):
-    """Two tables, a row for each server and a column for each case; errors below, if any."""
+    """Tables with a row for each server and a column for each case; errors below, if any."""
     cases = {name: case["servers"] for name, case in result["cases"].items()
              if name not in (*LINES, *NOTES)}
     servers = list(dict.fromkeys(server for rows in cases.values() for server in rows))
     parts = []
-    for title, key in (("CPU us/request", "cpu_us"), ("requests/s", "requests_per_second"),
+    for title, key in (("CPU us/request", "cpu_us"), ("CPU/limit", "to_limit"),
+                       ("switches/request", "switches"), ("requests/s", "requests_per_second"),
                        ("p99 ms", "p99_ms")):
-        if cases:
+        if any(row.get(key) is not None for rows in cases.values() for row in rows.values()):
             parts += [markdown_table(title, key, cases, servers), ""]
     for name in (*NOTES, *LINES):
         if name in result["cases"]:
@@ -187,6 +200,9 @@ def markdown(result):
 def markdown_table(title, key, cases, servers):
     lines = ["| " + " | ".join([title, *cases]) + " |", "|---" + "|--:" * len(cases) + "|"]
     for server in servers:
+        if all(rows.get(server, {}).get(key) is None and "failed" not in rows.get(server, {})
+               for rows in cases.values()):
+            continue
         cells = []
         for rows in cases.values():
             row = rows.get(server, {})

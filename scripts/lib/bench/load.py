@@ -41,11 +41,12 @@ class Wrong(Exception):
     """A server that does not do what it is asked."""
 
 
-def fetch(port, case, timeout=30):
+def fetch(port, case, timeout=30, headers=()):
     """Status and body of one request."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        connection.request("POST" if case.post else "GET", case.path, case.post or None)
+        connection.request("POST" if case.post else "GET", case.path, case.post or None,
+                           dict(headers))
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -59,6 +60,11 @@ def execute(command, seconds):
     except subprocess.TimeoutExpired:
         raise Wrong(f"{command[0]} does not end") from None
     return done.stdout + done.stderr
+
+
+def grown(before, after):
+    """By how much the counts of processes have grown altogether."""
+    return sum(count - before.get(pid, 0) for pid, count in after.items())
 
 
 class Load:
@@ -89,20 +95,21 @@ class Load:
 
     def measure(self, server, seconds, least):
         """The figures of one round. An answer has `least` bytes: fewer are errors."""
-        before = server.family.cpu()
+        before, slept = server.family.cpu(), server.family.switches()
         found = self.run(server, seconds)
-        after = server.family.cpu()
+        after, sleeps = server.family.cpu(), server.family.switches()
         requests = found["requests"]
         errors = {kind: found[kind] for kind in KINDS if found[kind]}
         if found["bytes"] < requests * least:
             errors["short"] = requests - found["bytes"] // least
         if lost := len(before.keys() - after.keys()):
             errors["ended processes"] = lost
-        nanoseconds = sum(used - before.get(pid, 0) for pid, used in after.items())
+        nanoseconds = grown(before, after)
         return {
             "requests": requests,
             "requests_per_second": requests / found["microseconds"] * 1e6,
             "cpu_us": nanoseconds / 1000 / requests if requests else None,
+            "switches": grown(slept, sleeps) / requests if requests else None,
             "p50_ms": found["p50_us"] / 1000,
             "p99_ms": found["p99_us"] / 1000,
             "pss_mib": server.family.memory() / (1 << 20),

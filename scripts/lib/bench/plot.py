@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("agg")
 from matplotlib import pyplot  # noqa: E402
 
-COLOURS = {"floor": "#9aa0a6", "module": "#0a7d4d"}
+COLOURS = dict.fromkeys(("floor", "bare", "limit"), "#9aa0a6") | {"module": "#0a7d4d"}
 OTHERS = "#4a78b8"
 
 

@@ -63,6 +63,10 @@ class Family:
                 found[pid] = proc.cpu_clock(pid)
         return found
 
+    def switches(self):
+        """Voluntary context switches so far, for each process."""
+        return {pid: proc.voluntary_switches(pid) for pid in self.pids()}
+
     def memory(self):
         """PSS of all processes together, in bytes."""
         return sum(proc.rollup(pid).get("Pss", 0) for pid in self.pids())

@@ -3,6 +3,7 @@
 Where a peer has a choice it has the faster one: gunicorn and granian keep nginx's connections.
 """
 
+import json
 import os
 import time
 from pathlib import Path
@@ -105,6 +106,13 @@ class Server:
                 lines += log.read_text(errors="replace").splitlines()[-5:]
         return "".join(f"\n    {line}" for line in lines)
 
+    def warm_up(self, wrk):
+        wrk.warm_up(self)
+
+    def measure(self, wrk, seconds, least):
+        """The figures of one round."""
+        return wrk.measure(self, seconds, least)
+
     def stop(self):
         self.family.stop()
 
@@ -154,6 +162,34 @@ class ModuleForced(Module):
 
     def nginx(self, config, environ=()):
         super().nginx(config, FORCED | dict(environ))
+
+
+class Bare(Module):
+    """The application called in a loop by a thread of the module, without nginx and clients."""
+
+    def run(self, case):
+        self.case = case
+        config = self.config(module=self.site.module, threads=self.threads)
+        environ = {**self.site.environ, "PYTHONDONTWRITEBYTECODE": "1",
+                   "BENCH_TARGET": case.target}
+        config.application("bench_bare:application", self.site, environ)
+        self.nginx(config)
+
+    def warm_up(self, wrk):
+        self.measure(wrk, load.WARM_UP, 0)
+
+    def measure(self, wrk, seconds, least):
+        status, body = load.fetch(self.port, self.case, seconds + 30,
+                                  {"X-Bare-Seconds": str(seconds)})
+        if status != 200:
+            raise load.Wrong(f"status {status}{self.last_words()}")
+        found = json.loads(body)
+        calls = found["calls"]
+        return {
+            "requests": calls, "cpu_us": found["nanoseconds"] / 1000 / calls, "errors": {},
+            # Of one thread, without clients.
+            **dict.fromkeys(("requests_per_second", "switches", "p50_ms", "p99_ms", "pss_mib")),
+        }
 
 
 class ModuleBuiltPython(Module):
@@ -304,7 +340,7 @@ class ModWsgi(Server):
 
 
 SERVERS = {
-    "floor": Floor, "module": Module, "uwsgi": Uwsgi, "uwsgi-1": UwsgiOneThread,
+    "floor": Floor, "bare": Bare, "module": Module, "uwsgi": Uwsgi, "uwsgi-1": UwsgiOneThread,
     "gunicorn": Gunicorn, "granian": Granian, "granian-nginx": GranianNginx, "bjoern": Bjoern,
     "mod_wsgi": ModWsgi, "module-1": ModuleOneThread,
     "module-python": ModuleBuiltPython, "module-off": ModuleOff,

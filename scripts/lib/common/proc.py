@@ -106,6 +106,19 @@ def threads(pid):
     return int(fields[17]) if fields else 0
 
 
+def voluntary_switches(pid):
+    """How often its threads have given up the processor of their own accord, all that are left."""
+    found = 0
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        status = read(pid, f"task/{thread}/status")
+        found += sum(map(int, re.findall(rb"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)))
+    return found
+
+
 def fds(pid):
     """What each open descriptor of a process points to."""
     found = {}
