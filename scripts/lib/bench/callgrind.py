@@ -80,6 +80,8 @@ def ask(connections, count):
 def run(name, count, site):
     """The files that callgrind has written about a run of `count` requests, one a process."""
     directory = site.subdirectory(f"{name}-{count}")
+    # Workers write as the user they run as.
+    directory.chmod(0o777)
     output = directory / "callgrind.out"
     site.subdirectory(f"{name}-{count}/tmp")
     port = free_port()

@@ -29,6 +29,9 @@ use crate::wsgi::relay::PeerEnd;
 use crate::wsgi::relay::message::{Answer, Malformed, Message, Order, Run, Settings};
 use crate::wsgi::request::Request;
 
+/// What the log calls a guest that its owner has forgotten.
+pub const GUEST: &str = "stack of the thread at an overdue request of another worker";
+
 /// How often a leaving worker asks whether its guests have gone.
 const STAY: ngx_msec_t = 1000;
 
@@ -169,8 +172,9 @@ impl Guests {
         }
         let is_done = guest.end.is_done();
         drop(all);
-        if is_done {
-            self.leaves(id);
+        if is_done && let Some(guest) = self.leaves(id) {
+            // Its thread may still be in the application.
+            guest.follow(String::from(GUEST));
         }
     }
 

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use ngx::ffi::{ngx_cycle_t, ngx_msec_t, ngx_worker};
 
 use self::given::{Back, Entry, Given, Returned};
-use self::guests::Guests;
+use self::guests::{GUEST, Guests};
 use self::link::{Link, Said};
 use self::links::Links;
 use self::peers::{IDLE, Peers, ROOM, Wanted};
@@ -149,7 +149,7 @@ impl Balance {
 
     /// Whether another worker could take one more request at once.
     pub fn has_room(&self, pool: usize, app: usize) -> bool {
-        self.peers.choose(pool, app, ROOM, Instant::now()).is_some()
+        self.peers.has_room(pool, app)
     }
 
     /// For tests: whether requests are to be [forced](Self::force).
@@ -412,10 +412,7 @@ impl Balance {
             }
         }
         for id in self.guests.of_link(link.number) {
-            self.guests.dismiss(id, Some(String::from(ORPHAN)));
+            self.guests.dismiss(id, Some(String::from(GUEST)));
         }
     }
 }
-
-/// What the log calls a request whose client nobody knows any more.
-const ORPHAN: &str = "stack of the thread at an overdue request of a worker that has gone";

@@ -124,13 +124,23 @@ impl Peers {
         self.serving(app).next().is_some()
     }
 
+    fn room(&self, slot: usize, pool: usize) -> usize {
+        self.table.boards(slot)[pool].room().saturating_sub(self.all[slot].untaken.get())
+    }
+
+    /// Whether anybody could take one more request, now or in a moment.
+    pub fn has_room(&self, pool: usize, app: usize) -> bool {
+        let mut heard = self.serving(app).filter(|slot| !self.all[*slot].is_silent.get());
+        heard.any(|slot| self.room(slot, pool) > 0)
+    }
+
     /// The slot whose worker is best for a request: one with an idle interpreter, and with the most
     /// room. `None`: nobody has what is wanted.
     pub fn choose(&self, pool: usize, app: usize, wanted: Wanted, now: Instant) -> Option<usize> {
         let able = self.serving(app).filter_map(|slot| {
             let peer = &self.all[slot];
             let boards = self.table.boards(slot);
-            let room = boards[pool].room().saturating_sub(peer.untaken.get());
+            let room = self.room(slot, pool);
             if room == 0 || peer.is_resting(now) {
                 return None;
             }
