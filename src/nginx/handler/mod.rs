@@ -30,7 +30,7 @@ use crate::wsgi::application::Import;
 use crate::wsgi::exchange::Exchange;
 use crate::wsgi::header_policy::Accel;
 use crate::wsgi::mailbox::Level;
-use crate::wsgi::queue::Job;
+use crate::wsgi::queue::{Full, Job};
 use crate::wsgi::request::vars::Vars;
 use crate::wsgi::request::{Flags, Request};
 
@@ -185,15 +185,15 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             return Err(code::INTERNAL_SERVER_ERROR);
         }
         table.insert(context);
-        let mut limit = conf.queue().limit;
-        if pool.is_full(limit) && is_elsewhere() {
-            limit = usize::MAX;
-        }
         let mut job = Some(Job::Call { app, request, response });
         if let Some(balance) = balance().filter(|balance| balance.is_forced()) {
             job = job.and_then(|job| balance.force(job));
         }
-        if job.is_some_and(|job| pool.push(job, limit).is_err()) {
+        let pushed = match job.map_or(Ok(()), |job| pool.push(job, conf.queue().limit)) {
+            Err(Full(job)) if is_elsewhere() => pool.push(*job, usize::MAX),
+            pushed => pushed,
+        };
+        if pushed.is_err() {
             log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
             let rc = unavailable(r, 1);
             (*context).timings.refused(rc);

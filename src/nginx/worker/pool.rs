@@ -112,11 +112,6 @@ impl Pool {
         self.queue.remove(id);
     }
 
-    /// Whether [`Self::push`] would refuse a job.
-    pub fn is_full(&self, limit: usize) -> bool {
-        self.queue.is_full(limit)
-    }
-
     /// A request that was taken out waits here again.
     pub fn put_back(&self, job: Job, place: Place) {
         self.summon(self.queue.put_back(job, place));

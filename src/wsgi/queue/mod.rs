@@ -14,6 +14,7 @@ pub mod runner;
 mod slots;
 mod thread_name;
 
+use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,9 +76,14 @@ pub struct Claimant {
     pub claim: Claim,
 }
 
-/// Too many requests wait already; the request is dropped.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Full;
+/// Too many requests wait already: the job comes back.
+pub struct Full(pub Box<Job>);
+
+impl fmt::Debug for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Full")
+    }
+}
 
 struct State {
     jobs: Lanes,
@@ -121,11 +127,6 @@ impl State {
         self.roles.set(seat, role);
         self.show(since);
         goes_on
-    }
-
-    fn is_full(&self, limit: usize) -> bool {
-        let most = limit.saturating_add(self.roles.free());
-        self.stopping || self.jobs.requests() >= most
     }
 
     /// Requests that could be taken at once.
@@ -214,11 +215,6 @@ impl RequestQueue {
         self.lock().jobs.place(now)
     }
 
-    /// Whether [`Self::push`] with this limit would refuse a job.
-    pub fn is_full(&self, limit: usize) -> bool {
-        self.lock().is_full(limit)
-    }
-
     /// Whether one more request could be taken at once.
     pub fn has_room(&self) -> bool {
         self.lock().room() > 0
@@ -248,8 +244,9 @@ impl RequestQueue {
     /// at once. The numbers of requests are those of an event loop, which grow.
     pub fn push(&self, job: Job, limit: usize) -> Result<Wakeup, Full> {
         let mut state = self.lock();
-        if state.is_full(limit) {
-            return Err(Full);
+        let most = limit.saturating_add(state.roles.free());
+        if state.stopping || state.jobs.requests() >= most {
+            return Err(Full(Box::new(job)));
         }
         if matches!(job, Job::Tidy) && state.jobs.has_tidy() {
             return Ok(Wakeup::Done);

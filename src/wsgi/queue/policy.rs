@@ -150,8 +150,8 @@ pub struct Policy {
     pub surplus: Option<Instant>,
     /// When a stand-by last came and was not surplus.
     pub needed: Option<Instant>,
-    /// How long runners were at the last requests, the latest counting most.
-    mean: Duration,
+    /// How long runners were at the last requests, the latest counting most, in nanoseconds.
+    mean: u64,
 }
 
 impl Policy {
@@ -167,7 +167,7 @@ impl Policy {
             watched: None,
             surplus: None,
             needed: None,
-            mean: Duration::ZERO,
+            mean: 0,
         }
     }
 
@@ -176,7 +176,7 @@ impl Policy {
     pub fn claim(&self, counts: &Counts, waited: Duration) -> Claim {
         let is_late = waited >= PATIENCE;
         let all_work = taker(counts) == Taker::Nobody && counts.awake == 0;
-        if all_work && (is_late || self.mean >= PATIENCE) {
+        if all_work && (is_late || self.mean >= PATIENCE.as_nanos() as u64) {
             Claim::Room
         } else if is_late {
             Claim::Idle
@@ -248,7 +248,9 @@ impl Policy {
     pub fn came_back(&mut self, done: Done, moment: &Moment) -> Verdict {
         let Moment { counts, short, now } = *moment;
         self.judge(done, counts, now);
-        self.mean = (self.mean * 7 + (now - done.since)) / 8;
+        // Less than 584 years.
+        self.mean += ((now - done.since).as_nanos() as u64) / 8;
+        self.mean -= self.mean / 9;
         let is_called = counts.coming() > 0 || counts.starting > 0;
         if !self.is_patient() || is_called || short == 0 {
             Verdict::Take

@@ -154,7 +154,7 @@ impl Model {
                 }
                 self.follow(wakeup);
             }
-            Err(Full) => {
+            Err(_) => {
                 let requests = self.waiting.iter().filter(|(_, id)| *id > 0).count();
                 assert!(self.stopped || requests >= 9 + self.f.queue.lock().roles.free());
                 self.removed.insert(id);
