@@ -87,7 +87,12 @@ impl Pool {
 
     /// Queues a job and posts a runner if one is wanted. The queue is full if `limit` jobs wait.
     pub fn push(&self, job: Job, limit: usize) -> Result<(), Full> {
-        self.summon(self.queue.push(job, limit)?);
+        let wakeup = self.queue.push(job, limit)?;
+        let is_said = wakeup == Wakeup::Nobody;
+        self.summon(wakeup);
+        if !is_said && self.queue.overflows() {
+            self.overflows();
+        }
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! Requests that take longer than `wsgi_request_timeout`, and the threads that they leave behind.
 //!
-//! The client has been answered when a request comes here, or comes here before its time is over,
-//! because its client has gone, or has all of the response while the application goes on. A thread of its own, the *watchdog*, started on first need, raises
-//! an exception in the request's thread and logs its stack: the event loop never waits for Python.
-//! A thread that has not come back a second later is *stuck* until it does. When half of a pool is
+//! The client has been answered when a request comes here, or it comes before its time is over,
+//! because its client has gone, or has all of the response while the application goes on. A thread
+//! of its own, the *watchdog*, started on first need, raises an exception in the request's thread
+//! and logs its stack: the event loop never waits for Python. A thread that has not come back a second later is *stuck* until it does. When half of a pool is
 //! stuck the worker is replaced. If not even the watchdog gets hold of Python in that second, all
 //! stacks are dumped without it, and the worker is replaced too.
 //! Runs on: event loop, but for the body of the watchdog.

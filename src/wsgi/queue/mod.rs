@@ -15,6 +15,7 @@ mod slots;
 mod thread_name;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -164,6 +165,8 @@ pub struct RequestQueue {
     state: Mutex<State>,
     /// Where each runner sleeps.
     beds: Vec<Condvar>,
+    /// See [`Self::overflows`].
+    overflows: AtomicBool,
     #[cfg(test)]
     clock: Mutex<Option<Instant>>,
 }
@@ -183,6 +186,7 @@ impl RequestQueue {
             threads,
             state: Mutex::new(state),
             beds: std::iter::repeat_with(Condvar::new).take(threads).collect(),
+            overflows: AtomicBool::new(false),
             #[cfg(test)]
             clock: Mutex::default(),
         }
@@ -227,11 +231,11 @@ impl RequestQueue {
         if state.stopping || state.jobs.requests() == 0 {
             return Vec::new();
         }
-        let counts = state.roles.counts();
-        let claimants = state.jobs.waiting(most).into_iter().map(|waiting| {
+        let free = state.roles.free();
+        let claimants = state.jobs.waiting(most).into_iter().enumerate().map(|(nth, waiting)| {
             let waited = now.saturating_duration_since(waiting.place.since);
             let claim = match waiting.is_runnable {
-                true => state.policy.claim(counts, waited),
+                true => state.policy.claim(nth < free, waited),
                 // It will not be run here for long.
                 false => Claim::Room,
             };
@@ -256,7 +260,15 @@ impl RequestQueue {
         let is_expected = state.policy.is_expected(state.roles.counts(), now);
         let wakeup = if is_expected { Wakeup::LookLater } else { state.summon() };
         state.show(now);
+        let overflows = state.jobs.requests() > state.roles.free() && state.policy.takes_long();
+        self.overflows.store(overflows, Ordering::Relaxed);
         Ok(wakeup)
+    }
+
+    /// Event loop: whether, after the last [`Self::push`], more requests wait than there are free
+    /// threads, and are worth the way to another worker.
+    pub fn overflows(&self) -> bool {
+        self.overflows.load(Ordering::Relaxed)
     }
 
     /// Looks again after a [`Wakeup::LookLater`], or because a runner is lacking or surplus: if

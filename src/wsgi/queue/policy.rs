@@ -171,18 +171,23 @@ impl Policy {
         }
     }
 
-    /// What a request may claim that has waited for so long. What runners are done with in no time
-    /// is not worth the way to another worker.
-    pub fn claim(&self, counts: &Counts, waited: Duration) -> Claim {
+    /// What a request may claim that has waited for so long. `has_thread`: there is a free thread for
+    /// it, if not the GIL. What runners are done with in no time is not worth the way to another
+    /// worker.
+    pub fn claim(&self, has_thread: bool, waited: Duration) -> Claim {
         let is_late = waited >= PATIENCE;
-        let all_work = taker(counts) == Taker::Nobody && counts.awake == 0;
-        if all_work && (is_late || self.mean >= PATIENCE.as_nanos() as u64) {
+        if !has_thread && (is_late || self.takes_long()) {
             Claim::Room
         } else if is_late {
             Claim::Idle
         } else {
             Claim::Nothing
         }
+    }
+
+    /// Whether runners have been at the last requests for longer than a request is to wait.
+    pub fn takes_long(&self) -> bool {
+        self.mean >= PATIENCE.as_nanos() as u64
     }
 
     /// A request may be long: whoever has been at it for this time has had to let go of the GIL.
