@@ -128,6 +128,8 @@ def test_with_all_threads_of_all_workers_busy_the_limit_counts(start):
 @pytest.mark.parametrize("limit", [0, 1])
 def test_the_limit_is_none_while_another_worker_has_room(start, limit):
     pair = start(server=f"location = /few {{ wsgi_queue {limit}; wsgi_app ran:plain; }}").occupy()
+    # Before it is loaded nobody has room.
+    assert pair.ask("/plain", pid=pair.free).read_response().status == 200
     for _ in range(10):
         assert pair.handed("/few").text == str(pair.free)
 
