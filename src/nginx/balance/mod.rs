@@ -39,7 +39,7 @@ use crate::wsgi::application::Import;
 use crate::wsgi::error::Failure;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::offer::Offer;
-use crate::wsgi::queue::{Claim, Claimant, Job, Place};
+use crate::wsgi::queue::{Claim, Claimant, Job, Overflow, Place};
 use crate::wsgi::relay::message::{Answer, Kind, Malformed, Message, Order, Run, Ticket};
 use crate::wsgi::relay::{Goes, OwnerEnd};
 
@@ -130,7 +130,11 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &'static MainConf, read_mail:
     for (index, board) in table.boards(own).iter().enumerate() {
         if let Some(pool) = worker.pool(index) {
             pool.queue().show_on(board, clock);
-            pool.overflows_into(move || this.look(index, IDLE));
+            pool.overflows_into(move |overflow| match overflow {
+                Overflow::Nothing => (),
+                Overflow::Soon => this.tick.set_by(SOON),
+                Overflow::Now => this.look(index, IDLE),
+            });
         }
     }
     slot.is_open.store(true, Ordering::Release);

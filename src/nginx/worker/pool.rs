@@ -20,7 +20,7 @@ use crate::nginx::sys::timer::{Posted, Timer};
 use crate::nginx::sys::{code, process};
 use crate::wsgi::mailbox::{ExchangeId, Mailbox};
 use crate::wsgi::queue::runner::Runners;
-use crate::wsgi::queue::{Full, Job, Place, RequestQueue, Timers, Wakeup};
+use crate::wsgi::queue::{Full, Job, Overflow, Place, RequestQueue, Timers, Wakeup};
 
 /// nginx counts in milliseconds: no timer is shorter.
 const MOMENT: ngx_msec_t = 1;
@@ -38,8 +38,8 @@ pub struct Pool {
     timers: Timers,
     look: Timer,
     wake: Posted,
-    /// What is done when requests wait that nobody comes for, or for long.
-    overflow: OnceCell<Box<dyn Fn()>>,
+    /// What is done when requests wait that may claim another worker.
+    overflow: OnceCell<Box<dyn Fn(Overflow)>>,
 }
 
 impl Pool {
@@ -68,7 +68,7 @@ impl Pool {
             // What pool threads post from now on is not for this look any more.
             this.mailbox.look_begins();
             this.look();
-            this.overflows();
+            this.overflows(Overflow::Now);
             read_mail();
         });
         this.wake.calls(move || this.queue.wake());
@@ -88,23 +88,26 @@ impl Pool {
     /// Queues a job and posts a runner if one is wanted. The queue is full if `limit` jobs wait.
     pub fn push(&self, job: Job, limit: usize) -> Result<(), Full> {
         let wakeup = self.queue.push(job, limit)?;
-        let is_said = wakeup == Wakeup::Nobody;
+        let overflow = match wakeup {
+            // It is said below.
+            Wakeup::Nobody => Overflow::Nothing,
+            _ => self.queue.overflow(),
+        };
         self.summon(wakeup);
-        if !is_said && self.queue.overflows() {
-            self.overflows();
-        }
+        self.overflows(overflow);
         Ok(())
     }
 
-    /// What is done when requests wait that nobody comes for, or that have waited for a moment. Only
-    /// the first call counts.
-    pub fn overflows_into(&self, act: impl Fn() + 'static) {
+    /// What is done when requests wait that may claim another worker. Only the first call counts.
+    pub fn overflows_into(&self, act: impl Fn(Overflow) + 'static) {
         let _ = self.overflow.set(Box::new(act));
     }
 
-    fn overflows(&self) {
-        if let Some(act) = self.overflow.get() {
-            act();
+    fn overflows(&self, overflow: Overflow) {
+        if overflow != Overflow::Nothing
+            && let Some(act) = self.overflow.get()
+        {
+            act(overflow);
         }
     }
 
@@ -144,7 +147,7 @@ impl Pool {
                 }
             }
             Wakeup::LookLater => self.look_later(),
-            Wakeup::Nobody => self.overflows(),
+            Wakeup::Nobody => self.overflows(Overflow::Now),
         }
     }
 

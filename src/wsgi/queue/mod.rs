@@ -15,7 +15,7 @@ mod slots;
 mod thread_name;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,17 @@ pub enum Wakeup {
 pub struct Claimant {
     pub id: ExchangeId,
     pub claim: Claim,
+}
+
+/// Whether requests that wait may claim another worker, see [`Claim`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Overflow {
+    Nothing,
+    /// Some runner has the GIL: in a moment, if they still wait.
+    Soon,
+    /// More wait than there are free threads, and would wait for long.
+    Now,
 }
 
 /// Too many requests wait already: the job comes back.
@@ -165,8 +176,8 @@ pub struct RequestQueue {
     state: Mutex<State>,
     /// Where each runner sleeps.
     beds: Vec<Condvar>,
-    /// See [`Self::overflows`].
-    overflows: AtomicBool,
+    /// See [`Self::overflow`].
+    overflow: AtomicU8,
     #[cfg(test)]
     clock: Mutex<Option<Instant>>,
 }
@@ -186,7 +197,7 @@ impl RequestQueue {
             threads,
             state: Mutex::new(state),
             beds: std::iter::repeat_with(Condvar::new).take(threads).collect(),
-            overflows: AtomicBool::new(false),
+            overflow: AtomicU8::new(Overflow::Nothing as u8),
             #[cfg(test)]
             clock: Mutex::default(),
         }
@@ -257,18 +268,28 @@ impl RequestQueue {
         }
         let now = self.now();
         state.jobs.push(job, now);
+        let is_up = state.roles.counts().is_up();
         let is_expected = state.policy.is_expected(state.roles.counts(), now);
         let wakeup = if is_expected { Wakeup::LookLater } else { state.summon() };
         state.show(now);
-        let overflows = state.jobs.requests() > state.roles.free() && state.policy.takes_long();
-        self.overflows.store(overflows, Ordering::Relaxed);
+        let overflow = if state.jobs.requests() > state.roles.free() && state.policy.takes_long() {
+            Overflow::Now
+        } else if is_up {
+            Overflow::Soon
+        } else {
+            Overflow::Nothing
+        };
+        self.overflow.store(overflow as u8, Ordering::Relaxed);
         Ok(wakeup)
     }
 
-    /// Event loop: whether, after the last [`Self::push`], more requests wait than there are free
-    /// threads, and are worth the way to another worker.
-    pub fn overflows(&self) -> bool {
-        self.overflows.load(Ordering::Relaxed)
+    /// Event loop: whether what the last [`Self::push`] has left may claim another worker.
+    pub fn overflow(&self) -> Overflow {
+        match self.overflow.load(Ordering::Relaxed) {
+            now if now == Overflow::Now as u8 => Overflow::Now,
+            soon if soon == Overflow::Soon as u8 => Overflow::Soon,
+            _ => Overflow::Nothing,
+        }
     }
 
     /// Looks again after a [`Wakeup::LookLater`], or because a runner is lacking or surplus: if

@@ -80,3 +80,18 @@ fn a_request_claims_any_worker_while_its_application_is_imported() {
     assert_eq!(claims(&f), [Claim::Room]);
     assert_eq!(f.queue.look(), Wakeup::Nobody);
 }
+
+#[test]
+fn what_waits_is_looked_at_when_it_may_wait_for_long() {
+    let mut f = Fixture::new(1);
+    f.push(9).unwrap();
+    assert_eq!(f.queue.overflow(), Overflow::Nothing, "nobody has the GIL");
+    let seat = f.queue.begin().unwrap();
+    assert!(matches!(f.queue.pop(seat, None), Next::Work { .. }));
+    f.push(9).unwrap();
+    assert_eq!(f.queue.overflow(), Overflow::Soon);
+    f.queue.pass(20 * PATIENCE);
+    assert!(matches!(f.queue.pop(seat, None), Next::Work { .. }));
+    f.push(9).unwrap();
+    assert_eq!(f.queue.overflow(), Overflow::Now, "requests are known to take long");
+}
