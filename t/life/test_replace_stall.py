@@ -10,6 +10,11 @@ from lib.stall import WAITS, answers, reload, switched
 MODULES = os.environ.get("TEST_NGINX_MODULES", "/usr/lib/nginx/modules")
 
 
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
 def spend(site):
     """One of two workers has had its requests and has gone; the other one's pid."""
     pids = site.workers()
@@ -51,6 +56,24 @@ def test_the_other_worker_serves_while_one_that_was_killed_is_followed(start):
         site.barrier()
     gate.open()
     assert answers(site) == {"old"}
+
+
+def test_with_a_socket_of_its_own_the_successor_hands_over_while_it_imports(start):
+    log = "log_format ran '$wsgi_worker'; access_log @DIR@/ran.log ran;"
+    site = start(log, workers=2, server="listen 127.0.0.1:@PORT2@ reuseport;")
+    site.allow_alert("exited on signal 9")
+    gate = site.gate("old")
+    victim, other = site.workers()
+    site.signal("KILL", victim)
+    site.wait_event("waiting old")
+    # Half of the connections are the successor's, which has nothing to run them with.
+    assert answers(site, 50, port=site.ports["PORT2"]) == {"old"}
+    (successor,) = set(site.workers()) - {other}
+    ran = read(f"{site.dir}/ran.log").split("\n")
+    assert f"{successor}, {other}" in ran and str(other) in ran and str(successor) not in ran
+    gate.open()
+    until(lambda: answers(site, 10, port=site.ports["PORT2"]) == {"old"}
+          and str(successor) in read(f"{site.dir}/ran.log").split("\n"), what="its own requests")
 
 
 def test_a_worker_that_a_signal_has_told_to_quit_is_not_relied_on(start):
