@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use ngx::ffi::{ngx_exiting, ngx_log_t, ngx_msec_t};
 
@@ -26,11 +25,8 @@ use crate::wsgi::numbers::NumberMap;
 use crate::wsgi::offer::Offer;
 use crate::wsgi::queue::Job;
 use crate::wsgi::relay::PeerEnd;
-use crate::wsgi::relay::message::{Answer, Malformed, Message, Order, Run, Settings};
+use crate::wsgi::relay::message::{Answer, Limit, Malformed, Message, Order, Run, Settings};
 use crate::wsgi::request::Request;
-
-/// What the log calls a guest that its owner has forgotten.
-pub const GUEST: &str = "stack of the thread at an overdue request of another worker";
 
 /// How often a leaving worker asks whether its guests have gone.
 const STAY: ngx_msec_t = 1000;
@@ -43,15 +39,14 @@ struct Guest {
     /// Its number in the other worker.
     owners: ExchangeId,
     pool: usize,
-    /// `wsgi_request_timeout`.
-    timeout: Option<Duration>,
+    limit: Option<Limit>,
 }
 
 impl Guest {
-    /// Nobody waits for the answer: its thread is interrupted in time, below this title.
-    fn follow(&self, title: String) {
-        if let (Some(worker), Some(timeout)) = (worker(), self.timeout) {
-            worker.watch.follow(self.end.exchange(), self.pool, timeout, || title);
+    /// Nobody waits for the answer any more: its thread is interrupted in time.
+    fn follow(&self) {
+        if let (Some(worker), Some(Limit { time, title })) = (worker(), &self.limit) {
+            worker.watch.follow(self.end.exchange(), self.pool, *time, || title.clone());
         }
     }
 }
@@ -101,7 +96,7 @@ impl Guests {
         }
         let Some(id) = self.find(link.number, owners) else { return Ok(()) };
         if matches!(order, Order::Cancel) {
-            if !self.dismiss(id, None) {
+            if !self.dismiss(id) {
                 // Whoever withdraws an offer wants to know that there is life here.
                 self.links.send(link, Message::answer(owners, Answer::No));
             }
@@ -113,7 +108,6 @@ impl Guests {
             Order::Run(_) | Order::Cancel => (),
             Order::Discard => guest.end.discard(),
             Order::Credit(passed) => guest.end.credit(passed)?,
-            Order::Interrupt(title) => guest.follow(title),
         }
         drop(all);
         self.tell_owner(id);
@@ -122,7 +116,7 @@ impl Guests {
 
     /// A request of another worker is to run here, if there is room.
     fn run(&self, link: &Link, owners: ExchangeId, run: Run) -> Result<(), Malformed> {
-        let Run { app, pool, ticket, timeout, flags, buffering, vars, body, .. } = run;
+        let Run { app, pool, ticket, limit, flags, buffering, vars, body, .. } = run;
         let Some(worker) = worker() else { return Ok(()) };
         let app = worker.app(app as usize).ok_or(Malformed("application"))?;
         let (index, pool) = (pool as usize, worker.pool(pool as usize));
@@ -149,7 +143,7 @@ impl Guests {
         let (exchange, response) = Exchange::open(id, buffering, Arc::clone(&worker.mailbox));
         exchange.require(Offer::told(word, ticket.epoch));
         let end = PeerEnd::new(owners, exchange);
-        self.insert(id, Guest { end, link: link.number, owners, pool: index, timeout });
+        self.insert(id, Guest { end, link: link.number, owners, pool: index, limit });
         if !self.stay.is_set() {
             self.stay.set(STAY);
         }
@@ -174,7 +168,7 @@ impl Guests {
         drop(all);
         if is_done && let Some(guest) = self.leaves(id) {
             // Its thread may still be in the application.
-            guest.follow(String::from(GUEST));
+            guest.follow();
         }
     }
 
@@ -191,13 +185,10 @@ impl Guests {
         true
     }
 
-    /// Nobody reads what a guest sends. With a title its thread is interrupted in time. False if no
-    /// thread has taken it.
-    pub fn dismiss(&self, id: ExchangeId, title: Option<String>) -> bool {
+    /// Nobody reads what a guest sends. False if no thread has taken it.
+    pub fn dismiss(&self, id: ExchangeId) -> bool {
         let Some(mut guest) = self.leaves(id) else { return false };
-        if let Some(title) = title {
-            guest.follow(title);
-        }
+        guest.follow();
         let is_taken = guest.end.cancel().is_some();
         if !is_taken && let Some(pool) = worker().and_then(|worker| worker.pool(guest.pool)) {
             pool.remove(id);

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use ngx::ffi::{ngx_cycle_t, ngx_msec_t, ngx_worker};
 
 use self::given::{Back, Entry, Given, Returned};
-use self::guests::{GUEST, Guests};
+use self::guests::Guests;
 use self::link::{Link, Said};
 use self::links::Links;
 use self::peers::{IDLE, Peers, ROOM, Wanted};
@@ -222,7 +222,7 @@ impl Balance {
             pool: task.pool as u32,
             ticket: Ticket { word: word as u32, epoch: offer.epoch() },
             waited: now.saturating_duration_since(place.since),
-            timeout: task.timeout,
+            limit: task.limit.clone(),
             flags: request.flags,
             buffering: task.buffering,
             vars: request.vars.clone(),
@@ -392,7 +392,7 @@ impl Balance {
                 let text = format!("cannot pass a file to another worker: {err}");
                 log::write_worker(Level::Error, &text);
                 if let Some(guest) = self.guests.find(link.number, id) {
-                    self.guests.dismiss(guest, None);
+                    self.guests.dismiss(guest);
                     let end = Answer::End(Err(Failure::Lost));
                     self.links.send(link, Message::answer(id, end));
                 }
@@ -416,7 +416,7 @@ impl Balance {
             }
         }
         for id in self.guests.of_link(link.number) {
-            self.guests.dismiss(id, Some(String::from(GUEST)));
+            self.guests.dismiss(id);
         }
     }
 }

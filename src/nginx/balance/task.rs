@@ -3,13 +3,12 @@
 //! Runs on: event loop.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::nginx::config::{self, Endpoint, LocConf, MainConf};
 use crate::nginx::request::context;
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::mailbox::ExchangeId;
-use crate::wsgi::relay::message::Settings;
+use crate::wsgi::relay::message::{Limit, Settings};
 
 /// What is to be known of a request to hand it over.
 pub struct Task {
@@ -17,7 +16,7 @@ pub struct Task {
     pub app: usize,
     pub pool: usize,
     pub buffering: Settings,
-    pub timeout: Option<Duration>,
+    pub limit: Option<Limit>,
 }
 
 /// The request of this exchange as it is to be handed over; `None` if it stays here.
@@ -32,7 +31,8 @@ pub fn task(id: ExchangeId) -> Option<Task> {
         let conf = (*context).conf();
         let Endpoint { app, pool } = conf.endpoint?;
         let main = config::main_of_request(r);
-        Some(Task { app, pool, buffering: settings(main, conf)?, timeout: conf.request_timeout() })
+        let limit = conf.request_timeout().map(|time| Limit::new(time, &(*context).title()));
+        Some(Task { app, pool, buffering: settings(main, conf)?, limit })
     }
 }
 

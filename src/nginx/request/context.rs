@@ -299,9 +299,9 @@ impl Context {
             {
                 pool.remove(self.exchange.id());
             }
-            if taken.is_some() && self.exchange.handed_over().is_some() {
-                self.exchange.interrupt_there(self.title());
-            } else if let Some(timeout) = self.conf().request_timeout() {
+            // Another worker that runs the request follows it.
+            let is_here = self.exchange.handed_over().is_none();
+            if let Some(timeout) = self.conf().request_timeout().filter(|_| is_here) {
                 worker.watch.follow(&self.exchange, index, timeout, || self.title());
             }
         }
@@ -313,8 +313,8 @@ impl Context {
         }
     }
 
-    /// What the log calls a request that is gone, in nginx's words.
-    fn title(&self) -> String {
+    /// What the log calls a request that is gone, in nginx's words. Until the context is detached.
+    pub fn title(&self) -> String {
         // SAFETY: the request is live until the first call of `detach` has returned; the strings
         // are its own and its connection's.
         unsafe {

@@ -43,19 +43,6 @@ impl Exchange {
         self.lock().over.as_ref().map(|over| over.pid)
     }
 
-    /// Owner: has the peer interrupt the request's thread when the request's time is over. `title`:
-    /// see [`Order::Interrupt`](crate::wsgi::relay::message::Order).
-    pub fn interrupt_there(&self, title: String) {
-        if let Some(over) = &mut self.lock().over {
-            over.title = Some(title);
-        }
-    }
-
-    /// Owner: that title, once.
-    pub fn take_title(&self) -> Option<String> {
-        self.lock().over.as_mut()?.title.take()
-    }
-
     /// Owner: what the peer is to be told, once.
     pub fn take_owed(&self) -> Option<Owed> {
         self.lock().over.as_mut()?.take_owed()

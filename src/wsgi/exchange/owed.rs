@@ -23,13 +23,11 @@ pub struct HandedOver {
     /// The process that it is handed over to.
     pub pid: u32,
     owed: Option<Owed>,
-    /// What the log calls the request, if its thread is to be interrupted when its time is over.
-    pub title: Option<String>,
 }
 
 impl HandedOver {
     pub fn new(offer: Offer, pid: u32) -> Self {
-        Self { offer, pid, owed: None, title: None }
+        Self { offer, pid, owed: None }
     }
 
     /// False if a thread of the peer has taken the request.

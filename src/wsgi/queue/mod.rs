@@ -389,6 +389,7 @@ impl RequestQueue {
             }
             Verdict::Yield => {
                 state.roles.set(seat, Role::Attaching { since: now, call: Call::Yield });
+                state.show_room();
                 return Next::Yield;
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::message::{
-    Answer, Kind, MAX_DESCRIPTORS, MAX_MESSAGE, MAX_PIECE, Malformed, Message, Order, Run,
+    Answer, Kind, Limit, MAX_DESCRIPTORS, MAX_MESSAGE, MAX_PIECE, Malformed, Message, Order, Run,
     Settings, Ticket,
 };
 pub use super::wire::Descriptors;
@@ -30,7 +30,6 @@ const RUN: u8 = 1;
 const CANCEL: u8 = 2;
 const DISCARD: u8 = 3;
 const CREDIT: u8 = 4;
-const INTERRUPT: u8 = 5;
 const NO: u8 = 17;
 const TAKEN: u8 = 18;
 const HEAD: u8 = 19;
@@ -51,7 +50,6 @@ impl Message {
             Kind::Order(Order::Cancel) => CANCEL,
             Kind::Order(Order::Discard) => DISCARD,
             Kind::Order(Order::Credit(_)) => CREDIT,
-            Kind::Order(Order::Interrupt(_)) => INTERRUPT,
             Kind::Answer(Answer::No) => NO,
             Kind::Answer(Answer::Taken { .. }) => TAKEN,
             Kind::Answer(Answer::Head(_)) => HEAD,
@@ -105,7 +103,6 @@ fn write_order<'m>(to: &mut Writer<'_, 'm>, order: &'m Order) {
             to.u64(*bytes as u64);
             to.u64(*spooled);
         }
-        Order::Interrupt(title) => to.bytes(title.as_bytes()),
     }
 }
 
@@ -120,7 +117,6 @@ fn read_order(from: &mut Reader<'_>, kind: u8) -> Result<Option<Order>, Malforme
             bytes: from.usize()?,
             spooled: from.u64()?,
         }),
-        INTERRUPT => Order::Interrupt(from.text()?),
         _ => return Ok(None),
     }))
 }
@@ -203,7 +199,7 @@ fn nanos(time: Duration) -> u64 {
 }
 
 /// Bytes of a [`Run`] beside its columns and its body.
-const RUN_LEN: usize = 1 + 8 + 4 * 4 + 2 * 8 + 1 + 1 + 8 + 4 + 2 * 4;
+const RUN_LEN: usize = 1 + 8 + 4 * 4 + 2 * 8 + 4 + 1 + 1 + 8 + 4 + 2 * 4;
 /// What precedes the bytes of a piece of a body in memory, and stands for one in a file.
 const MEMORY_LEN: usize = 1 + 4;
 const FILE_LEN: usize = 1 + 8 + 8;
@@ -215,7 +211,8 @@ impl Run {
     /// Whether it fits one message; what does not stays in the worker that has it.
     pub fn fits(&self) -> bool {
         let (names, values) = self.vars.columns();
-        let (mut len, mut files) = (RUN_LEN + names.len() + values.len(), 0);
+        let title = self.limit.as_ref().map_or(0, |limit| limit.title.len());
+        let (mut len, mut files) = (RUN_LEN + title + names.len() + values.len(), 0);
         for segment in self.body.iter().flat_map(|body| body.segments()) {
             match segment.bytes() {
                 Some(bytes) => len += MEMORY_LEN + bytes.len(),
@@ -231,7 +228,10 @@ fn write_run<'m>(to: &mut Writer<'_, 'm>, run: &'m Run) {
         to.u32(n);
     }
     to.u64(nanos(run.waited));
-    to.u64(run.timeout.map_or(0, nanos));
+    let (time, title) = run.limit.as_ref().map_or((0, ""), |it| (nanos(it.time), &it.title[..]));
+    to.u64(time);
+    to.u32(title.len() as u32);
+    to.bytes(title.as_bytes());
     let Flags { head, ignores_redirect, multithread, multiprocess, debug } = run.flags;
     to.flags([head, ignores_redirect, multithread, multiprocess, debug]);
     let Settings { on, heeds_header, size, spooling } = run.buffering;
@@ -268,7 +268,7 @@ fn read_run(from: &mut Reader<'_>) -> Result<Run, Malformed> {
     let (app, pool) = (from.u32()?, from.u32()?);
     let ticket = Ticket { word: from.u32()?, epoch: from.u32()? };
     let waited = Duration::from_nanos(from.u64()?);
-    let timeout = Some(Duration::from_nanos(from.u64()?)).filter(|timeout| !timeout.is_zero());
+    let limit = read_limit(from)?;
     let [head, ignores_redirect, multithread, multiprocess, debug] = from.flags()?;
     let flags = Flags { head, ignores_redirect, multithread, multiprocess, debug };
     let [on, heeds_header, spools] = from.flags()?;
@@ -281,7 +281,17 @@ fn read_run(from: &mut Reader<'_>) -> Result<Run, Malformed> {
     let (names, values) = (from.bytes(names as usize)?, from.bytes(values as usize)?);
     let vars = Vars::from_columns(names, values).ok_or(Malformed("vars"))?;
     let body = read_body(from)?;
-    Ok(Run { app, pool, ticket, waited, timeout, flags, buffering, vars, body })
+    Ok(Run { app, pool, ticket, waited, limit, flags, buffering, vars, body })
+}
+
+fn read_limit(from: &mut Reader<'_>) -> Result<Option<Limit>, Malformed> {
+    let (time, title) = (from.u64()?, from.u32()?);
+    let title = std::str::from_utf8(from.bytes(title as usize)?).map_err(|_| Malformed("text"))?;
+    match (time, title) {
+        (0, "") => Ok(None),
+        (0, _) => Err(Malformed("limit")),
+        _ => Ok(Some(Limit { time: Duration::from_nanos(time), title: title.to_owned() })),
+    }
 }
 
 fn read_body(from: &mut Reader<'_>) -> Result<Option<Arc<RequestBody>>, Malformed> {

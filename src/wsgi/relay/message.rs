@@ -59,10 +59,6 @@ pub enum Order {
     Discard,
     /// nginx has passed on so much of what has come.
     Credit(InFlight),
-    /// Nobody waits for an answer any more: when the time of [`Run::timeout`] is over an exception
-    /// is to be raised in the request's thread, whose stack is logged below this title. Followed by
-    /// [`Self::Cancel`].
-    Interrupt(String),
 }
 
 /// A request that is offered.
@@ -75,12 +71,22 @@ pub struct Run {
     /// How long the request has waited so far.
     pub waited: Duration,
     /// `wsgi_request_timeout`, if there is one.
-    pub timeout: Option<Duration>,
+    pub limit: Option<Limit>,
     pub flags: Flags,
     pub buffering: Settings,
     pub vars: Vars,
     /// `None`: it is empty.
     pub body: Option<Arc<RequestBody>>,
+}
+
+/// How long a request may be in the application. When its client waits no more, and this is over, an
+/// exception is raised in its thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Above zero.
+    pub time: Duration,
+    /// What the log has above the thread's stack.
+    pub title: String,
 }
 
 /// Where the word of an offer is, and which of the offers that were made there is meant.
@@ -156,10 +162,10 @@ impl fmt::Display for Malformed {
     }
 }
 
-impl Order {
+impl Limit {
     /// A title is cut where the log would cut it.
-    pub fn interrupt(title: &str) -> Self {
-        Self::Interrupt(cut(title, 2 * MAX_LINE).to_owned())
+    pub fn new(time: Duration, title: &str) -> Self {
+        Self { time, title: cut(title, 2 * MAX_LINE).to_owned() }
     }
 }
 

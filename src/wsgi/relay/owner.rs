@@ -72,9 +72,6 @@ impl OwnerEnd {
     /// What the peer is to be told since the last call. After [`Order::Cancel`] nothing is to be
     /// told or received.
     pub fn order(&self) -> Option<Message> {
-        if let Some(title) = self.exchange().take_title() {
-            return Some(Message::order(self.sender.id(), Order::interrupt(&title)));
-        }
         let order = match self.exchange().take_owed()? {
             Owed::Credit(passed) => Order::Credit(passed),
             Owed::Discard => Order::Discard,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::message::{Answer, Kind, MAX_HEAD, MAX_PIECE, Malformed, Order};
+use super::message::{Answer, Kind, Limit, MAX_HEAD, MAX_PIECE, Malformed};
 use super::model::{Pair, head, taken};
 use super::{Goes, OwnerEnd, PeerEnd};
 use crate::wsgi::error::{Cancelled, Failure};
@@ -387,6 +387,5 @@ fn long_texts_are_divided_between_lines() {
     // Without lines, between characters.
     let endless = format!("x{}", "\u{e9}".repeat(MAX_PIECE));
     assert_eq!(Answer::log(Level::Info, &endless).len(), 3);
-    let Order::Interrupt(title) = Order::interrupt(&endless) else { unreachable!() };
-    assert_eq!(title.len(), 2047);
+    assert_eq!(Limit::new(Duration::from_secs(1), &endless).title.len(), 2047);
 }

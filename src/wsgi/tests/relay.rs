@@ -21,7 +21,7 @@ use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::relay::codec::{decode_head, encode_head, head_len};
 use crate::wsgi::relay::message::{
-    Answer, Kind, MAX_DESCRIPTORS, MAX_MESSAGE, MAX_PIECE, Malformed, Message, Order, Run,
+    Answer, Kind, Limit, MAX_DESCRIPTORS, MAX_MESSAGE, MAX_PIECE, Malformed, Message, Order, Run,
     Settings, Ticket,
 };
 use crate::wsgi::relay::packet::{pack, unpack};
@@ -67,8 +67,19 @@ fn body() -> impl Strategy<Value = Option<Arc<RequestBody>>> {
 
 fn run() -> impl Strategy<Value = Run> {
     let buffering = (any::<[bool; 2]>(), any::<usize>(), option::of(any::<u32>()));
-    (any::<[u32; 4]>(), any::<u64>(), any::<[bool; 5]>(), buffering, vars(), body()).prop_map(
-        |([app, pool, word, epoch], waited, flags, (words, size, spooling), vars, body)| {
+    let limit = option::of((1..u64::MAX, any::<String>())).prop_map(|limit| {
+        limit.map(|(time, title)| Limit::new(Duration::from_nanos(time), &title))
+    });
+    let times = (any::<u64>(), limit);
+    (any::<[u32; 4]>(), times, any::<[bool; 5]>(), buffering, vars(), body()).prop_map(
+        |(
+            [app, pool, word, epoch],
+            (waited, limit),
+            flags,
+            (words, size, spooling),
+            vars,
+            body,
+        )| {
             let [head, ignores_redirect, multithread, multiprocess, debug] = flags;
             let [on, heeds_header] = words;
             Run {
@@ -76,7 +87,7 @@ fn run() -> impl Strategy<Value = Run> {
                 pool,
                 ticket: Ticket { word, epoch },
                 waited: Duration::from_nanos(waited),
-                timeout: Some(Duration::from_nanos(waited / 2)).filter(|time| !time.is_zero()),
+                limit,
                 flags: Flags { head, ignores_redirect, multithread, multiprocess, debug },
                 buffering: Settings { on, heeds_header, size, spooling },
                 vars,
@@ -124,7 +135,6 @@ fn order() -> impl Strategy<Value = Order> {
         (any::<usize>(), any::<usize>(), any::<u64>()).prop_map(|(chunks, bytes, spooled)| {
             Order::Credit(InFlight { chunks, bytes, spooled })
         }),
-        any::<String>().prop_map(Order::Interrupt),
     ]
 }
 
@@ -169,8 +179,8 @@ fn told(message: &Message) -> String {
     let mut text = format!("{} ", message.id);
     match &message.kind {
         Kind::Order(Order::Run(run)) => {
-            let Run { app, pool, ticket, waited, timeout, flags, buffering, vars, body } = &**run;
-            let all = (app, pool, ticket, waited, timeout, flags, buffering, vars);
+            let Run { app, pool, ticket, waited, limit, flags, buffering, vars, body } = &**run;
+            let all = (app, pool, ticket, waited, limit, flags, buffering, vars);
             write!(text, "{all:?}").unwrap();
             for segment in body.iter().flat_map(|body| body.segments()) {
                 match segment {
@@ -343,7 +353,7 @@ fn vars_that_are_not_whole_are_refused() {
         pool: 0,
         ticket: Ticket { word: 0, epoch: 1 },
         waited: Duration::ZERO,
-        timeout: None,
+        limit: None,
         flags: Flags::default(),
         buffering: Settings { on: true, heeds_header: false, size: 9, spooling: None },
         vars: writer.finish(),
