@@ -51,6 +51,15 @@ def fork(environ, start_response):
     return answer(start_response, child)
 
 
+def late(environ, start_response):
+    """As many bytes as the query string says, when the gate at the end of the path is open."""
+    record("ran", os.getpid(), environ["PATH_INFO"])
+    gate.wait(environ["PATH_INFO"].rsplit("/", 1)[1])
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"x" * int(environ["QUERY_STRING"])
+    record("sent")
+
+
 def compute(environ, start_response):
     """Python code that takes so many seconds of a processor and never waits."""
     record("ran", os.getpid(), environ["PATH_INFO"])

@@ -72,6 +72,28 @@ def test_a_worker_that_is_told_to_leave_ends_what_it_runs_of_others(pair):
     until(lambda: not procs.alive(pair.free), what="its end")
 
 
+def test_a_leaving_worker_waits_until_others_have_its_responses(pair):
+    """More than the socket between them holds, while the one with the clients is stopped."""
+    size = 1_500_000
+    gate = pair.site.gate("late")
+    clients = [pair.ask(f"/late/late?{size}") for _ in range(THREADS)]
+    pair.site.wait_event("waiting late", THREADS)
+    pair.site.signal("STOP", pair.busy)
+    try:
+        until(lambda: procs.state(pair.busy) == "T")
+        gate.open()
+        pair.site.wait_event("sent", THREADS)
+        pair.site.signal("QUIT", pair.free)
+        pair.site.log.wait_for(rf"{pair.free}#.* gracefully shutting down")
+        elapse(1.5)
+    finally:
+        pair.site.signal("CONT", pair.busy)
+    for client in clients:
+        response = client.read_response()
+        assert (response.status, len(response.body), response.complete) == (200, size, True)
+    until(lambda: not procs.alive(pair.free), what="its end")
+
+
 def test_the_time_to_shut_down_is_for_requests_of_others_too(start):
     pair = start(main=f"thread_pool few threads={THREADS}; worker_shutdown_timeout 500ms;").occupy()
     # The threads that wait for the gates.

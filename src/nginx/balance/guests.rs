@@ -62,7 +62,7 @@ pub struct Guests {
     by_owner: RefCell<NumberMap<NumberMap<ExchangeId>>>,
     /// Of no thread is it known that it has taken these.
     untaken: RefCell<Vec<ExchangeId>>,
-    /// Holds up a leaving worker while it has guests.
+    /// Holds up a leaving worker while it has guests, or their owners have not been sent all.
     stay: Timer,
 }
 
@@ -199,14 +199,23 @@ impl Guests {
     /// A guest need not be minded any more.
     fn leaves(&self, id: ExchangeId) -> Option<Guest> {
         let guest = self.remove(id);
-        if self.all.borrow().is_empty() {
-            self.stay.clear();
-        }
+        self.may_leave();
         guest
     }
 
+    /// Nothing of guests may be left here that holds up a leaving worker.
+    pub fn may_leave(&self) {
+        if self.stay.is_set() && !self.holds() {
+            self.stay.clear();
+        }
+    }
+
+    fn holds(&self) -> bool {
+        !self.all.borrow().is_empty() || self.links.has_unsent()
+    }
+
     fn stay(&self) {
-        if !self.all.borrow().is_empty() {
+        if self.holds() {
             self.stay.set(STAY);
         }
     }

@@ -28,6 +28,8 @@ pub enum Said {
     /// A message cannot be sent, since the kernel refuses its descriptors or lacks memory. The link
     /// goes on.
     Refused(Message, io::Error),
+    /// The other worker has been sent all that waited.
+    Sent,
     /// The other worker has gone, or is not to be understood, or this one leaves. Nothing follows.
     End(Option<Malformed>),
 }
@@ -103,6 +105,11 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Something waits until the other worker takes it in.
+    pub fn has_unsent(&self) -> bool {
+        !self.outbox.borrow().is_empty()
     }
 
     /// The other worker may take in more.

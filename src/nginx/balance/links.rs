@@ -191,7 +191,15 @@ impl Links {
                 self.say(&link, said);
             }
             self.out.replace(out);
+            if !link.has_unsent() {
+                self.say(&link, Said::Sent);
+            }
         }
+    }
+
+    /// Whether something waits until another worker takes it in.
+    pub fn has_unsent(&self) -> bool {
+        self.all.borrow().values().any(|link| link.has_unsent())
     }
 
     /// The link is not used any more.

@@ -376,6 +376,7 @@ impl Balance {
                     self.links.send(link, Message::order(id, Order::Cancel));
                 }
             }
+            Said::Sent => self.guests.may_leave(),
             Said::Refused(Message { id, kind }, err) => self.refused(link, id, &kind, &err),
             Said::End(malformed) => self.end(link, malformed),
         }
