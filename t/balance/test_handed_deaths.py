@@ -1,6 +1,7 @@
 """Workers that die or stop while they run requests of others: never twice, never lost."""
 
 import signal
+import time
 
 import pytest
 from lib import http, procs
@@ -133,6 +134,39 @@ def test_what_a_worker_was_offered_that_dies_runs_once(pair, stopped):
     successor = kill(pair, pair.free)
     assert stopped.read_response().text == str(successor)
     assert pair.ran() == [successor]
+
+
+def time_of_the_second(three):
+    """A request is offered to a stopped worker that dies, and then to another one that is stopped:
+    after how long that is given up. None: the first was given up before it died."""
+    site, (second, first) = three.site, three.pids[1:]
+    given_up = "process {} does not take the requests it is offered"
+    # The worker with the client has a link to each.
+    client = three.connect()
+    site.signal("STOP", first)
+    client.send(http.build("GET", "/plain", close=False))
+    assert client.read_response().text == str(second)
+    site.signal("CONT", first)
+    until(lambda: three.ask("/plain").read_response().text == str(first))
+    for pid in (first, second):
+        site.signal("STOP", pid)
+        until(lambda pid=pid: procs.state(pid) == "T")
+    mark = site.log.mark()
+    client.send(http.build("GET", "/plain", close=False))
+    elapse(0.06)
+    start = time.monotonic()
+    site.expect_alert(rf"worker process {first} exited on signal 9")
+    site.signal("KILL", first)
+    site.log.wait_for(given_up.format(second), start=mark)
+    time_of_it = time.monotonic() - start
+    site.signal("CONT", second)
+    assert client.read_response().status == 200
+    return None if site.log.matching(given_up.format(first), mark) else time_of_it
+
+
+def test_each_worker_has_its_time_to_take_what_it_is_offered(nginx):
+    tries = (Workers(nginx(**OPTIONS | {"workers": 3})).occupy() for _ in range(5))
+    assert next(filter(None, map(time_of_the_second, tries))) >= 0.1
 
 
 def test_of_three_workers_the_third_does_what_a_stopped_one_does_not(nginx):

@@ -35,6 +35,7 @@ pub struct Entry {
     pub word: usize,
     /// Until it is taken.
     pub back: Option<Back>,
+    pub offered: Instant,
 }
 
 /// A request that was handed over and is to be queued here again.
@@ -72,9 +73,9 @@ impl Given {
         self.words.borrow_mut().push(word);
     }
 
-    pub fn insert(&self, id: ExchangeId, entry: Entry, now: Instant) {
+    pub fn insert(&self, id: ExchangeId, entry: Entry) {
+        self.untaken.borrow_mut().push_back((id, entry.offered));
         self.all.borrow_mut().insert(id, entry);
-        self.untaken.borrow_mut().push_back((id, now));
     }
 
     /// The request has an end, or is this worker's again. Returns its entry, whose word is free.
@@ -109,7 +110,9 @@ impl Given {
         let (mut untaken, all) = (self.untaken.borrow_mut(), self.all.borrow());
         let mut overdue = Vec::new();
         while let Some((id, since)) = untaken.front().copied() {
-            let is_untaken = all.get(&id).is_some_and(|entry| entry.back.is_some());
+            // It may have come back, and been offered once more.
+            let is_untaken =
+                all.get(&id).is_some_and(|entry| entry.back.is_some() && entry.offered == since);
             if is_untaken && now.saturating_duration_since(since) < PATIENCE {
                 break;
             }

@@ -241,8 +241,9 @@ impl Balance {
             pool: task.pool,
             word,
             back: Some(Back { app, request, place }),
+            offered: now,
         };
-        self.given.insert(id, entry, now);
+        self.given.insert(id, entry);
         self.peers.offered(slot);
         retire::uncount();
         self.links.send(&link, Message::order(id, Order::Run(Box::new(run))));
