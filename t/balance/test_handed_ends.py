@@ -167,3 +167,42 @@ def test_a_connection_with_many_streams_uses_both_workers(start):
         streams = [client.send("GET", "/pause?0.1") for _ in range(20)]
         pids = [int(client.wait(stream).text) for stream in streams]
     assert min(pids.count(pid) for pid in site.pids) >= 5, pids
+
+
+def without_connections(pair, pid):
+    """Clients that leave this worker no connection, each with half a request."""
+    clients = []
+    while not pair.site.log.matching(rf"\b{pid}#.* worker_connections are not enough$"):
+        client = pair.site.connect(pair.site.ports["PORT2"])
+        client.send(http.build("GET", "/pid", close=False))
+        if client.read_response().text == str(pid):
+            client.send(b"GET /pid HTTP/1.1\r\nHost: a\r\n")
+            clients.append(client)
+        else:
+            client.close()
+    return clients
+
+
+@pytest.mark.parametrize("whose", ["busy", "free"])
+def test_a_worker_without_free_connections_is_not_asked_again_and_again(start, whose):
+    """nginx logs an alert for each connection that it cannot have."""
+    pair = start(connections="24")
+    pair.site.expect_alert("24 worker_connections are not enough")
+    clients = [pair.connect() for _ in range(pair.threads + 1)]
+    for client in clients:
+        client.send(b"GET ")
+    held = without_connections(pair, getattr(pair, whose))
+    mark = pair.site.log.mark()
+    gate = pair.site.gate("a")
+    for client in clients:
+        client.send(b"/hold/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    pair.site.wait_event("holding", pair.threads)
+    elapse(0.5)
+    assert len(pair.site.events("holding")) == pair.threads
+    assert len(pair.site.log.matching("worker_connections are not enough$", mark)) == 1
+    for client in held:
+        client.close()
+    # Another try is made.
+    pair.site.wait_event("holding", pair.threads + 1)
+    gate.open()
+    assert [client.read_response().status for client in clients] == [200] * len(clients)

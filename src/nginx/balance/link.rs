@@ -45,6 +45,8 @@ pub struct Link {
     /// The other worker has not taken in what was sent.
     is_full: Cell<bool>,
     is_open: Cell<bool>,
+    /// The other worker has said something.
+    was_used: Cell<bool>,
 }
 
 impl Link {
@@ -65,6 +67,7 @@ impl Link {
             outbox: RefCell::default(),
             is_full: Cell::new(false),
             is_open: Cell::new(true),
+            was_used: Cell::new(false),
         }))
     }
 
@@ -107,6 +110,11 @@ impl Link {
         Ok(())
     }
 
+    /// Whether the other worker has ever said anything.
+    pub fn was_used(&self) -> bool {
+        self.was_used.get()
+    }
+
     /// Something waits until the other worker takes it in.
     pub fn has_unsent(&self) -> bool {
         !self.outbox.borrow().is_empty()
@@ -147,6 +155,7 @@ impl Link {
             if !self.is_open.get() {
                 return;
             }
+            self.was_used.set(true);
             say(match message {
                 Ok(message) => Said::Message(message),
                 Err(malformed) => Said::End(Some(malformed)),

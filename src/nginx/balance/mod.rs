@@ -206,9 +206,16 @@ impl Balance {
         let now = Instant::now();
         let Job::Call { app, request, response } = job else { return Err(job) };
         let back = |request, response| Err(Job::Call { app, request, response });
-        let Ok(link) = self.links.to(slot) else {
-            self.peers.rest(slot, now);
-            return back(request, response);
+        let link = match self.links.to(slot) {
+            Ok(link) => link,
+            Err(err) => {
+                match err.kind() {
+                    // Its inbox is full.
+                    io::ErrorKind::WouldBlock => self.peers.rest(slot, now),
+                    _ => self.peers.unlinked(slot, now),
+                }
+                return back(request, response);
+            }
         };
         let Some(word) = self.given.take_word() else {
             self.peers.rest(slot, now);
@@ -409,7 +416,8 @@ impl Balance {
             log::write_worker(Level::Alert, &format!("ends a link: {malformed}"));
         }
         self.links.close(link.number);
-        self.peers.ended(link.slot, malformed.is_some(), Instant::now());
+        let now = Instant::now();
+        self.peers.ended(link.slot, malformed.is_some(), link.was_used(), now);
         for id in self.given.of_link(link.number) {
             if !self.take_back(id)
                 && let Some(entry) = self.forget(id)

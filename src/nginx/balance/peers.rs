@@ -12,8 +12,10 @@ use crate::nginx::worker::identity::is_alive;
 use crate::wsgi::board::Clock;
 use crate::wsgi::queue::Claim;
 
-/// For so long a worker is left alone that had no room after all, or could not be reached.
+/// For so long a worker is left alone that had no room after all, or has closed a link.
 const REST: Duration = Duration::from_millis(5);
+/// The same if there can be no link to it: nginx logs each try of a worker without a free connection.
+const LONG_REST: Duration = Duration::from_secs(1);
 
 /// An interpreter that has been idle for so long is not about to be used.
 pub const IDLE: Duration = Duration::from_micros(200);
@@ -34,7 +36,8 @@ pub const ROOM: Wanted = Wanted { claim: Claim::Room, idle: IDLE };
 struct Peer {
     /// Offers that it has neither taken nor refused.
     untaken: Cell<usize>,
-    rests_until: Cell<Option<Instant>>,
+    /// The holder of the slot that is left alone, and until when.
+    rests: Cell<Option<(u64, Instant)>>,
     /// It has let an offer lie, and said nothing since.
     is_silent: Cell<bool>,
     /// The holder of the slot that is not to be reckoned with any more, see [`Slot::holder`].
@@ -42,8 +45,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn is_resting(&self, now: Instant) -> bool {
-        self.is_silent.get() || self.rests_until.get().is_some_and(|until| now < until)
+    fn is_resting(&self, holder: u64, now: Instant) -> bool {
+        let rests = self.rests.get().is_some_and(|(who, until)| who == holder && now < until);
+        self.is_silent.get() || rests
     }
 }
 
@@ -64,7 +68,20 @@ impl Peers {
 
     /// It is left alone for a moment.
     pub fn rest(&self, slot: usize, now: Instant) {
-        self.all[slot].rests_until.set(Some(now + REST));
+        self.rest_for(slot, now, REST);
+    }
+
+    /// There can be no link to it now: it is left alone for longer.
+    pub fn unlinked(&self, slot: usize, now: Instant) {
+        self.rest_for(slot, now, LONG_REST);
+    }
+
+    fn rest_for(&self, slot: usize, now: Instant, time: Duration) {
+        self.all[slot].rests.set(Some((self.holder(slot), now + time)));
+    }
+
+    fn holder(&self, slot: usize) -> u64 {
+        self.table.slots()[slot].holder.load(Ordering::Acquire)
     }
 
     /// It has let an offer lie, or has said something; true if that is new.
@@ -86,17 +103,18 @@ impl Peers {
 
     /// The pid of its worker.
     pub fn pid(&self, slot: usize) -> u32 {
-        (self.table.slots()[slot].holder.load(Ordering::Relaxed) >> 32) as u32
+        (self.holder(slot) >> 32) as u32
     }
 
     /// The link to it has ended. Its worker is left alone for a moment, or, if the worker is dead or
-    /// `is_broken`, until another one has its slot.
-    pub fn ended(&self, slot: usize, is_broken: bool, now: Instant) {
-        let holder = self.table.slots()[slot].holder.load(Ordering::Acquire);
+    /// `is_broken`, until another one has its slot. For longer if nothing `was_said`: it has not got
+    /// its end of the link.
+    pub fn ended(&self, slot: usize, is_broken: bool, was_said: bool, now: Instant) {
+        let holder = self.holder(slot);
         if is_broken || !is_alive(holder) {
             self.all[slot].gone.set(holder);
         }
-        self.rest(slot, now);
+        self.rest_for(slot, now, if was_said { REST } else { LONG_REST });
         self.set_silent(slot, false);
     }
 
@@ -141,7 +159,7 @@ impl Peers {
             let peer = &self.all[slot];
             let boards = self.table.boards(slot);
             let room = self.room(slot, pool);
-            if room == 0 || peer.is_resting(now) {
+            if room == 0 || peer.is_resting(self.holder(slot), now) {
                 return None;
             }
             let is_idle = peer.untaken.get() == 0
