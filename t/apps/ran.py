@@ -1,5 +1,7 @@
 """Other applications, each call recorded with its worker; and one that holds a thread."""
 
+import ctypes
+import fcntl
 import importlib
 import os
 import time
@@ -73,3 +75,11 @@ respond, files, talk, upload, buffered, whereabouts, closing, overdue = map(told
     "respond", "files", "talk", "upload", "buffered", "whereabouts", "closing", "overdue",
 ))
 midway, before_head = told("held", "midway"), told("held", "before_head")
+
+
+def hog(environ, start_response):
+    """No other thread gets Python before the gate is open."""
+    with open(os.path.join(os.environ["GATES"], "hog")) as file:
+        record("hogs", os.getpid())
+        ctypes.PyDLL(None).flock(file.fileno(), fcntl.LOCK_SH)
+    return answer(start_response, os.getpid())

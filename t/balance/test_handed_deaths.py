@@ -136,6 +136,22 @@ def test_what_a_worker_was_offered_that_dies_runs_once(pair, stopped):
     assert pair.ran() == [successor]
 
 
+def test_a_worker_that_lets_offers_lie_is_left_alone_for_a_while(pair):
+    """One thread has the interpreter, and lets no other take what the event loop has got."""
+    gate = pair.site.gate("hog")
+    hog = pair.ask("/hog", pid=pair.free)
+    pair.site.wait_event(f"hogs {pair.free}")
+    waiting = pair.ask("/plain")
+    lies = f"process {pair.free} does not take the requests it is offered"
+    pair.site.log.wait_for(lies)
+    elapse(0.8)
+    assert len(pair.site.log.matching(lies)) == 1
+    gate.open()
+    assert hog.read_response().text == str(pair.free)
+    assert waiting.read_response().text == str(pair.free)
+    assert pair.ran() == [pair.free]
+
+
 def time_of_the_second(three):
     """A request is offered to a stopped worker that dies, and then to another one that is stopped:
     after how long that is given up. None: the first was given up before it died."""

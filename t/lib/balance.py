@@ -20,6 +20,7 @@ SERVER = """
     location /plain { wsgi_app ran:plain; }
     location /pause { wsgi_app ran:pause; }
     location /fork/ { wsgi_app ran:fork; }
+    location /hog { wsgi_app ran:hog; }
     location /late/ { wsgi_buffer_size 2m; wsgi_app ran:late; }
     location /compute { wsgi_app ran:compute; }
     location /respond { wsgi_app ran:respond; }

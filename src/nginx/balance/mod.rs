@@ -260,15 +260,19 @@ impl Balance {
 
     /// Queues a request here again; false if it has been taken.
     fn take_back(&self, id: ExchangeId) -> bool {
-        let Some(Returned { job, place, pool, slot }) = self.given.take_back(id) else {
-            return false;
-        };
+        let returned = self.given.take_back(id);
+        let is_back = returned.is_some();
+        returned.into_iter().for_each(|returned| self.queue(returned));
+        is_back
+    }
+
+    /// Queues a request here again. It may be offered to another worker at once.
+    fn queue(&self, Returned { job, place, pool, slot }: Returned) {
         self.peers.settled(slot);
         retire::count();
         if let Some(pool) = worker().and_then(|worker| worker.pool(pool)) {
             pool.put_back(job, place);
         }
-        true
     }
 
     /// A request that was handed over has an end.
@@ -344,24 +348,23 @@ impl Balance {
     /// Nobody has taken an offer: the worker it was made to is busy, or stopped.
     fn withdraw(&self, id: ExchangeId) {
         let link = self.given.link(id).and_then(|link| self.links.get(link));
-        if !self.take_back(id) {
-            return;
-        }
+        let Some(returned) = self.given.take_back(id) else { return };
         if let Some(link) = link {
-            if self.peers.set_silent(link.slot, true) {
+            if self.peers.let_lie(link.slot, Instant::now()) {
                 let pid = self.peers.pid(link.slot);
                 let text = format!("process {pid} does not take the requests it is offered");
                 log::write_worker(Level::Notice, &text);
             }
             self.links.send(&link, Message::order(id, Order::Cancel));
         }
+        self.queue(returned);
     }
 
     /// What a link says.
     fn said(&self, link: &Link, said: Said) {
         match said {
             Said::Message(Message { id, kind }) => {
-                self.peers.set_silent(link.slot, false);
+                self.peers.has_spoken(link.slot);
                 let done = match kind {
                     Kind::Order(order) => {
                         if matches!(order, Order::Run(_)) {

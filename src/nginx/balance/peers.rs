@@ -14,7 +14,8 @@ use crate::wsgi::queue::Claim;
 
 /// For so long a worker is left alone that had no room after all, or has closed a link.
 const REST: Duration = Duration::from_millis(5);
-/// The same if there can be no link to it: nginx logs each try of a worker without a free connection.
+/// The same if it has let an offer lie, since its interpreter may be held by one thread for long; or
+/// if there can be no link to it: nginx logs each try of a worker without a free connection.
 const LONG_REST: Duration = Duration::from_secs(1);
 
 /// An interpreter that has been idle for so long is not about to be used.
@@ -84,9 +85,15 @@ impl Peers {
         self.table.slots()[slot].holder.load(Ordering::Acquire)
     }
 
-    /// It has let an offer lie, or has said something; true if that is new.
-    pub fn set_silent(&self, slot: usize, is_silent: bool) -> bool {
-        self.all[slot].is_silent.replace(is_silent) != is_silent
+    /// It has let an offer lie; true if it was not known to be silent.
+    pub fn let_lie(&self, slot: usize, now: Instant) -> bool {
+        self.rest_for(slot, now, LONG_REST);
+        !self.all[slot].is_silent.replace(true)
+    }
+
+    /// It has said something.
+    pub fn has_spoken(&self, slot: usize) {
+        self.all[slot].is_silent.set(false);
     }
 
     /// It has been made an offer.
@@ -115,7 +122,7 @@ impl Peers {
             self.all[slot].gone.set(holder);
         }
         self.rest_for(slot, now, if was_said { REST } else { LONG_REST });
-        self.set_silent(slot, false);
+        self.has_spoken(slot);
     }
 
     /// Whether a request may be handed to the worker of this slot at all.
