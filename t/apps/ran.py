@@ -83,3 +83,13 @@ def hog(environ, start_response):
         record("hogs", os.getpid())
         ctypes.PyDLL(None).flock(file.fileno(), fcntl.LOCK_SH)
     return answer(start_response, os.getpid())
+
+
+def chatter(environ, start_response):
+    """So many lines for the log, behind a gate."""
+    record("ran", os.getpid(), environ["PATH_INFO"])
+    gate.wait("chatter")
+    for number in range(int(environ["QUERY_STRING"])):
+        environ["wsgi.errors"].write(f"{number} {'x' * 1000}\n")
+    record("chattered")
+    return answer(start_response, os.getpid())

@@ -1,5 +1,6 @@
 """Workers that die or stop while they run requests of others: never twice, never lost."""
 
+import re
 import signal
 import time
 
@@ -7,6 +8,8 @@ import pytest
 from lib import http, procs
 from lib.balance import OPTIONS, Workers
 from lib.poll import elapse, until
+
+from common import proc
 
 DEATHS = ["KILL", "SEGV"]
 SILENT = "location /silent { wsgi_read_timeout 700ms; location /silent/before {" \
@@ -134,6 +137,25 @@ def test_what_a_worker_was_offered_that_dies_runs_once(pair, stopped):
     successor = kill(pair, pair.free)
     assert stopped.read_response().text == str(successor)
     assert pair.ran() == [successor]
+
+
+def test_the_log_of_a_request_does_not_pile_up_for_a_stopped_worker(pair):
+    lines = 30_000
+    gate = pair.site.gate("chatter")
+    client = begun(pair, f"/chatter?{lines}", "waiting chatter")
+    before = proc.rss(pair.free)
+    pair.site.signal("STOP", pair.busy)
+    try:
+        gate.open()
+        pair.site.wait_event("chattered", timeout=30)
+        grown = proc.rss(pair.free) - before
+    finally:
+        pair.site.signal("CONT", pair.busy)
+    assert client.read_response().text == str(pair.free)
+    # Of 30 MiB, the kernel's buffer beside them.
+    assert grown < 8 << 20
+    found = [int(number) for number in re.findall(r" (\d+) x{1000}", pair.site.log.text())]
+    assert sorted(found) == list(range(lines))
 
 
 def test_a_worker_that_lets_offers_lie_is_left_alone_for_a_while(pair):

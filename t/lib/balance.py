@@ -21,6 +21,7 @@ SERVER = """
     location /pause { wsgi_app ran:pause; }
     location /fork/ { wsgi_app ran:fork; }
     location /hog { wsgi_app ran:hog; }
+    location /chatter { wsgi_app ran:chatter; }
     location /late/ { wsgi_buffer_size 2m; wsgi_app ran:late; }
     location /compute { wsgi_app ran:compute; }
     location /respond { wsgi_app ran:respond; }

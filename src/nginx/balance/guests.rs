@@ -172,12 +172,16 @@ impl Guests {
         }
     }
 
-    /// A guest's thread has logged something; false if it is none.
+    /// A guest's thread has logged something; false if it is none, or if its owner has not taken in
+    /// what is there already: then this worker writes the lines itself.
     pub fn log(&self, record: &LogRecord) -> bool {
         let Some(id) = record.exchange else { return false };
         let all = self.all.borrow();
         let Some(guest) = all.get(&id) else { return false };
         if let Some(link) = self.links.get(guest.link) {
+            if link.is_behind() {
+                return false;
+            }
             for answer in Answer::log(record.level, &record.text) {
                 self.links.send(&link, Message::answer(guest.owners, answer));
             }

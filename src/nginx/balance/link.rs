@@ -18,6 +18,9 @@ use crate::wsgi::mailbox::ExchangeId;
 use crate::wsgi::relay::message::{Malformed, Message};
 use crate::wsgi::relay::packet::{MAX_PACKET, cut, pack, unpack};
 
+/// Messages that may wait beside those of responses, which their windows limit.
+const MANY: usize = 256;
+
 /// What a link says.
 #[derive(Debug)]
 pub enum Said {
@@ -118,6 +121,11 @@ impl Link {
     /// Something waits until the other worker takes it in.
     pub fn has_unsent(&self) -> bool {
         !self.outbox.borrow().is_empty()
+    }
+
+    /// So much waits that what can go elsewhere is not to wait too.
+    pub fn is_behind(&self) -> bool {
+        self.is_full.get() && self.outbox.borrow().len() >= MANY
     }
 
     /// The other worker may take in more.
