@@ -9,6 +9,7 @@ OVERDUE = """
     location /silent { wsgi_read_timeout 400ms; location /silent/midway { wsgi_app ran:midway; }
                        location /silent/before { wsgi_app ran:before_head; } }
 """
+STREAMED = "location /streamed { wsgi_request_buffering off; wsgi_app ran:upload; }"
 
 
 def test_an_overdue_request_is_interrupted_in_the_other_worker(start):
@@ -142,6 +143,20 @@ def test_a_wait_that_is_too_long_is_503(start):
     pair.release(pair.free).read_response()
     assert pair.ask("/soon").read_response().text == str(pair.free)
     assert pair.ran() == [pair.free]
+
+
+def test_requests_that_stay_do_not_keep_others(start):
+    """Those that wait in front of what can be handed over, and cannot be themselves."""
+    pair = start(server=STREAMED).occupy()
+    uploads = [pair.connect() for _ in range(20)]
+    for client in uploads:
+        client.send(b"POST /streamed HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+    assert pair.handed("/plain").status == 200
+    for client in uploads:
+        client.send(b"defghi")
+    pair.release().read_response()
+    assert [client.read_response().status for client in uploads] == [200] * len(uploads)
+    assert pair.ran()[1:] == [pair.busy] * len(uploads)
 
 
 def test_room_that_comes_up_in_another_worker_is_taken(pair):

@@ -176,7 +176,7 @@ impl Balance {
     /// interpreter counts as idle after this time.
     fn look(&self, index: usize, idle: Duration) {
         let Some(pool) = worker().and_then(|worker| worker.pool(index)) else { return };
-        let claimants = pool.queue().claimants(FIRST);
+        let claimants = pool.queue().claimants(FIRST, task::may_go);
         if claimants.is_empty() || retire::is_outdated() {
             return;
         }

@@ -19,15 +19,26 @@ pub struct Task {
     pub limit: Option<Limit>,
 }
 
+/// Whether the request of this exchange is one of this worker's clients, and of a kind that other
+/// workers can run. Called with the queue's lock.
+pub fn may_go(id: ExchangeId) -> bool {
+    let Some(context) = context::table().find(id) else { return false };
+    // SAFETY: contexts in the table belong to live requests.
+    unsafe {
+        let r = (*context).request;
+        r == (*r).main && (*context).pipe.is_none() && !(*context).stays
+    }
+}
+
 /// The request of this exchange as it is to be handed over; `None` if it stays here.
 pub fn task(id: ExchangeId) -> Option<Task> {
+    if !may_go(id) {
+        return None;
+    }
     let context = context::table().find(id)?;
     // SAFETY: contexts in the table belong to live requests.
     unsafe {
         let r = (*context).request;
-        if r != (*r).main || (*context).pipe.is_some() || (*context).stays {
-            return None;
-        }
         let conf = (*context).conf();
         let Endpoint { app, pool } = conf.endpoint?;
         let main = config::main_of_request(r);

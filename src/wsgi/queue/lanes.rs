@@ -38,6 +38,8 @@ pub struct Place {
 pub struct Waiting {
     pub id: ExchangeId,
     pub place: Place,
+    /// How many requests wait in front of it.
+    pub nth: usize,
     /// Its application is loaded, or not to be.
     pub is_runnable: bool,
 }
@@ -136,18 +138,30 @@ impl Lanes {
         &mut self.lanes[at]
     }
 
-    /// The requests that have waited for longest, `most` of them.
-    pub fn waiting(&self, most: usize) -> Vec<Waiting> {
+    /// Of the requests that `may_go` those that have waited for longest, `most` of them.
+    pub fn waiting(&self, most: usize, may_go: impl Fn(ExchangeId) -> bool) -> Vec<Waiting> {
         let requests = self.lanes.iter().filter(|lane| lane.app.is_some());
-        let mut first: Vec<Waiting> = requests
-            .flat_map(|lane| {
-                let is_runnable = lane.is_runnable();
-                let live = lane.entries.iter().filter(|entry| entry.job.is_some()).take(most);
-                live.map(move |entry| Waiting { id: entry.id, place: entry.place, is_runnable })
+        let mut lanes: Vec<_> = requests
+            .map(|lane| {
+                let live = lane.entries.iter().filter(|entry| entry.job.is_some());
+                (lane.is_runnable(), live.peekable())
             })
             .collect();
-        first.sort_by_key(|waiting| waiting.place.order);
-        first.truncate(most);
+        let mut first = Vec::new();
+        for nth in 0.. {
+            let fronts = lanes.iter_mut().filter_map(|lane| Some((lane.1.peek()?.place, lane)));
+            let Some((place, (is_runnable, live))) = fronts.min_by_key(|front| front.0.order)
+            else {
+                break;
+            };
+            let Some(Entry { id, .. }) = live.next() else { break };
+            if may_go(*id) {
+                first.push(Waiting { id: *id, place, nth, is_runnable: *is_runnable });
+            }
+            if first.len() == most {
+                break;
+            }
+        }
         first
     }
 

@@ -235,18 +235,19 @@ impl RequestQueue {
         self.lock().room() > 0
     }
 
-    /// The requests that have waited for longest, at most so many, and what each claims.
-    pub fn claimants(&self, most: usize) -> Vec<Claimant> {
+    /// Of the requests that `may_go` those that have waited for longest, at most so many, and what
+    /// each claims.
+    pub fn claimants(&self, most: usize, may_go: impl Fn(ExchangeId) -> bool) -> Vec<Claimant> {
         let now = self.now();
         let state = self.lock();
         if state.stopping || state.jobs.requests() == 0 {
             return Vec::new();
         }
         let free = state.roles.free();
-        let claimants = state.jobs.waiting(most).into_iter().enumerate().map(|(nth, waiting)| {
+        let claimants = state.jobs.waiting(most, may_go).into_iter().map(|waiting| {
             let waited = now.saturating_duration_since(waiting.place.since);
             let claim = match waiting.is_runnable {
-                true => state.policy.claim(nth < free, waited),
+                true => state.policy.claim(waiting.nth < free, waited),
                 // It will not be run here for long.
                 false => Claim::Room,
             };

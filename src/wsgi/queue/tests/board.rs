@@ -1,6 +1,7 @@
 //! What other workers see of a queue, and what requests that wait here claim of them.
 
 use super::*;
+use crate::wsgi::queue::Claimant;
 use crate::wsgi::queue::policy::{Claim, PATIENCE};
 
 const MOMENT: Duration = Duration::from_micros(200);
@@ -11,7 +12,7 @@ fn shown(f: &Fixture, board: &Board, clock: Clock) -> (usize, bool) {
 }
 
 fn claims(f: &Fixture) -> Vec<Claim> {
-    f.queue.claimants(9).into_iter().map(|claimant| claimant.claim).collect()
+    f.queue.claimants(9, |_| true).into_iter().map(|claimant| claimant.claim).collect()
 }
 
 #[test]
@@ -70,6 +71,21 @@ fn beside_threads_that_are_free_only_an_idle_interpreter_is_claimed() {
     assert_eq!(claims(&f), [Claim::Nothing]);
     f.queue.pass(PATIENCE);
     assert_eq!(claims(&f), [Claim::Idle]);
+}
+
+#[test]
+fn requests_that_may_not_go_are_passed_over_and_keep_their_place() {
+    let mut f = Fixture::new(1);
+    f.push(9).unwrap();
+    let seat = f.queue.begin().unwrap();
+    assert!(matches!(f.queue.pop(seat, None), Next::Work { .. }));
+    (0..4).for_each(|_| f.push(9).map(drop).unwrap());
+    f.queue.pass(PATIENCE);
+    let last = f.next_id;
+    let claimants = f.queue.claimants(2, |id| id >= last - 1);
+    let found = [last - 1, last].map(|id| Claimant { id, claim: Claim::Room });
+    assert_eq!(claimants, found);
+    assert!(f.queue.claimants(2, |_| false).is_empty());
 }
 
 #[test]

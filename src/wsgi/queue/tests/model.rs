@@ -264,7 +264,7 @@ impl Model {
                 }
             }
             Step::TakeOut(nth) => {
-                let claimants = self.f.queue.claimants(9);
+                let claimants = self.f.queue.claimants(9, |_| true);
                 let waiting = self.waiting.iter().map(|(_, id)| *id).filter(|id| *id > 0);
                 let first: Vec<_> = waiting.take(9).collect();
                 assert!(claimants.iter().map(|claimant| claimant.id).eq(first));
