@@ -174,6 +174,22 @@ def test_a_worker_that_lets_offers_lie_is_left_alone_for_a_while(pair):
     assert pair.ran() == [pair.free]
 
 
+def test_the_limit_counts_while_a_worker_is_left_alone(start):
+    pair = start(server="location = /none { wsgi_queue 0; wsgi_app ran:plain; }").occupy()
+    gate = pair.site.gate("hog")
+    hog = pair.ask("/hog", pid=pair.free)
+    pair.site.wait_event(f"hogs {pair.free}")
+    client = pair.connect()
+    pair.ask("/plain")
+    pair.site.log.wait_for(f"process {pair.free} does not take the requests it is offered")
+    # It answers, and is not silent any more.
+    elapse(0.1)
+    client.send(http.build("GET", "/none", close=False))
+    assert client.read_response().status == 503
+    gate.open()
+    assert hog.read_response().status == 200
+
+
 def time_of_the_second(three):
     """A request is offered to a stopped worker that dies, and then to another one that is stopped:
     after how long that is given up. None: the first was given up before it died."""

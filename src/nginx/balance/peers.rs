@@ -155,8 +155,11 @@ impl Peers {
 
     /// Whether anybody could take one more request, now or in a moment.
     pub fn has_room(&self, pool: usize, app: usize) -> bool {
-        let mut heard = self.serving(app).filter(|slot| !self.all[*slot].is_silent.get());
-        heard.any(|slot| self.room(slot, pool) > 0)
+        // A short rest is a moment.
+        let soon = Instant::now() + REST;
+        let mut able =
+            self.serving(app).filter(|slot| !self.all[*slot].is_resting(self.holder(*slot), soon));
+        able.any(|slot| self.room(slot, pool) > 0)
     }
 
     /// The slot whose worker is best for a request: one with an idle interpreter, and with the most
