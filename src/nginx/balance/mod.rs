@@ -393,14 +393,14 @@ impl Balance {
         }
     }
 
-    /// The kernel lets no more descriptors be on their way.
+    /// The kernel lets no more descriptors be on their way, or lacks memory.
     fn refused(&self, link: &Link, id: ExchangeId, kind: &Kind, err: &io::Error) {
         match kind {
-            Kind::Order(_) => {
+            Kind::Order(Order::Run(_)) => {
                 task::stays(id);
                 self.take_back(id);
             }
-            Kind::Answer(_) => {
+            Kind::Answer(Answer::File { .. } | Answer::Spooled { .. }) => {
                 let text = format!("cannot pass a file to another worker: {err}");
                 log::write_worker(Level::Error, &text);
                 if let Some(guest) = self.guests.find(link.number, id) {
@@ -408,6 +408,12 @@ impl Balance {
                     let end = Answer::End(Err(Failure::Lost));
                     self.links.send(link, Message::answer(id, end));
                 }
+            }
+            // What follows makes no sense without it.
+            _ => {
+                let text = format!("ends a link to another worker: {err}");
+                log::write_worker(Level::Error, &text);
+                self.end(link, None);
             }
         }
     }
