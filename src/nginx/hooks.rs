@@ -9,11 +9,12 @@ use std::ptr;
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
     NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12,
-    NGX_CONF_TAKE23, NGX_CONF_TAKE1234, NGX_CORE_MODULE, NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF,
-    NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
-    NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_command_t,
-    ngx_conf_t, ngx_core_module_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module_t,
-    ngx_http_request_t, ngx_int_t, ngx_module_t, ngx_process, ngx_str_t, ngx_uint_t,
+    NGX_CONF_TAKE23, NGX_CONF_TAKE123, NGX_CONF_TAKE1234, NGX_CORE_MODULE, NGX_HTTP_LIF_CONF,
+    NGX_HTTP_LMT_CONF, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF,
+    NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_PROCESS_SINGLE,
+    NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t, ngx_core_module_t, ngx_cycle_t,
+    ngx_http_conf_ctx_t, ngx_http_module_t, ngx_http_request_t, ngx_int_t, ngx_module_t,
+    ngx_process, ngx_str_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 
@@ -73,7 +74,7 @@ const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 const CONTENT_HANDLER: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t =
     ngx_http_wsgi_handler;
 
-static mut COMMANDS: [ngx_command_t; 40] = [
+static mut COMMANDS: [ngx_command_t; 41] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -122,6 +123,7 @@ static mut COMMANDS: [ngx_command_t; 40] = [
     local(c"wsgi_pass_request_headers", ANY, NGX_CONF_FLAG, headers::cmd_wsgi_pass_request_headers),
     local(c"wsgi_pass_request_body", ANY, NGX_CONF_FLAG, headers::cmd_wsgi_pass_request_body),
     local(c"wsgi_request_timeout", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_request_timeout),
+    local(c"wsgi_slow_request", ANY, NGX_CONF_TAKE123, directives::cmd_wsgi_slow_request),
     local(
         c"wsgi_ignore_client_abort",
         ANY,

@@ -130,6 +130,10 @@ impl Interpreter for CPython {
         Python::attach(|py| watchdog::interrupt(py, exchange, title));
     }
 
+    fn show(&self, exchange: &Exchange, depth: u32) {
+        Python::attach(|py| watchdog::show(py, exchange, depth));
+    }
+
     fn try_import(&self, target: &Target) -> Result<(), LoadError> {
         PythonApplication::new(target.clone()).try_import()
     }

@@ -78,6 +78,11 @@ pub trait Interpreter: Send + Sync {
     /// can be attached to: for a thread of its own.
     fn interrupt(&self, exchange: &Exchange, title: &str);
 
+    /// Logs the stack of the thread that is in the application for `exchange`, the innermost `depth`
+    /// frames, in the context of the request; nothing if no thread is there any more. Blocks until
+    /// the interpreter can be attached to: for a thread of its own.
+    fn show(&self, exchange: &Exchange, depth: u32);
+
     /// Called attached on Python's main thread: imports what `target` names as
     /// [`Application::load`] does; what is wrong is returned, and not logged.
     fn try_import(&self, target: &Target) -> Result<(), LoadError>;

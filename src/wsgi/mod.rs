@@ -22,6 +22,7 @@ pub mod lock;
 pub mod numbers;
 pub mod offer;
 pub mod segment;
+pub mod slow;
 pub mod sources;
 pub mod trial;
 pub mod tries;

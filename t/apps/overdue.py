@@ -17,6 +17,10 @@ def spin(seconds=3600.0):
         pass
 
 
+def down(depth, seconds):
+    return down(depth - 1, seconds) if depth else spin(seconds)
+
+
 def application(environ, start_response):
     """/overdue/HOW/ARG; what is raised is recorded, and so is the end."""
     how, arg = environ["PATH_INFO"].rsplit("/", 2)[1:]
@@ -26,6 +30,7 @@ def application(environ, start_response):
             "spin": lambda: spin(float(arg or 3600)),
             "sleep": lambda: time.sleep(float(arg or 3600)),
             "gate": lambda: gate.wait(arg),
+            "deep": lambda: down(20, float(arg)),
             "with_gil": lambda: ctypes.PyDLL(None).usleep(int(float(arg) * 1e6)),
         }[how]()
     except BaseException as exc:
@@ -68,6 +73,13 @@ def flooding(environ, start_response):
     """More than a client takes that does not read."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return Body(b"x" * 30000, 0)
+
+
+def large(environ, start_response):
+    """More than the client's window and all buffers, at once."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    record("made")
+    return [b"x" * 30_000_000]
 
 
 class Edge(list):

@@ -32,6 +32,35 @@ def test_a_request_in_time_is_left_alone(start):
     assert pair.site.events("raised") == []
 
 
+SLOW = """
+    location /slow/ { wsgi_slow_request 200ms repeat=200ms; wsgi_app ran:overdue; }
+"""
+
+
+def test_the_stack_of_a_slow_request_is_logged_by_the_worker_with_the_client(start):
+    pair = start(server=SLOW).occupy()
+    gate = pair.site.gate("a")
+    client = pair.ask("/slow/gate/a")
+    lines = pair.site.log.wait_for("request has been running for", count=3)
+    assert pair.ran() == [pair.free]
+    assert all("[warn]" in line and f" {pair.busy}#" in line for line in lines)
+    assert all('request: "GET /slow/gate/a HTTP/1.1"' in line for line in lines)
+    frames = pair.site.log.wait_for(r'gate\.py", line \d+, in wait', count=3)
+    assert all(f" {pair.busy}#" in line for line in frames)
+    gate.open()
+    assert client.read_response().body == b"done"
+    assert pair.site.events("raised") == []
+
+
+def test_a_gil_that_is_held_in_the_other_worker_is_named(start):
+    pair = start(server=SLOW).occupy()
+    client = pair.ask("/slow/with_gil/1.6")
+    (line,) = pair.site.log.wait_for("the stack of this request is not to be had")
+    assert f" {pair.busy}#" in line and "GET /slow/with_gil/1.6" in line
+    assert client.read_response().body == b"done"
+    assert pair.ran() == [pair.free]
+
+
 def test_silence_before_the_head_is_504(start):
     pair = start(server=OVERDUE).occupy()
     gate = pair.site.gate("a")

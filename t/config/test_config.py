@@ -21,6 +21,7 @@ EVERYWHERE = {
     "wsgi_buffering": "off", "wsgi_buffer_size": "8k", "wsgi_max_temp_file_size": "0",
     "wsgi_temp_path": "@DIR@/temp 1 2", "wsgi_read_timeout": "5s",
     "wsgi_request_buffering": "off", "wsgi_request_timeout": "5s", "wsgi_ignore_client_abort": "on",
+    "wsgi_slow_request": "1s repeat=5s depth=20",
     "wsgi_hide_header": "X-A", "wsgi_pass_header": "X-A", "wsgi_ignore_headers": "Vary",
     "wsgi_debug": "off", "wsgi_check": "off",
 }
@@ -112,6 +113,13 @@ BAD_HTTP = [
 ]
 BAD_ANYWHERE = [
     ("wsgi_request_timeout", "x", 'invalid value "x"'),
+    ("wsgi_slow_request", "x", 'invalid value "x"'),
+    ("wsgi_slow_request", "1s repeat=0", 'invalid value "repeat=0"'),
+    ("wsgi_slow_request", "1s repeat=x", 'invalid value "repeat=x"'),
+    ("wsgi_slow_request", "1s depth=0", 'invalid value "depth=0"'),
+    ("wsgi_slow_request", "1s depth=-1", 'invalid value "depth=-1"'),
+    ("wsgi_slow_request", "1s depth=9999999999", 'invalid value "depth=9999999999"'),
+    ("wsgi_slow_request", "1s 5s", 'invalid parameter "5s"'),
     ("wsgi_ignore_client_abort", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
     ("wsgi_debug", "1", 'invalid value "1", it must be "on" or "off"'),
     ("wsgi_thread_pool", "unknown", 'unknown thread pool "unknown"|unknown'),

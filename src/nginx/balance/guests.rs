@@ -49,6 +49,13 @@ impl Guest {
             worker.watch.follow(self.end.exchange(), self.pool, *time, || title.clone());
         }
     }
+
+    /// Its stack is logged where its client is.
+    fn show(&self, depth: u32) {
+        if let Some(worker) = worker() {
+            worker.watch.show(self.end.exchange(), depth);
+        }
+    }
 }
 
 /// All of them, by the numbers of their exchanges in this worker.
@@ -108,6 +115,7 @@ impl Guests {
             Order::Run(_) | Order::Cancel => (),
             Order::Discard => guest.end.discard(),
             Order::Credit(passed) => guest.end.credit(passed)?,
+            Order::Stack(depth) => guest.show(depth),
         }
         drop(all);
         self.tell_owner(id);

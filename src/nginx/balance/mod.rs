@@ -302,6 +302,13 @@ impl Balance {
         }
     }
 
+    /// Has the worker that runs a request log its stack, this many frames at most.
+    pub fn show(&self, id: ExchangeId, depth: u32) {
+        if let Some(link) = self.given.link(id).and_then(|link| self.links.get(link)) {
+            self.links.send(&link, Message::order(id, Order::Stack(depth)));
+        }
+    }
+
     /// What the worker that runs a request says.
     fn answer(&self, link: &Link, id: ExchangeId, answer: Answer) -> Result<(), Malformed> {
         let is_taken = matches!(answer, Answer::Taken { .. });

@@ -22,6 +22,7 @@ use super::{LocConf, Location, MainConf, Param, Queue};
 use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::{bits, log};
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::slow::SlowRequest;
 use crate::wsgi::target::Target;
 
 handler!(cmd_wsgi_python_home, MainConf, |args, conf| {
@@ -288,6 +289,27 @@ handler!(cmd_wsgi_request_buffering, LocConf, |args, conf| {
 
 handler!(cmd_wsgi_request_timeout, LocConf, |args, conf| {
     set_once(&mut conf.request_timeout, || args.time(0))
+});
+
+/// Frames of a stack that are logged when nothing else is said.
+const STACK_DEPTH: u32 = 64;
+
+handler!(cmd_wsgi_slow_request, LocConf, |args, conf| {
+    set_once(&mut conf.slow_request, || {
+        let mut slow = SlowRequest { time: args.time(0)?, repeat: None, depth: STACK_DEPTH };
+        for n in 1..args.values.len() {
+            if let Some(text) = args.bytes(n).strip_prefix(b"repeat=") {
+                let time = parse_time(text).filter(|time| !time.is_zero());
+                slow.repeat = Some(time.ok_or_else(|| args.invalid(n))?);
+            } else if let Some(text) = args.bytes(n).strip_prefix(b"depth=") {
+                let depth = number_of(text).and_then(|depth| u32::try_from(depth).ok());
+                slow.depth = depth.filter(|depth| *depth > 0).ok_or_else(|| args.invalid(n))?;
+            } else {
+                return Err(Text(format!("invalid parameter \"{}\"", args.shown(n))));
+            }
+        }
+        Ok(slow)
+    })
 });
 
 handler!(cmd_wsgi_ignore_client_abort, LocConf, |args, conf| {

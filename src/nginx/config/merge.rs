@@ -118,6 +118,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
         read_timeout,
         request_buffering,
         request_timeout,
+        slow_request,
         ignore_client_abort,
         policy,
         debug,
@@ -139,6 +140,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.read_timeout, read_timeout);
     from(&mut conf.request_buffering, request_buffering);
     from(&mut conf.request_timeout, request_timeout);
+    from(&mut conf.slow_request, slow_request);
     from(&mut conf.ignore_client_abort, ignore_client_abort);
     conf.policy.inherit(policy);
     from(&mut conf.debug, debug);

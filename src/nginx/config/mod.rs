@@ -42,6 +42,7 @@ use super::sys::module::http_module;
 use crate::wsgi::exchange::spool::{Buffering, Spooling};
 use crate::wsgi::header_policy::{Accel, HeaderPolicy};
 use crate::wsgi::interpreter::Settings;
+use crate::wsgi::slow::SlowRequest;
 use crate::wsgi::target::Target;
 
 /// `wsgi_queue`.
@@ -169,6 +170,7 @@ pub struct LocConf {
     pub request_buffering: Option<bool>,
     /// Zero: off.
     pub request_timeout: Option<Duration>,
+    pub slow_request: Option<SlowRequest>,
     pub ignore_client_abort: Option<bool>,
     pub policy: HeaderPolicy,
     pub debug: Option<bool>,
@@ -209,6 +211,11 @@ impl LocConf {
     /// `None`: off.
     pub fn request_timeout(&self) -> Option<Duration> {
         self.request_timeout.filter(|timeout| !timeout.is_zero())
+    }
+
+    /// `None`: off.
+    pub fn slow_request(&self) -> Option<SlowRequest> {
+        self.slow_request.filter(|slow| !slow.time.is_zero())
     }
 
     pub fn ignores_client_abort(&self) -> bool {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ngx::ffi::{ngx_event_t, ngx_http_request_t, ngx_int_t};
 
+use super::slow;
 use crate::nginx::request::context::{self, Context};
 use crate::nginx::response::end::{abort, finish};
 use crate::nginx::response::headers;
@@ -76,6 +77,7 @@ unsafe fn timed_out(context: *mut Context) {
     unsafe {
         let r = (*context).request;
         let progress = (*context).exchange.progress();
+        slow::look(context, progress, now);
         let pipe = (*context).pipe.as_ref();
         let progress = pipe.map_or(progress, |pipe| pipe.progress(progress));
         let read_timeout = (*context).conf().read_timeout();

@@ -1,11 +1,14 @@
 //! The content handler: from nginx's request to a job in a queue.
 //!
 //! `stream.rs` is the body of a request that is handed on as it comes, `deadline.rs` how a request
-//! ends that gets no thread or no answer in time.
+//! ends that gets no thread or no answer in time, `slow.rs` what is logged of one that takes long.
 //! Runs on: event loop.
 
-pub mod deadline;
 pub mod stream;
+
+mod slow;
+
+pub mod deadline;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -74,6 +74,8 @@ pub struct Context {
     /// What of `chunks` the application need not wait for.
     pub held_back: HeldBack,
     pub timings: Timings,
+    /// `wsgi_slow_request`: how long the request runs until its stack is logged next.
+    pub stack_due: Option<Duration>,
     table: &'static Table,
     /// Out of the table: nginx finishes the request alone.
     detached: bool,
@@ -184,6 +186,7 @@ impl Context {
                 is_passive: false,
                 held_back: HeldBack::default(),
                 timings: Timings::open(r, waiting.queued),
+                stack_due: waiting.conf.slow_request().map(|slow| slow.time),
                 table,
                 detached: false,
             });
@@ -266,9 +269,13 @@ impl Context {
         self.timings.queued + self.conf().queue_timeout()
     }
 
-    /// Arms the timer, at the latest for when `wsgi_request_timeout` may be over.
+    /// Arms the timer, at the latest for when `wsgi_request_timeout` may be over or a stack due.
     pub fn arm(&mut self, time: Duration) {
         let time = self.conf().request_timeout().map_or(time, |timeout| timeout.min(time));
+        let time = self.stack_due.map_or(time, |due| {
+            let ran = self.exchange.taken().map_or(Duration::ZERO, |taken| taken.at.elapsed());
+            due.saturating_sub(ran).min(time)
+        });
         let msec = ngx_msec_t::try_from(time.as_millis()).unwrap_or(ngx_msec_t::MAX / 2);
         // SAFETY: the event lives as long as the context, which deletes it when it is detached.
         unsafe { add_timer(&mut self.timer, msec.max(1)) };

@@ -6,11 +6,14 @@
 //! and logs its stack: the event loop never waits for Python. A thread that has not come back a second later is *stuck* until it does. When half of a pool is
 //! stuck the worker is replaced. If not even the watchdog gets hold of Python in that second, all
 //! stacks are dumped without it, and the worker is replaced too.
+//!
+//! The same thread logs the stacks of requests that are slow (`wsgi_slow_request`), and does nothing
+//! else to them.
 //! Runs on: event loop, but for the body of the watchdog.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -29,9 +32,15 @@ use crate::wsgi::queue::runner::Runners;
 /// How long a thread may take to come back after the exception.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// What is said of a request whose stack is not to be had.
+const NO_STACK: &str = "the stack of this request is not to be had: the GIL has been held for longer \
+    than a second";
+
 /// What the watchdog is to do, and where it says that it was done.
 enum Order {
     Interrupt(Arc<Exchange>, String, Arc<AtomicBool>),
+    /// Logs the stack of a request, so many frames at most.
+    Show(Arc<Exchange>, u32, Arc<AtomicBool>),
     /// Logs where Python's main thread is.
     Locate(String, Arc<AtomicBool>),
     /// Runs the application's exit functions: the main thread does not come to it.
@@ -57,10 +66,23 @@ struct Entry {
     stage: Stage,
 }
 
+/// A request whose stack the watchdog has been told to log.
+struct Shown {
+    exchange: Arc<Exchange>,
+    acted: Arc<AtomicBool>,
+    /// When to see whether it has come to it; `None`: it has been said that it does not.
+    due: Option<Instant>,
+    /// The orders that it had followed by then.
+    followed: usize,
+}
+
 /// The watch of one worker.
 pub struct Watch {
     timer: Timer,
     entries: RefCell<Vec<Entry>>,
+    shown: RefCell<Vec<Shown>>,
+    /// How many orders the watchdog has followed.
+    followed: Arc<AtomicUsize>,
     orders: OnceCell<mpsc::Sender<Order>>,
     /// The stacks have been dumped since the watchdog last got hold of Python.
     dumped: Cell<bool>,
@@ -85,6 +107,8 @@ impl Watch {
         let this: &'static Self = Box::leak(Box::new(Self {
             timer: Timer::new(log),
             entries: RefCell::default(),
+            shown: RefCell::default(),
+            followed: Arc::default(),
             orders: OnceCell::new(),
             dumped: Cell::new(false),
             pools,
@@ -126,9 +150,56 @@ impl Watch {
         self.arm(next);
     }
 
+    /// A request runs for long: its stack is logged, `depth` frames at most, and if Python is not to
+    /// be got hold of that is. Nothing is done if it is still waited for at this request.
+    pub fn show(&self, exchange: &Arc<Exchange>, depth: u32) {
+        self.forget_shown();
+        let mut shown = self.shown.borrow_mut();
+        if shown.iter().any(|shown| Arc::ptr_eq(&shown.exchange, exchange)) {
+            return;
+        }
+        let due = Instant::now() + GRACE;
+        let (exchange, acted) = (Arc::clone(exchange), Arc::new(AtomicBool::new(false)));
+        let followed = self.followed.load(Ordering::Acquire);
+        self.order(Order::Show(Arc::clone(&exchange), depth, Arc::clone(&acted)));
+        shown.push(Shown { exchange, acted, due: Some(due), followed });
+        self.arm(Some(due));
+    }
+
+    /// Forgets the stacks that the watchdog has come to.
+    fn forget_shown(&self) {
+        self.shown.borrow_mut().retain(|shown| {
+            let acted = shown.acted.load(Ordering::Acquire);
+            if acted && shown.due.is_none() {
+                self.reached();
+            }
+            !acted
+        });
+    }
+
+    /// Looks whether the watchdog has come to the stacks that it was to log.
+    fn look_at_shown(&self, now: Instant) -> Option<Instant> {
+        let followed = self.followed.load(Ordering::Acquire);
+        self.forget_shown();
+        for shown in &mut *self.shown.borrow_mut() {
+            if shown.due.is_some_and(|due| due <= now) {
+                // If it has followed others it will come to this one.
+                shown.due = (shown.followed != followed).then_some(now + GRACE);
+                shown.followed = followed;
+                if shown.due.is_none() {
+                    let (exchange, level) = (Some(shown.exchange.id()), Level::Warn);
+                    self.mailbox.log(LogRecord { exchange, level, text: NO_STACK.to_owned() });
+                    self.dump();
+                }
+            }
+        }
+        self.shown.borrow().iter().filter_map(|shown| shown.due).min()
+    }
+
     /// Looks at the requests whose time has come; returns when to look again.
     pub fn look(&self) -> Option<Instant> {
         let now = Instant::now();
+        let next = self.look_at_shown(now);
         let (due, later): (Vec<_>, Vec<_>) =
             self.entries.take().into_iter().partition(|entry| entry.due <= now);
         self.entries.replace(later);
@@ -139,7 +210,7 @@ impl Watch {
                 self.entries.borrow_mut().push(entry);
             }
         }
-        self.entries.borrow().iter().map(|entry| entry.due).min()
+        self.entries.borrow().iter().map(|entry| entry.due).chain(next).min()
     }
 
     /// One request's thread is still at it, and its time is over.
@@ -224,9 +295,10 @@ impl Watch {
         let orders = self.orders.get_or_init(|| {
             let (sender, receiver) = mpsc::channel();
             let runners = Arc::clone(&self.runners);
-            let wake = self.eventfd.waker();
+            let (followed, wake) = (Arc::clone(&self.followed), self.eventfd.waker());
+            let follow = move || watchdog(&runners, &receiver, &followed, wake);
             // Without the thread nobody acts: what comes of that is what the watch is for.
-            let _ = process::spawn("wsgi-watchdog", move || watchdog(&runners, &receiver, wake));
+            let _ = process::spawn("wsgi-watchdog", follow);
             sender
         });
         let _ = orders.send(order);
@@ -267,21 +339,30 @@ impl Watch {
 }
 
 /// Does what it is told, one after the other. Runs on: the watchdog's thread.
-fn watchdog(runners: &Runners, orders: &mpsc::Receiver<Order>, wake: impl Fn()) {
+fn watchdog(
+    runners: &Runners,
+    orders: &mpsc::Receiver<Order>,
+    followed: &AtomicUsize,
+    wake: impl Fn(),
+) {
     for order in orders {
         let outcome = catch_unwind(AssertUnwindSafe(|| match &order {
             Order::Interrupt(exchange, title, _) => {
                 runners.interpreter().interrupt(exchange, title)
             }
+            Order::Show(exchange, depth, _) => runners.interpreter().show(exchange, *depth),
             Order::Locate(title, _) => runners.interpreter().locate_main(title),
             Order::Exit(exit, grace) => exit.run_elsewhere(runners.interpreter(), *grace),
         }));
         if outcome.is_err() {
             runners.alert("the watchdog panicked");
         }
-        if let Order::Interrupt(_, _, done) | Order::Locate(_, done) = order {
+        if let Order::Interrupt(_, _, done) | Order::Show(_, _, done) | Order::Locate(_, done) =
+            order
+        {
             done.store(true, Ordering::Release);
         }
+        followed.fetch_add(1, Ordering::AcqRel);
         wake();
     }
 }

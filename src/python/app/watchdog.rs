@@ -1,16 +1,17 @@
-//! Interrupts a request that takes longer than `wsgi_request_timeout`.
+//! Interrupts a request that takes longer than `wsgi_request_timeout`, and shows where one is that
+//! takes longer than `wsgi_slow_request`.
 //!
 //! Called by `host` on the watchdog's thread, which attaches only for this. The exception is
 //! raised in the application's thread at its next step in Python; a call into C goes on until it
 //! returns.
-//! Runs on: watchdog thread (interrupt, locate_main), pool thread (`is_timeout`).
+//! Runs on: watchdog thread (interrupt, show, locate_main), pool thread (`is_timeout`).
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
 use crate::python::interpreter::{bootstrap, exception, ffi, log};
 use crate::wsgi::exchange::Exchange;
-use crate::wsgi::mailbox::Level;
+use crate::wsgi::mailbox::{ExchangeId, Level};
 
 pyo3::create_exception!(
     wsgi,
@@ -24,30 +25,59 @@ pyo3::create_exception!(
 pub fn interrupt(py: Python<'_>, exchange: &Exchange, title: &str) {
     let interruption = exchange.interruption();
     let Some(thread) = interruption.thread() else { return };
-    let stack = bootstrap::module(py).and_then(|module| module.call_method1("stack", (thread,)));
+    let stack = stack(py, thread);
     // The thread may have gone on meanwhile: what counts is where it is now.
     let class = py.get_type::<RequestTimeout>();
     if !interruption.raise(|thread| ffi::raise_in_thread(thread, &class)) {
         return;
     }
-    log_stack(py, title, stack);
+    log_stack(py, None, Level::Error, title, format(py, stack, None));
+}
+
+/// Logs the innermost `depth` frames of the thread that is in the application for `exchange`.
+pub fn show(py: Python<'_>, exchange: &Exchange, depth: u32) {
+    let thread = exchange.interruption().thread();
+    let (Some(thread), Some(taken)) = (thread, exchange.taken()) else { return };
+    let ran = taken.at.elapsed().as_secs_f64();
+    let stack = format(py, stack(py, thread), Some(depth));
+    // The thread may have gone on meanwhile, to another request.
+    if exchange.interruption().thread() == Some(thread) {
+        let title = format!("request has been running for {ran:.3}s, stack of its thread:");
+        log_stack(py, Some(exchange.id()), Level::Warn, &title, stack);
+    }
 }
 
 /// Logs where Python's main thread is, below `title`.
 pub fn locate_main(py: Python<'_>, title: &str) {
     let stack = bootstrap::module(py).and_then(|module| module.call_method0("main_stack"));
-    log_stack(py, title, stack);
+    log_stack(py, None, Level::Error, title, format(py, stack, None));
 }
 
-fn log_stack(py: Python<'_>, title: &str, stack: PyResult<Bound<'_, PyAny>>) {
-    let text = stack.and_then(|stack| {
-        let text = bootstrap::module(py)?.call_method1("format_stack", (stack,))?;
-        Ok(exception::readable(text.cast()?)?.into_owned())
-    });
-    match text {
-        Ok(stack) => log::text(py, None, Level::Error, &format!("{title}\n{stack}")),
+fn stack(py: Python<'_>, thread: u64) -> PyResult<Bound<'_, PyAny>> {
+    bootstrap::module(py)?.call_method1("stack", (thread,))
+}
+
+/// The innermost `depth` frames of a stack as text, or all.
+fn format(
+    py: Python<'_>,
+    stack: PyResult<Bound<'_, PyAny>>,
+    depth: Option<u32>,
+) -> PyResult<String> {
+    let text = bootstrap::module(py)?.call_method1("format_stack", (stack?, depth))?;
+    Ok(exception::readable(text.cast()?)?.into_owned())
+}
+
+fn log_stack(
+    py: Python<'_>,
+    exchange: Option<ExchangeId>,
+    level: Level,
+    title: &str,
+    stack: PyResult<String>,
+) {
+    match stack {
+        Ok(stack) => log::text(py, exchange, level, &format!("{title}\n{stack}")),
         Err(err) => {
-            exception::log(py, None, &format!("{title}\nthe stack cannot be shown:"), &err);
+            exception::log(py, exchange, &format!("{title}\nthe stack cannot be shown:"), &err);
         }
     }
 }

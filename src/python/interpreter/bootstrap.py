@@ -239,9 +239,13 @@ def main_stack():
     return stack(threading.main_thread().ident)
 
 
-def format_stack(found):
-    """The same as text; reads the sources, during which the thread may go on."""
-    lines = []
+def format_stack(found, depth=None):
+    """The innermost frames of the same as text; reads the sources, during which the thread may go on.
+    """
+    lines, left = [], len(found) - (depth or len(found))
+    if left > 0:
+        lines.append(f"  ({left} outer frame{'s' * (left > 1)} left out)\n")
+        found = found[left:]
     for code, number in found:
         lines.append(f'  File "{code.co_filename}", line {number}, in {code.co_name}\n')
         if text := linecache.getline(code.co_filename, number or 0).strip():

@@ -30,6 +30,7 @@ const RUN: u8 = 1;
 const CANCEL: u8 = 2;
 const DISCARD: u8 = 3;
 const CREDIT: u8 = 4;
+const STACK: u8 = 5;
 const NO: u8 = 17;
 const TAKEN: u8 = 18;
 const HEAD: u8 = 19;
@@ -50,6 +51,7 @@ impl Message {
             Kind::Order(Order::Cancel) => CANCEL,
             Kind::Order(Order::Discard) => DISCARD,
             Kind::Order(Order::Credit(_)) => CREDIT,
+            Kind::Order(Order::Stack(_)) => STACK,
             Kind::Answer(Answer::No) => NO,
             Kind::Answer(Answer::Taken { .. }) => TAKEN,
             Kind::Answer(Answer::Head(_)) => HEAD,
@@ -103,6 +105,7 @@ fn write_order<'m>(to: &mut Writer<'_, 'm>, order: &'m Order) {
             to.u64(*bytes as u64);
             to.u64(*spooled);
         }
+        Order::Stack(depth) => to.u32(*depth),
     }
 }
 
@@ -117,6 +120,7 @@ fn read_order(from: &mut Reader<'_>, kind: u8) -> Result<Option<Order>, Malforme
             bytes: from.usize()?,
             spooled: from.u64()?,
         }),
+        STACK => Order::Stack(from.u32()?),
         _ => return Ok(None),
     }))
 }

@@ -59,6 +59,9 @@ pub enum Order {
     Discard,
     /// nginx has passed on so much of what has come.
     Credit(InFlight),
+    /// The stack of the request's thread is to be logged, so many frames at most. What comes of it
+    /// are [`Answer::Log`].
+    Stack(u32),
 }
 
 /// A request that is offered.

@@ -135,6 +135,7 @@ fn order() -> impl Strategy<Value = Order> {
         (any::<usize>(), any::<usize>(), any::<u64>()).prop_map(|(chunks, bytes, spooled)| {
             Order::Credit(InFlight { chunks, bytes, spooled })
         }),
+        any::<u32>().prop_map(Order::Stack),
     ]
 }
 

@@ -64,6 +64,7 @@ impl Interpreter for FakeInterpreter {
     }
     fn finalize(&self) {}
     fn interrupt(&self, _: &Exchange, _: &str) {}
+    fn show(&self, _: &Exchange, _: u32) {}
     fn locate_main(&self, _: &str) {}
     fn try_import(&self, _: &Target) -> Result<(), LoadError> {
         unreachable!("not used")
