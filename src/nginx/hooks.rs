@@ -74,7 +74,7 @@ const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 const CONTENT_HANDLER: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t =
     ngx_http_wsgi_handler;
 
-static mut COMMANDS: [ngx_command_t; 41] = [
+static mut COMMANDS: [ngx_command_t; 42] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -86,6 +86,7 @@ static mut COMMANDS: [ngx_command_t; 41] = [
     main(c"wsgi_tzset", NGX_CONF_FLAG, around::cmd_wsgi_tzset),
     main(c"wsgi_umask", NGX_CONF_TAKE1, around::cmd_wsgi_umask),
     main(c"wsgi_switch_interval", NGX_CONF_TAKE1, directives::cmd_wsgi_switch_interval),
+    main(c"wsgi_stdio_level", NGX_CONF_TAKE1, directives::cmd_wsgi_stdio_level),
     main(c"wsgi_shutdown_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_shutdown_timeout),
     main(c"wsgi_max_requests", NGX_CONF_TAKE12, directives::cmd_wsgi_max_requests),
     main(c"wsgi_max_rss", NGX_CONF_TAKE1, directives::cmd_wsgi_max_rss),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::application::Application;
 use super::error::LoadError;
 use super::exchange::Exchange;
-use super::mailbox::Mailbox;
+use super::mailbox::{Level, Mailbox};
 use super::sources::SourceWatch;
 use super::target::Target;
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub keeps_zone: bool,
     /// `wsgi_reload`: who is told of the sources that are loaded.
     pub sources: Option<Arc<dyn SourceWatch>>,
+    /// `wsgi_stdio_level`; [`Level::Error`] is the usual one.
+    pub stdio_level: Option<Level>,
     /// A location has `wsgi_debug`.
     pub debug: bool,
     /// When this signal is raised, the stacks of all threads are written to the descriptor.

@@ -20,6 +20,8 @@ pub enum Level {
     Emerg,
     /// A defect of this module.
     Alert,
+    /// The application's own word (`logging.CRITICAL`).
+    Crit,
     /// The application's: tracebacks, `wsgi.errors`, stderr, stdout.
     Error,
     /// The application's doing, and harmless.
@@ -27,6 +29,36 @@ pub enum Level {
     /// What an operator may want to know of the life of a worker.
     Notice,
     Info,
+    /// The application's own word (`logging.DEBUG`).
+    Debug,
+}
+
+impl Level {
+    /// What nginx calls its levels.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"emerg" => Self::Emerg,
+            b"alert" => Self::Alert,
+            b"crit" => Self::Crit,
+            b"error" => Self::Error,
+            b"warn" => Self::Warn,
+            b"notice" => Self::Notice,
+            b"info" => Self::Info,
+            b"debug" => Self::Debug,
+            _ => return None,
+        })
+    }
+
+    /// That of a record of Python's logging, whose levels are numbers.
+    pub fn of_logging(number: i64) -> Self {
+        match number {
+            50.. => Self::Crit,
+            40.. => Self::Error,
+            30.. => Self::Warn,
+            20.. => Self::Info,
+            _ => Self::Debug,
+        }
+    }
 }
 
 /// Lines for the error log, a record each, that nothing comes in between.

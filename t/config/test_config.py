@@ -14,7 +14,7 @@ HTTP_ONLY = {
     "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
     "wsgi_shutdown_timeout": "5s", "wsgi_max_requests": "5", "wsgi_max_rss": "1g",
     "wsgi_check_timeout": "5s", "wsgi_reload": "on", "wsgi_balance": "off", "wsgi_umask": "022",
-    "wsgi_tzset": "off",
+    "wsgi_tzset": "off", "wsgi_stdio_level": "info",
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
@@ -106,6 +106,8 @@ BAD_HTTP = [
     ("wsgi_switch_interval", "soon", "invalid value"),
     ("wsgi_switch_interval", "-1", "invalid value"),
     ("wsgi_switch_interval", "0", ""),
+    ("wsgi_stdio_level", "loud", 'invalid value "loud"'),
+    ("wsgi_stdio_level", '""', 'invalid value ""'),
     ("wsgi_shutdown_timeout", "soon", "invalid value"),
     ("wsgi_shutdown_timeout", "-5s", "invalid value"),
     ("wsgi_check_timeout", "soon", "invalid value"),

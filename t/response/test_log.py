@@ -19,6 +19,17 @@ def site(nginx):
     return nginx(apps=["talk", "plain", "tidy"], app_directives="wsgi_read_timeout 20s;")
 
 
+@pytest.mark.parametrize("level", ["crit", "warn", "info"])
+def test_print_and_stderr_have_a_level_of_their_own(nginx, level):
+    site = nginx(apps=["talk"], http=f"wsgi_stdio_level {level};")
+    if level == "crit":
+        site.log.allow(r"\[crit\].*hello")
+    for how, end in WAYS:
+        own = "error" if how.startswith("write") else level
+        lines = say(site, how, repr("hello" + end), level=own)
+        assert set(texts(lines)) == {"hello"}, how
+
+
 WAYS = [("write", "\n"), ("writelines", "\n"), ("printed", ""), ("to_stderr", ""), ("buffered", "")]
 
 

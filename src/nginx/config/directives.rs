@@ -80,6 +80,10 @@ handler!(cmd_wsgi_switch_interval, MainConf, |args, conf| {
     })
 });
 
+handler!(cmd_wsgi_stdio_level, MainConf, |args, conf| {
+    set_once(&mut conf.stdio_level, || Level::named(args.bytes(0)).ok_or_else(|| args.invalid(0)))
+});
+
 handler!(cmd_wsgi_shutdown_timeout, MainConf, |args, conf| {
     set_once(&mut conf.shutdown_timeout, || args.time(0))
 });

@@ -42,6 +42,7 @@ use super::sys::module::http_module;
 use crate::wsgi::exchange::spool::{Buffering, Spooling};
 use crate::wsgi::header_policy::{Accel, HeaderPolicy};
 use crate::wsgi::interpreter::Settings;
+use crate::wsgi::mailbox::Level;
 use crate::wsgi::slow::SlowRequest;
 use crate::wsgi::target::Target;
 
@@ -71,6 +72,8 @@ pub struct MainConf {
     pub umask: Option<libc::mode_t>,
     pub tzset: Option<bool>,
     pub switch_interval: Option<Duration>,
+    /// `wsgi_stdio_level`.
+    pub stdio_level: Option<Level>,
     pub shutdown_timeout: Option<Duration>,
     /// `wsgi_max_requests`: the number, and by how much more it may be.
     pub max_requests: Option<(u64, u64)>,
@@ -125,6 +128,7 @@ impl MainConf {
             path: self.python_path.clone(),
             chdir: self.chdir.clone(),
             switch_interval: self.switch_interval,
+            stdio_level: self.stdio_level,
             keeps_zone: !self.tzset.unwrap_or(true),
             stack_dump,
             ..Settings::default()

@@ -7,8 +7,8 @@
 use std::fmt;
 
 use ngx::ffi::{
-    NGX_LOG_ALERT, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN,
-    ngx_conf_t, ngx_http_request_t, ngx_log_t, ngx_uint_t,
+    NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_INFO,
+    NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_conf_t, ngx_http_request_t, ngx_log_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_log_error};
 
@@ -19,10 +19,12 @@ fn number(level: Level) -> ngx_uint_t {
     let number = match level {
         Level::Emerg => NGX_LOG_EMERG,
         Level::Alert => NGX_LOG_ALERT,
+        Level::Crit => NGX_LOG_CRIT,
         Level::Error => NGX_LOG_ERR,
         Level::Warn => NGX_LOG_WARN,
         Level::Notice => NGX_LOG_NOTICE,
         Level::Info => NGX_LOG_INFO,
+        Level::Debug => NGX_LOG_DEBUG,
     };
     number as ngx_uint_t
 }

@@ -32,7 +32,6 @@ use crate::wsgi::mailbox::Level;
 use crate::wsgi::request::Request;
 use crate::wsgi::target::{Source, Target};
 
-const SPAWNED: &str = include_str!("spawned.py");
 const ASGI: &str = "an ASGI application, which is not called as WSGI has it: name one of WSGI \
     (Django's is in wsgi.py, not asgi.py), wrap it in a2wsgi.ASGIMiddleware, or let an ASGI server \
     run it, behind proxy_pass";
@@ -200,7 +199,7 @@ fn zone_moved(py: Python<'_>, before: Bound<'_, PyAny>) -> Option<String> {
 fn load_file<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyAny>> {
     let path = path::absolute(path)?;
     let name = module_name(&path);
-    bootstrap::module(py)?.call_method1("load_file", (name, path.as_os_str(), SPAWNED))
+    bootstrap::module(py)?.call_method1("load_file", (name, path.as_os_str()))
 }
 
 /// `/srv/my-app.py` is `_wsgi__2fsrv_2fmy_2dapp_2epy`: no two paths share a name, and no module

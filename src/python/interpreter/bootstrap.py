@@ -25,6 +25,10 @@ monotonic = time.monotonic
 # Files that wsgi_app names, by the names of their modules.
 _files = {}
 
+# Set by bootstrap.rs: the packages that come with the server, as texts by their names, and the text
+# of spawned.py.
+packages, spawned = {}, ""
+
 # For conflict.py: what the configuration says. The environment is that of wsgi_env here.
 configured = []
 settings_given = "DJANGO_SETTINGS_MODULE" in os.environ
@@ -125,6 +129,30 @@ def name_thread(name):
     threading.current_thread().name = name
 
 
+@functools.cache
+def _finder():
+    """The finder of spawned.py, which children of multiprocessing get too."""
+    space = {"source": spawned, "files": _files, "packages": packages, "__name__": "_wsgi_spawned"}
+    exec(spawned, space)
+    return space["Finder"]
+
+
+class _Packages:
+    """Finds what comes with the server where nothing of the name is installed."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return _finder().find_spec(name) if name in packages else None
+
+
+def bring_packages(log):
+    """What comes with the server can be imported, and log() is in _nginx_wsgi for it."""
+    inside = type(sys)("_nginx_wsgi", "What nginx does for the package nginx_wsgi.")
+    inside.log = log
+    sys.modules[inside.__name__] = inside
+    sys.meta_path.append(_Packages)
+
+
 class _Loader(importlib.machinery.SourceFileLoader):
     """Reads a source whatever its name, and has no compiled file: that of site.wsgi would be that
     of site.py beside it."""
@@ -139,17 +167,13 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-def load_file(name, path, source):
-    """Import a file as module `name`; a failed import leaves nothing behind.
-
-    source: of spawned.py.
-    """
+def load_file(name, path):
+    """Import a file as module `name`; a failed import leaves nothing behind."""
     module = sys.modules.get(name)
     if module is None:
         # As in paths(); the file itself may be a link for good.
         path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-        if not _files:
-            exec(source, {"source": source, "files": _files, "__name__": "_wsgi_spawned"})
+        _finder()
         _files[name] = path
         spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, path))
         module = importlib.util.module_from_spec(spec)

@@ -77,9 +77,9 @@ pub fn lines(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, lines: 
 }
 
 /// Logs what a thread that ends has left, not attached any more.
-pub fn leave(lines: Vec<String>) {
+pub fn leave(level: Level, lines: Vec<String>) {
     if !lines.is_empty() {
-        post(None, Level::Error, lines.join("\n"));
+        post(None, level, lines.join("\n"));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Text streams that end in the error log: `wsgi.errors`, sys.stdout and sys.stderr.
+//! Text streams that end in the error log: `wsgi.errors`, sys.stdout and sys.stderr; and the records
+//! of the application's logging.
 //!
 //! Made by `call` (one per request) and `host` (two for good). A line becomes one record at
 //! its line end, at `flush()`, at the end of the request or of the thread, or when the worker
@@ -7,7 +8,7 @@
 //! Runs on: any Python thread. PEP 3333, "Input and Error Streams".
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyString, PyTuple};
@@ -22,6 +23,18 @@ thread_local! {
     static CURRENT: Cell<Option<ExchangeId>> = const { Cell::new(None) };
     /// What print() has begun on this thread.
     static BEGUN: Begun = Begun::new();
+}
+
+/// `wsgi_stdio_level`.
+static STDIO: OnceLock<Level> = OnceLock::new();
+
+/// At which level stdout and stderr are logged. Only the first call counts.
+pub fn log_stdio_at(level: Level) {
+    let _ = STDIO.set(level);
+}
+
+fn stdio_level() -> Level {
+    *STDIO.get().unwrap_or(&Level::Error)
 }
 
 /// Lines without an end: of stdout and of stderr.
@@ -46,7 +59,7 @@ impl Begun {
 impl Drop for Begun {
     fn drop(&mut self) {
         for buffer in &mut *lock(&self.0) {
-            log::leave(buffer.flush());
+            log::leave(stdio_level(), buffer.flush());
         }
     }
 }
@@ -56,7 +69,7 @@ pub fn flush_all(py: Python<'_>) {
     let all: Vec<_> = lock(&ALL).iter().filter_map(Weak::upgrade).collect();
     for begun in all {
         let lines = lock(&begun).each_mut().map(LineBuffer::flush);
-        lines.into_iter().for_each(|lines| emit(py, None, lines));
+        lines.into_iter().for_each(|lines| emit(py, None, stdio_level(), lines));
     }
 }
 
@@ -80,7 +93,7 @@ impl Context<'_> {
             (!nothing).then(|| begun.each_mut().map(LineBuffer::flush))
         });
         for lines in lines.into_iter().flatten() {
-            emit(self.0, self.1, lines);
+            emit(self.0, self.1, stdio_level(), lines);
         }
     }
 }
@@ -92,10 +105,20 @@ impl Drop for Context<'_> {
     }
 }
 
-fn emit(py: Python<'_>, exchange: Option<ExchangeId>, lines: Vec<String>) {
+fn emit(py: Python<'_>, exchange: Option<ExchangeId>, level: Level, lines: Vec<String>) {
+    // As after nearly all requests.
     if !lines.is_empty() {
-        log::lines(py, exchange, Level::Error, lines);
+        log::lines(py, exchange, level, lines);
     }
+}
+
+/// Logs a record of the application's logging, whose level is a number, in the context of the
+/// request that this thread serves.
+#[pyfunction]
+pub fn log_record(py: Python<'_>, level: i64, text: &Bound<'_, PyString>) -> PyResult<()> {
+    let text = exception::readable(text)?;
+    log::text(py, CURRENT.get(), Level::of_logging(level), &text);
+    Ok(())
 }
 
 /// One of the two streams of the process.
@@ -133,7 +156,7 @@ impl LogStream {
         if let Source::Request(state) = &self.0
             && let Some((exchange, mut buffer)) = lock(state).take()
         {
-            emit(py, Some(exchange), buffer.flush());
+            emit(py, Some(exchange), Level::Error, buffer.flush());
         }
     }
 
@@ -150,14 +173,14 @@ impl LogStream {
                 if let Some((exchange, buffer)) = &mut *state {
                     let (exchange, lines) = (*exchange, cut(buffer));
                     drop(state);
-                    return emit(py, Some(exchange), lines);
+                    return emit(py, Some(exchange), Level::Error, lines);
                 }
                 Std::Err
             }
             Source::Std(std) => *std,
         };
         let lines = BEGUN.with(|begun| cut(&mut lock(&begun.0)[std as usize]));
-        emit(py, CURRENT.get(), lines);
+        emit(py, CURRENT.get(), stdio_level(), lines);
     }
 
     fn write_bytes(&self, py: Python<'_>, bytes: &[u8]) {

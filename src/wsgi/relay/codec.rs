@@ -429,6 +429,8 @@ fn level_code(level: Level) -> u8 {
         Level::Warn => 3,
         Level::Notice => 4,
         Level::Info => 5,
+        Level::Crit => 6,
+        Level::Debug => 7,
     }
 }
 
@@ -440,6 +442,8 @@ fn read_level(code: u8) -> Result<Level, Malformed> {
         3 => Level::Warn,
         4 => Level::Notice,
         5 => Level::Info,
+        6 => Level::Crit,
+        7 => Level::Debug,
         _ => return Err(Malformed("level")),
     })
 }

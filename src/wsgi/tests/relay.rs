@@ -141,7 +141,7 @@ fn order() -> impl Strategy<Value = Order> {
 
 fn answer() -> BoxedStrategy<Answer> {
     use Failure::{Application, Import, Lost, Protocol, Spool, Underrun};
-    use Level::{Alert, Emerg, Error, Info, Notice, Warn};
+    use Level::{Alert, Crit, Debug, Emerg, Error, Info, Notice, Warn};
     let ends = [Application, Protocol, Underrun, Import, Spool, Lost].map(Err);
     let ends: Vec<_> = ends.into_iter().chain([Ok(())]).collect();
     let piece = || vec(any::<u8>(), 1..300).prop_map(Bytes::from);
@@ -158,7 +158,7 @@ fn answer() -> BoxedStrategy<Answer> {
         }),
         select(vec![(); 1]).prop_map(|()| Answer::Blocked),
         select(ends).prop_map(Answer::End),
-        (select(vec![Emerg, Alert, Error, Warn, Notice, Info]), any::<String>())
+        (select(vec![Emerg, Alert, Crit, Error, Warn, Notice, Info, Debug]), any::<String>())
             .prop_map(|(level, text)| Answer::Log { level, text }),
     ]
     .boxed()
