@@ -272,7 +272,7 @@ unsafe extern "C" fn ngx_http_wsgi_postconfiguration(cf: *mut ngx_conf_t) -> ngx
             if main.zone.is_null() || !generation::add(cf, main) || !left_body::register(cmcf) {
                 return code::ERROR;
             }
-            variables::wrap(cf)
+            variables::wrap(cf, main)
         }
     })
 }
@@ -293,6 +293,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_conf(
                 return ptr::null_mut();
             };
             if let Some(mut main) = (*cycle).http_main_conf_unchecked::<MainConf>(http_module()) {
+                main.as_mut().measures_cpu = variables::measures_cpu(cycle);
                 balance::zone::resize(cycle, main.as_mut());
             }
             match validate::validate(cycle, main) {

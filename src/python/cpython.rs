@@ -67,6 +67,9 @@ fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     module.call_method1("wrap_signal", (wrap_pyfunction!(signal_ignored, py)?,))?;
     module.call_method1("bring_packages", (wrap_pyfunction!(errors::log_record, py)?,))?;
     errors::log_stdio_at(settings.stdio_level.unwrap_or(Level::Error));
+    if settings.measures_cpu {
+        call::measure_cpu();
+    }
     if settings.keeps_zone {
         module.call_method0("keep_zone")?;
     }

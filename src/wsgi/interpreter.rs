@@ -37,6 +37,8 @@ pub struct Settings {
     pub sources: Option<Arc<dyn SourceWatch>>,
     /// `wsgi_stdio_level`; [`Level::Error`] is the usual one.
     pub stdio_level: Option<Level>,
+    /// Somebody wants to know the processor time of requests.
+    pub measures_cpu: bool,
     /// A location has `wsgi_debug`.
     pub debug: bool,
     /// When this signal is raised, the stacks of all threads are written to the descriptor.

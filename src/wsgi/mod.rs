@@ -32,6 +32,8 @@ pub mod head;
 pub mod mailbox;
 pub mod target;
 
+pub mod head_variables;
+
 pub mod exchange;
 
 pub mod request;

@@ -17,6 +17,13 @@ def spin(seconds=3600.0):
         pass
 
 
+def compute(seconds):
+    """As spin(), but seconds of a processor."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
 def down(depth, seconds):
     return down(depth - 1, seconds) if depth else spin(seconds)
 
@@ -28,6 +35,7 @@ def application(environ, start_response):
     try:
         {
             "spin": lambda: spin(float(arg or 3600)),
+            "compute": lambda: compute(float(arg)),
             "sleep": lambda: time.sleep(float(arg or 3600)),
             "gate": lambda: gate.wait(arg),
             "deep": lambda: down(20, float(arg)),

@@ -185,3 +185,26 @@ def test_many_lines_arrive_whole_and_in_order(shared):
     assert shared.handed("/talk/many?'numbered'").text == "said"
     lines = shared.site.log.wait_for(r"numbered line \d+ \.{100}", start=mark, count=50)
     assert [int(line.split("numbered line ")[1].split()[0]) for line in lines] == list(range(50))
+
+
+def test_what_only_nginx_is_told_comes_with_the_response(start):
+    pair = start(
+        http="log_format own '$upstream_http_x_secret $upstream_cookie_a $wsgi_cpu_time';",
+        server="""
+            location = /logged { access_log @DIR@/own.log own; wsgi_hide_header X-Secret;
+                wsgi_app ran:respond; }
+            location = /computed { access_log @DIR@/own.log own; wsgi_app ran:compute; }
+        """,
+    ).occupy()
+    headers = [("X-Secret", "gold"), ("Set-Cookie", "a=b")]
+    response = pair.handed(respond(headers=headers).replace("/respond", "/logged"))
+    assert response.status == 200 and response.header("X-Secret") is None
+    assert pair.handed("/computed?0.2").status == 200
+
+    def lines():
+        with open(f"{pair.site.dir}/own.log") as file:
+            return [line.split() for line in file]
+
+    first, second = until(lambda: lines() if len(lines()) == 2 else None)
+    assert first[:2] == ["gold", "b"] and 0 < float(first[2]) < 0.2
+    assert second[:2] == ["-", "-"] and 0.2 <= float(second[2]) < 2

@@ -108,7 +108,7 @@ def test_a_request_is_accounted_for(site, proto, log):
     assert re.fullmatch(r"wsgi:[12]", line.thread)
     assert (line.addr, line.length, line.received) == ("respond:application", "5", "5")
     assert line.connect == line.queue
-    assert line.x_own == "-"
+    assert line.x_own == "x"
 
 
 def test_a_location_without_an_application_has_no_account(site, log):

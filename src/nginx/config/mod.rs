@@ -29,9 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ngx::ffi::{
-    ngx_core_conf_t, ngx_core_module, ngx_cycle_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_request_t, ngx_path_t, ngx_shm_zone_t, ngx_str_t,
-    ngx_thread_pool_t,
+    ngx_core_conf_t, ngx_core_module, ngx_cycle_t, ngx_http_complex_value_t,
+    ngx_http_core_loc_conf_t, ngx_http_get_variable_pt, ngx_http_request_t, ngx_path_t,
+    ngx_shm_zone_t, ngx_str_t, ngx_thread_pool_t,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 
@@ -80,6 +80,10 @@ pub struct MainConf {
     /// Bytes.
     pub max_rss: Option<usize>,
     pub reload: Option<bool>,
+    /// The configuration has `$wsgi_cpu_time`.
+    pub measures_cpu: bool,
+    /// nginx's own handlers of `$upstream_http_` and `$upstream_cookie_`.
+    pub upstream_fields: [ngx_http_get_variable_pt; 2],
     /// A location with an application has `wsgi_debug`.
     pub debug: bool,
     /// The shared memory of the workers, see `zone`; null without an application.
@@ -129,6 +133,7 @@ impl MainConf {
             chdir: self.chdir.clone(),
             switch_interval: self.switch_interval,
             stdio_level: self.stdio_level,
+            measures_cpu: self.measures_cpu,
             keeps_zone: !self.tzset.unwrap_or(true),
             stack_dump,
             ..Settings::default()
@@ -263,20 +268,6 @@ pub unsafe fn main_of_request<'a>(r: *mut ngx_http_request_t) -> &'a MainConf {
     // `ngx_http_wsgi_create_main_conf`.
     unsafe {
         let conf: *mut MainConf = (*(*r).main_conf.add(http_module().ctx_index)).cast();
-        &*conf
-    }
-}
-
-/// The main configuration of an http block.
-///
-/// # Safety
-///
-/// `ctx` is the context of an http block with the configurations of all modules.
-pub unsafe fn main_of<'a>(ctx: *const ngx_http_conf_ctx_t) -> &'a MainConf {
-    // SAFETY: the block has the configurations of all modules, as the caller says; ours was made by
-    // `ngx_http_wsgi_create_main_conf`.
-    unsafe {
-        let conf: *mut MainConf = (*(*ctx).main_conf.add(http_module().ctx_index)).cast();
         &*conf
     }
 }

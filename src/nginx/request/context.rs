@@ -26,6 +26,7 @@ use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::{bits, log};
 use crate::nginx::worker::worker;
 use crate::wsgi::exchange::{Blocks, End, Exchange, HeldBack, Progress, Taken};
+use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::ExchangeId;
 use crate::wsgi::numbers::NumberMap;
 use crate::wsgi::request::body::RequestBody;
@@ -67,6 +68,8 @@ pub struct Context {
     pub spool_file: Option<Arc<File>>,
     /// The application has ended; what it sent before may still be on its way.
     pub end: Option<End>,
+    /// What the application has answered, for `variables.rs`.
+    pub head: Option<ResponseHead>,
     /// nginx has been given the head; its filters may still hold it back.
     pub head_taken: bool,
     /// Another request had the connection's events when this one last waited for them.
@@ -182,6 +185,7 @@ impl Context {
                 spool: ptr::null_mut(),
                 spool_file: None,
                 end: None,
+                head: None,
                 head_taken: false,
                 is_passive: false,
                 held_back: HeldBack::default(),
@@ -372,7 +376,8 @@ unsafe extern "C" fn ngx_http_wsgi_free(data: *mut c_void) {
             data.cast::<Context>().read()
         };
         if let Some(worker) = worker() {
-            let Context { kept: (vars, _), exchange, blocks, .. } = context;
+            let Context { kept: (vars, _), exchange, mut blocks, head, .. } = context;
+            blocks.head = head.map(ResponseHead::into_block).unwrap_or_default();
             worker.stock.leave(vars, exchange, blocks);
         }
     });

@@ -10,7 +10,6 @@ use super::headers::{obey, set_header};
 use crate::nginx::config;
 use crate::nginx::request::context::Context;
 use crate::nginx::sys::code;
-use crate::wsgi::head::ResponseHead;
 
 /// Gives the request to the error_page for this status, if errors are intercepted and there is
 /// one. The application is told that nobody reads on. Returns whether this was done; then
@@ -19,11 +18,13 @@ use crate::wsgi::head::ResponseHead;
 /// # Safety
 ///
 /// As [`super::advance`].
-pub unsafe fn intercept(context: *mut Context, head: &ResponseHead) -> bool {
-    let code = ngx_int_t::try_from(head.code()).unwrap_or_default();
+pub unsafe fn intercept(context: *mut Context) -> bool {
     // SAFETY: the request is live until it is finished, which is the last thing done to it.
     unsafe {
-        let r = (*context).request;
+        let (r, Some(head)) = ((*context).request, (*context).head.as_ref()) else {
+            return false;
+        };
+        let code = ngx_int_t::try_from(head.code()).unwrap_or_default();
         let policy = &config::of_request(r).policy;
         if code < code::SPECIAL_RESPONSE || !policy.intercepts_errors() || !has_page(r, code) {
             return false;

@@ -67,14 +67,15 @@ pub unsafe fn advance(context: *mut Context) {
         if let Some(head) = head {
             (*context).head_taken = true;
             (*context).timings.head(head.code());
-            if intercept(context, &head) || redirect::redirect(context, &head) {
+            // Where variables find it that are evaluated from here on.
+            (*context).head = Some(head);
+            if intercept(context) || redirect::redirect(context) {
                 return;
             }
             if retire::is_draining() {
                 bits::request::set_keepalive(r, false);
             }
-            let rc = send_head(r, &head);
-            (*context).blocks.head = head.into_block();
+            let rc = (*context).head.as_ref().map_or(code::ERROR, |head| send_head(r, head));
             if rc == code::ERROR && outlives_client(context, rc) {
                 return;
             }

@@ -19,7 +19,6 @@ use crate::nginx::config;
 use crate::nginx::request::context::Context;
 use crate::nginx::sys::pool::copy;
 use crate::nginx::sys::{bits, code};
-use crate::wsgi::head::ResponseHead;
 use crate::wsgi::header_policy::Accel;
 
 /// What of the application's headers outlives an X-Accel-Redirect: as with an upstream.
@@ -39,10 +38,12 @@ const KEPT: [&[u8]; 6] = [
 /// # Safety
 ///
 /// As [`super::advance`].
-pub unsafe fn redirect(context: *mut Context, head: &ResponseHead) -> bool {
-    if !head.is_redirect() {
+pub unsafe fn redirect(context: *mut Context) -> bool {
+    // SAFETY: the context lives as long as its request, which is finalized last.
+    let head = unsafe { (*context).head.as_ref() };
+    let Some(head) = head.filter(|head| head.is_redirect()) else {
         return false;
-    }
+    };
     let mut fields = head.fields();
     let Some((_, target)) = fields.find(|(name, _)| Accel::of(name) == Some(Accel::Redirect))
     else {

@@ -6,6 +6,8 @@
 //! Runs on: pool thread. PEP 3333, "Specification Details", "Error Handling".
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use pyo3::exceptions::{PyBrokenPipeError, PyOSError};
 use pyo3::intern;
@@ -27,6 +29,14 @@ use crate::wsgi::request::Request;
 use super::development::{Form, Page};
 use super::watchdog;
 
+/// Whether anybody wants to know the processor time of requests.
+static MEASURES_CPU: AtomicBool = AtomicBool::new(false);
+
+/// From now on the processor time of each request is measured.
+pub fn measure_cpu() {
+    MEASURES_CPU.store(true, Ordering::Relaxed);
+}
+
 /// Serves one request.
 pub fn serve(
     app: &Bound<'_, PyAny>,
@@ -36,13 +46,23 @@ pub fn serve(
 ) {
     let (py, id, ender, flags) = (app.py(), sender.id(), sender.ender(), request.flags);
     let debug = flags.debug.then(|| Form::of(&request.vars));
+    let began = MEASURES_CPU.load(Ordering::Relaxed).then(ffi::cpu_time);
     match factory.make(py, request, sender) {
         Ok(objects) => {
             // Until all objects are gone: their ends may print something.
             let context = Context::enter(py, Some(id));
             let (ended, finished) = (Cell::new(false), Cell::new(false));
-            let context = &context;
-            let call = Call { py, id, objects: &objects, ender, context, debug, ended, finished };
+            let call = Call {
+                py,
+                id,
+                objects: &objects,
+                ender,
+                context: &context,
+                debug,
+                began,
+                ended,
+                finished,
+            };
             call.run(app);
             drop(call);
             factory.leave(objects);
@@ -94,6 +114,8 @@ struct Call<'a, 'py> {
     debug: Option<Form>,
     /// See [`Self::end_early`].
     ended: Cell<bool>,
+    /// The processor time of the thread before, if it is wanted.
+    began: Option<Duration>,
     /// [`Self::finish`] has come to its end.
     finished: Cell<bool>,
 }
@@ -184,10 +206,17 @@ impl<'py> Call<'_, 'py> {
         self.response(|response| response.is_whole_with(chunk.as_bytes().len()))
     }
 
+    fn end_exchange(&self, end: End) {
+        if let Some(began) = self.began {
+            self.ender.spent(ffi::cpu_time().saturating_sub(began));
+        }
+        self.ender.finish(end);
+    }
+
     /// Ends the exchange before the application has returned everything.
     fn end_early(&self) {
         self.flush();
-        self.ender.finish(Ok(()));
+        self.end_exchange(Ok(()));
         self.ended.set(true);
     }
 
@@ -229,7 +258,7 @@ impl<'py> Call<'_, 'py> {
                 self.explain_late(broken);
             }
         } else {
-            self.ender.finish(self.end(outcome));
+            self.end_exchange(self.end(outcome));
         }
         self.end_start_response();
         self.finished.set(true);

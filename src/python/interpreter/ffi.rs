@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::FromRawFd;
+use std::time::Duration;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -95,6 +96,15 @@ pub fn sleeps() -> u64 {
     u64::try_from(usage.ru_nvcsw).unwrap_or_default()
 }
 
+/// Processor time that the calling thread has used so far.
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime writes to `time` alone, or leaves it.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    // Neither is below zero.
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Has an exception of this class raised in another thread, at its next step in Python.
 pub fn raise_in_thread(thread: u64, class: &Bound<'_, PyType>) {
     // SAFETY: the class proves that we are attached; CPython takes a reference of its own. A thread
@@ -162,5 +172,15 @@ mod tests {
             super::sleeps() == before
         });
         assert!(calm);
+    }
+
+    #[test]
+    fn a_thread_uses_a_processor_while_it_computes_and_not_while_it_sleeps() {
+        let (before, began) = (super::cpu_time(), Instant::now());
+        while super::cpu_time() - before < Duration::from_millis(5) {}
+        assert!(began.elapsed() >= Duration::from_millis(5));
+        let before = super::cpu_time();
+        thread::sleep(Duration::from_millis(50));
+        assert!(super::cpu_time() - before < Duration::from_millis(50));
     }
 }

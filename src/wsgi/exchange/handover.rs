@@ -5,7 +5,7 @@
 //! peer is to be told: whoever reads a response, or stops reading, need not know of another worker.
 //! Runs on: event loop.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[cfg(test)]
 use super::InFlight;
@@ -52,6 +52,11 @@ impl Exchange {
         self.mailbox.post_soon(Mail::Relay(self.id));
     }
 
+    /// Peer: [`Exchange::cpu`], once.
+    pub fn take_cpu(&self) -> Option<Duration> {
+        self.lock().cpu.take()
+    }
+
     /// Peer: bytes of memory that the owner may have of the response.
     pub fn window(&self) -> usize {
         self.lock().buffering.window()
@@ -85,6 +90,11 @@ impl ResponseSender {
                 if goes_on { Progress::Silent(Instant::now()) } else { Progress::Blocked };
             self.exchange.announce(state);
         }
+    }
+
+    /// Owner: the peer's thread has used so much processor time.
+    pub fn spent(&self, cpu: Duration) {
+        self.exchange.lock().cpu = Some(cpu);
     }
 
     /// Owner: lines that the peer's thread has logged.

@@ -163,6 +163,12 @@ impl Exchange {
         self.lock().taken
     }
 
+    /// Processor time that the request's thread has used, if it is measured and the application has
+    /// ended. Event loop.
+    pub fn cpu(&self) -> Option<Duration> {
+        self.lock().cpu
+    }
+
     /// Nobody reads any more, but the application is to run to its end: what it sends is dropped,
     /// and its thread never waits. Event loop.
     pub fn discard(&self) {
@@ -246,6 +252,11 @@ impl Ender {
 
     pub fn interruption(&self) -> &Interruption {
         self.0.interruption()
+    }
+
+    /// The request has taken so much processor time. To be said before the end.
+    pub fn spent(&self, cpu: Duration) {
+        self.0.lock().cpu = Some(cpu);
     }
 }
 

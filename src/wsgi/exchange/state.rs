@@ -3,7 +3,7 @@
 //! Runs on: either.
 
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::blocks::Blocks;
 use super::in_flight::InFlight;
@@ -51,6 +51,8 @@ pub struct Batch {
 pub struct State {
     pub progress: Progress,
     pub taken: Option<Taken>,
+    /// Processor time of the thread, if it is measured.
+    pub cpu: Option<Duration>,
     /// What a thread has to take first, see [`Exchange::require`].
     pub offer: Option<Offer>,
     /// See [`Exchange::hand_over`].
@@ -81,6 +83,7 @@ impl State {
         Self {
             progress: Progress::Queued,
             taken: None,
+            cpu: None,
             offer: None,
             over: None,
             discarding: false,

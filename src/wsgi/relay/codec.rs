@@ -41,6 +41,7 @@ const SPOOLED: u8 = 23;
 const BLOCKED: u8 = 24;
 const END: u8 = 25;
 const LOG: u8 = 26;
+const SPENT: u8 = 27;
 
 impl Message {
     /// Appends the bytes of the message; returns the descriptors that go with them.
@@ -62,6 +63,7 @@ impl Message {
             Kind::Answer(Answer::Blocked) => BLOCKED,
             Kind::Answer(Answer::End(_)) => END,
             Kind::Answer(Answer::Log { .. }) => LOG,
+            Kind::Answer(Answer::Spent(_)) => SPENT,
         });
         to.u64(self.id);
         match &self.kind {
@@ -149,6 +151,7 @@ fn write_answer<'m>(to: &mut Writer<'_, 'm>, answer: &'m Answer) {
                 }
             }
         }
+        Answer::Spent(cpu) => to.u64(nanos(*cpu)),
         Answer::End(end) => to.u8(end_code(*end)),
         Answer::Log { level, text } => {
             to.u8(level_code(*level));
@@ -179,6 +182,7 @@ fn read_answer(from: &mut Reader<'_>, kind: u8) -> Result<Answer, Malformed> {
         }
         BLOCKED => Answer::Blocked,
         END => Answer::End(read_end(from.u8()?)?),
+        SPENT => Answer::Spent(Duration::from_nanos(from.u64()?)),
         LOG => Answer::Log { level: read_level(from.u8()?)?, text: from.text()? },
         _ => return Err(Malformed("unknown kind")),
     })

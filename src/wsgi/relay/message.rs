@@ -142,6 +142,8 @@ pub enum Answer {
     },
     /// The application waits for the client, or what it has sent does.
     Blocked,
+    /// The request's thread has used so much processor time. Comes before the end, if it is measured.
+    Spent(Duration),
     /// Nothing follows.
     End(End),
     /// Lines for the log, in the context of the request. A worker writes lines without a request by

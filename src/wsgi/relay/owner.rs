@@ -116,6 +116,7 @@ impl OwnerEnd {
                 let file = Arc::clone(file);
                 self.send(Segment::Spooled { file, offset, len });
             }
+            (Answer::Spent(cpu), Stage::Taken | Stage::Begun) => self.sender.spent(cpu),
             (Answer::Blocked, Stage::Taken | Stage::Begun) => self.sender.blocked(),
             (Answer::End(end), Stage::Taken | Stage::Begun) => {
                 self.sender.finish(end);

@@ -96,6 +96,9 @@ impl PeerEnd {
             return Some(answer);
         }
         if let Some(end) = self.end.filter(|_| self.chunks.is_empty()) {
+            if let Some(cpu) = self.exchange.take_cpu() {
+                return Some(Answer::Spent(cpu));
+            }
             self.is_done = true;
             return Some(Answer::End(end));
         }

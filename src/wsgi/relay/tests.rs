@@ -316,6 +316,7 @@ fn answers_come_in_an_order_that_makes_sense() {
         (vec![], chunk(), wrong),
         (vec![], Answer::End(Ok(())), wrong),
         (vec![], Answer::Blocked, wrong),
+        (vec![], Answer::Spent(Duration::ZERO), wrong),
         (vec![taken()], taken(), wrong),
         (vec![taken()], Answer::No, wrong),
         (vec![taken()], chunk(), wrong),
@@ -354,6 +355,19 @@ fn times_and_lines_are_those_of_the_other_worker() {
     let (_, sender, _) = offered(&mailbox);
     let ago = Duration::from_nanos(u64::MAX);
     assert_eq!(OwnerEnd::new(sender).receive(Answer::Taken { runner: 4, ago }), Ok(Goes::On));
+}
+
+#[test]
+fn the_processor_time_of_the_other_worker_comes_before_the_end() {
+    let (mut pair, mut sender) = Pair::new(&Buffering::in_memory(8));
+    sender.begin(taken()).unwrap();
+    sender.head(head());
+    sender.spent(Duration::from_micros(312));
+    sender.finish(Ok(()));
+    pair.answer(99);
+    assert!(pair.peer.is_done() && pair.exchange.cpu().is_none());
+    pair.receive(99);
+    assert_eq!((pair.end, pair.exchange.cpu()), (Some(Ok(())), Some(Duration::from_micros(312))));
 }
 
 #[test]

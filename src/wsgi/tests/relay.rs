@@ -157,6 +157,7 @@ fn answer() -> BoxedStrategy<Answer> {
             Answer::Spooled { file: is_first.then(|| Arc::new(file)), offset, len }
         }),
         select(vec![(); 1]).prop_map(|()| Answer::Blocked),
+        any::<u64>().prop_map(|cpu| Answer::Spent(Duration::from_nanos(cpu))),
         select(ends).prop_map(Answer::End),
         (select(vec![Emerg, Alert, Crit, Error, Warn, Notice, Info, Debug]), any::<String>())
             .prop_map(|(level, text)| Answer::Log { level, text }),
