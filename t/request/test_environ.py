@@ -167,6 +167,15 @@ def test_repeated_headers_are_joined_with_a_comma(site):
     assert environ(site.get("/environ", headers=headers))["HTTP_X_A"] == "1, 2, 3"
 
 
+def test_the_fields_of_a_trace_arrive(site, proto):
+    """Where libraries of OpenTelemetry look for them."""
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = [("traceparent", parent), ("tracestate", "a=1,b=2"), ("baggage", "tenant=7")]
+    found = environ(proto(site, "GET", "/environ", headers))
+    wanted = {"HTTP_TRACEPARENT": parent, "HTTP_TRACESTATE": "a=1,b=2", "HTTP_BAGGAGE": "tenant=7"}
+    assert {name: found.get(name) for name in wanted} == wanted
+
+
 def test_repeated_known_headers_are_joined_with_a_comma(site):
     headers = [("Accept", "a/b"), ("Accept", "c/d"), ("X-Forwarded-For", "1"),
                ("X-Forwarded-For", "2")]
