@@ -24,6 +24,7 @@ pub mod offer;
 pub mod segment;
 pub mod slow;
 pub mod sources;
+pub mod status;
 pub mod trial;
 pub mod tries;
 pub mod zone;
