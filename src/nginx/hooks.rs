@@ -8,13 +8,13 @@ use std::ptr;
 
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
-    NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12,
-    NGX_CONF_TAKE23, NGX_CONF_TAKE123, NGX_CONF_TAKE1234, NGX_CORE_MODULE, NGX_HTTP_LIF_CONF,
-    NGX_HTTP_LMT_CONF, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF,
-    NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_PROCESS_SINGLE,
-    NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t, ngx_core_module_t, ngx_cycle_t,
-    ngx_http_conf_ctx_t, ngx_http_module_t, ngx_http_request_t, ngx_int_t, ngx_module_t,
-    ngx_process, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_FLAG, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE2,
+    NGX_CONF_TAKE12, NGX_CONF_TAKE23, NGX_CONF_TAKE123, NGX_CONF_TAKE1234, NGX_CORE_MODULE,
+    NGX_HTTP_LIF_CONF, NGX_HTTP_LMT_CONF, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
+    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF,
+    NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t, ngx_core_module_t,
+    ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module_t, ngx_http_request_t, ngx_int_t,
+    ngx_module_t, ngx_process, ngx_str_t, ngx_uint_t,
 };
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 
@@ -22,11 +22,12 @@ use super::balance;
 use super::config::{LocConf, MainConf, merge, validate};
 use super::config::{directives, headers, surroundings as around};
 use super::handler::ngx_http_wsgi_handler;
-use super::request::{left_body, variables};
+use super::request::{in_flight, left_body, variables};
+use super::status::ngx_http_wsgi_status;
 use super::sys::module::http_module;
 use super::sys::panic::protect;
 use super::sys::{code, log, pool, process};
-use super::worker::{self, Setup, accepting, clock, generation, hold};
+use super::worker::{self, Setup, accepting, clock, counters, display, generation, hold};
 use super::worker::{retire, retry, surroundings, zone};
 use super::{check, exit, mail};
 use crate::module::START_INTERPRETER;
@@ -74,7 +75,11 @@ const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 const CONTENT_HANDLER: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t =
     ngx_http_wsgi_handler;
 
-static mut COMMANDS: [ngx_command_t; 42] = [
+/// And `wsgi_status`.
+const STATUS_HANDLER: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t =
+    ngx_http_wsgi_status;
+
+static mut COMMANDS: [ngx_command_t; 43] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -100,6 +105,15 @@ static mut COMMANDS: [ngx_command_t; 42] = [
             NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_HTTP_LMT_CONF,
             NGX_CONF_TAKE1,
             directives::cmd_wsgi_app,
+        )
+    },
+    ngx_command_t {
+        post: STATUS_HANDLER as *mut c_void,
+        ..local(
+            c"wsgi_status",
+            NGX_HTTP_LOC_CONF,
+            NGX_CONF_NOARGS | NGX_CONF_TAKE123,
+            directives::cmd_wsgi_status,
         )
     },
     local(c"wsgi_thread_pool", ANY, NGX_CONF_TAKE1, directives::cmd_wsgi_thread_pool),
@@ -269,6 +283,9 @@ unsafe extern "C" fn ngx_http_wsgi_postconfiguration(cf: *mut ngx_conf_t) -> ngx
             if main.balance.is_on() && !balance::zone::add(cf, main) {
                 return code::ERROR;
             }
+            if main.status.on && !(counters::add(cf, main) && display::add(cf, main)) {
+                return code::ERROR;
+            }
             if main.zone.is_null() || !generation::add(cf, main) || !left_body::register(cmcf) {
                 return code::ERROR;
             }
@@ -295,6 +312,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_conf(
             if let Some(mut main) = (*cycle).http_main_conf_unchecked::<MainConf>(http_module()) {
                 main.as_mut().measures_cpu = variables::measures_cpu(cycle);
                 balance::zone::resize(cycle, main.as_mut());
+                display::resize(cycle, main.as_mut());
             }
             match validate::validate(cycle, main) {
                 Ok(()) => check::accepts(cycle, main, START_INTERPRETER),
@@ -315,6 +333,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_module(cycle: *mut ngx_cycle_t) -> ngx_i
         unsafe {
             if let Some(mut main) = (*cycle).http_main_conf_unchecked::<MainConf>(http_module()) {
                 generation::raise(cycle, main.as_mut());
+                counters::register(main.as_mut());
             }
         }
     });
@@ -338,6 +357,7 @@ unsafe extern "C" fn ngx_http_wsgi_guard_init_process(cycle: *mut ngx_cycle_t) -
 unsafe extern "C" fn ngx_http_wsgi_guard_exit_process(cycle: *mut ngx_cycle_t) {
     protect((), || {
         generation::leaves();
+        display::leaves();
         if let Some(worker) = worker::take() {
             balance::close();
             // SAFETY: the cycle is the leaving worker's, whose event loop has ended.
@@ -367,10 +387,12 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
                 accepting::start(cycle, main, member);
                 hold::start(cycle, main);
             }
+            display::start(main, main.generation, (*cycle).log, in_flight::show);
             let put_off = retry::start(cycle, main);
             match start_worker(cycle, main, put_off) {
                 Ok(()) => {
                     balance::start(cycle, main, mail::read);
+                    in_flight::show();
                     retry::python_started();
                 }
                 Err(text) => {

@@ -23,6 +23,7 @@ pub mod balance;
 pub mod handler;
 
 mod mail;
+pub mod status;
 
 mod exit;
 

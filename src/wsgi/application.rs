@@ -15,6 +15,11 @@ pub trait Application: Send + Sync {
     /// Imports the code and finds the callable; false when that failed and has been logged.
     fn load(&self) -> bool;
 
+    /// Why the last import has failed, in a line.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
     /// Serves one request, from the call to `close()`.
     fn call(&self, request: Request, response: ResponseSender);
 
@@ -64,6 +69,11 @@ impl AppSlot {
             import if import == Import::Failed as u8 => Import::Failed,
             _ => Import::Awaited,
         }
+    }
+
+    /// Why the last import has failed, in a line; empty if nobody knows.
+    pub fn failure(&self) -> String {
+        self.app.failure().unwrap_or_default()
     }
 
     fn set(&self, import: Import) {

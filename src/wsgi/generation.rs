@@ -222,6 +222,12 @@ impl Table {
             .filter(|(who, _)| *who != 0)
     }
 
+    /// Workers of other generations than this one that have not gone.
+    pub fn earlier(&self, generation: u32, is_alive: impl Fn(u64) -> bool) -> usize {
+        let others = self.seats().filter(|(_, seat)| seat.generation != generation);
+        others.filter(|(who, _)| is_alive(*who)).count()
+    }
+
     /// How far the newest generation is.
     pub fn progress(&self, is_alive: impl Fn(u64) -> bool) -> Progress {
         let (newest, workers) = self.newest();

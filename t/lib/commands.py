@@ -7,7 +7,7 @@ when it is loaded; until then their values are in the relocations.
 import struct
 
 # ngx_conf_file.h, ngx_http_config.h
-TAKE = {0x2: 1, 0x4: 2, 0x8: 3, 0x10: 4}
+TAKE = {0x1: 0, 0x2: 1, 0x4: 2, 0x8: 3, 0x10: 4}
 FLAG, MORE, ANY = 0x200, 0x800, 0x400
 CONTEXTS = {
     0x02000000: "http", 0x04000000: "server", 0x08000000: "location",

@@ -16,6 +16,7 @@ use super::zone::Table;
 use crate::nginx::config::MainConf;
 use crate::nginx::request::context;
 use crate::nginx::sys::timer::Timer;
+use crate::nginx::worker::display::display;
 use crate::nginx::worker::{retire, worker};
 use crate::wsgi::application::Import;
 use crate::wsgi::exchange::Exchange;
@@ -156,6 +157,9 @@ impl Guests {
             self.stay.set(STAY);
         }
         retire::count();
+        if let Some(display) = display() {
+            display.guest_begins();
+        }
         let request = Request { vars, body, pipe: None, flags };
         // A queue that is closed ends the exchange, which is answered.
         let _ = pool.push(Job::Call { app, request, response }, usize::MAX);

@@ -40,7 +40,7 @@ pub fn task(id: ExchangeId) -> Option<Task> {
     unsafe {
         let r = (*context).request;
         let conf = (*context).conf();
-        let Endpoint { app, pool } = conf.endpoint?;
+        let Endpoint { app, pool, .. } = conf.endpoint?;
         let main = config::main_of_request(r);
         let limit = conf.request_timeout().map(|time| Limit::new(time, &(*context).title()));
         Some(Task { app, pool, buffering: settings(main, conf)?, limit })

@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ngx::ffi::{
     NGX_PROCESS_SIGNALLER, ngx_cycle_t, ngx_inherited, ngx_process, ngx_test_config,
@@ -23,10 +23,11 @@ use ngx::ffi::{
 use self::trial::{Child, End};
 use super::config::{MainConf, core_of_cycle};
 use super::sys::{log, process};
-use super::worker::zone;
+use super::worker::{counters, zone};
 use crate::wsgi::interpreter::StartInterpreter;
 use crate::wsgi::lines;
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::status::counters::Check;
 use crate::wsgi::trial::{Answer, MOST_LINES};
 
 /// What an operator can do about an application that cannot be imported beside the running one.
@@ -46,6 +47,13 @@ pub unsafe fn accepts(cycle: *mut ngx_cycle_t, main: &MainConf, start: StartInte
     let outcome = unsafe { try_applications(cycle, main, start) };
     // A conflict lies in the configuration, whatever else runs or does not run.
     let level = if outcome.is_conflict { Level::Emerg } else { level };
+    let is_good = outcome.failure.is_empty() || level != Level::Emerg;
+    // SAFETY: the old cycle is live, or the empty one of a start.
+    if let Some(counters) = unsafe { counters::of_cycle((*cycle).old_cycle) } {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let said = outcome.failure.first().cloned().unwrap_or_default();
+        counters.checked(&Check { at: now.map_or(0, |now| now.as_secs()), is_good, said });
+    }
     // SAFETY: the cycle has a log. nginx's clock has stood still meanwhile.
     unsafe {
         ngx_time_update();
@@ -56,7 +64,7 @@ pub unsafe fn accepts(cycle: *mut ngx_cycle_t, main: &MainConf, start: StartInte
             log::write((*cycle).log, Level::Warn, format_args!("{line}"));
         }
     }
-    outcome.failure.is_empty() || level != Level::Emerg
+    is_good
 }
 
 /// The level at which a failure is logged; `None`: no check is made.

@@ -23,6 +23,7 @@ use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::{bits, log};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::slow::SlowRequest;
+use crate::wsgi::status::wanted::Wanted;
 use crate::wsgi::target::Target;
 
 handler!(cmd_wsgi_python_home, MainConf, |args, conf| {
@@ -136,16 +137,42 @@ handler!(cmd_wsgi_debug, LocConf, |args, conf| {
     Ok(())
 });
 
-/// The content handler, which the entry of `wsgi_app` in the table of commands carries.
+/// The content handler, which the entry of the directive in the table of commands carries.
 fn content_handler(args: &Args<'_>) -> ngx_http_handler_pt {
     // SAFETY: `hooks.rs` puts a function of this type there, or nothing; a pointer to a function
     // has the size of any other.
     unsafe { std::mem::transmute::<*mut c_void, ngx_http_handler_pt>((*args.cmd).post) }
 }
 
+handler!(cmd_wsgi_status, LocConf, |args, conf| {
+    if conf.app.is_some() {
+        return Err(Is(c"and \"wsgi_app\" do not go together"));
+    }
+    set_once(&mut conf.status, || {
+        let mut wanted = Wanted::default();
+        match (0..args.values.len()).find(|n| !wanted.take(args.bytes(*n))) {
+            Some(n) => Err(Text(format!("invalid parameter \"{}\"", args.shown(n)))),
+            None => Ok(wanted),
+        }
+    })?;
+    // SAFETY: nginx reads a location; its core module's configuration is there.
+    unsafe {
+        let ctx = &*(*args.cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let Some(mut clcf) = ctx.http_location_conf_unchecked(NgxHttpCoreModule::module()) else {
+            return Err(Text(String::from("no location")));
+        };
+        let clcf: &mut ngx_http_core_loc_conf_t = clcf.as_mut();
+        clcf.handler = content_handler(args);
+    }
+    Ok(())
+});
+
 handler!(cmd_wsgi_app, LocConf, |args, conf| {
     if conf.app.is_some() {
         return Err(DUPLICATE);
+    }
+    if conf.status.is_some() {
+        return Err(Is(c"and \"wsgi_status\" do not go together"));
     }
     let mut target = Target::parse(args.text(0)?)
         .map_err(|err| Text(format!("invalid value \"{}\": {err}", args.shown(0))))?;

@@ -18,7 +18,7 @@ use ngx::ffi::{
 use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 use ngx::ngx_string;
 
-use super::{Endpoint, LocConf, MainConf, PoolUse};
+use super::{Endpoint, LocConf, MainConf, PoolUse, status};
 use crate::nginx::sys::bits;
 use crate::nginx::sys::module::http_module;
 use crate::wsgi::exchange::spool::Spooling;
@@ -46,6 +46,12 @@ pub unsafe fn merge(
     };
     inherit(prev, conf);
     note_aio_pool(main, clcf);
+    if let Some(wanted) = conf.status {
+        main.status.add(wanted);
+        // SAFETY: `cf` is the configuration being read, of which nginx's own modules have merged this
+        // location.
+        unsafe { status::warn_of_anybody(cf, clcf) };
+    }
     // As uwsgi_pass: into `if` and `limit_except`, and into no nested location.
     // SAFETY: the location is live.
     if unsafe { bits::location::noname(clcf) } && conf.app.is_none() {
@@ -127,6 +133,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
         app_text: _,
         spooling: _,
         endpoint: _,
+        status: _,
     } = prev;
     from(&mut conf.thread_pool, thread_pool);
     from(&mut conf.queue, queue);
@@ -186,7 +193,7 @@ unsafe fn resolve(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) 
         main.named.push(named);
     }
     main.debug |= conf.debug();
-    conf.endpoint = Some(Endpoint { app, pool });
+    conf.endpoint = Some(Endpoint { app, pool, series: main.status.series(app, pool) });
     Some(())
 }
 

@@ -9,6 +9,7 @@
 mod balance;
 mod location;
 mod pool_use;
+pub mod status;
 
 mod args;
 pub mod merge;
@@ -38,12 +39,14 @@ use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 pub use self::balance::{Balance, Forced};
 pub use self::location::Location;
 pub use self::pool_use::PoolUse;
+pub use self::status::Status;
 use super::sys::module::http_module;
 use crate::wsgi::exchange::spool::{Buffering, Spooling};
 use crate::wsgi::header_policy::{Accel, HeaderPolicy};
 use crate::wsgi::interpreter::Settings;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::slow::SlowRequest;
+use crate::wsgi::status::wanted::Wanted;
 use crate::wsgi::target::Target;
 
 /// `wsgi_queue`.
@@ -94,6 +97,7 @@ pub struct MainConf {
     pub generation: u32,
     pub check_timeout: Option<Duration>,
     pub balance: Balance,
+    pub status: Status,
     /// Every application named in the configuration, once, with a pool it runs on and its first
     /// place.
     pub apps: Vec<(Target, usize, Location)>,
@@ -155,6 +159,8 @@ impl MainConf {
 pub struct Endpoint {
     pub app: usize,
     pub pool: usize,
+    /// Of [`Status::series`].
+    pub series: usize,
 }
 
 /// Contexts http, server, location. `None`: not set here.
@@ -184,6 +190,8 @@ pub struct LocConf {
     pub policy: HeaderPolicy,
     pub debug: Option<bool>,
     pub endpoint: Option<Endpoint>,
+    /// `wsgi_status`.
+    pub status: Option<Wanted>,
 }
 
 impl LocConf {

@@ -13,9 +13,10 @@ use crate::nginx::response::end::{abort, finish};
 use crate::nginx::response::headers;
 use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::{code, log};
-use crate::nginx::worker::worker;
+use crate::nginx::worker::{display, worker};
 use crate::wsgi::exchange::{Progress, time_left};
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::status::counters::{Cells, Rejected, Timeout};
 
 /// 503 with Retry-After, in seconds (RFC 9110 section 10.2.3).
 ///
@@ -51,6 +52,7 @@ pub fn refuse_waiting(pool: usize) {
             Context::act(context, |context| {
                 let r = (*context).request;
                 log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
+                count(context, |cells| cells.rejected(Rejected::Stuck));
                 finish(context, unavailable(r, 1));
             });
         }
@@ -93,6 +95,7 @@ unsafe fn timed_out(context: *mut Context) {
             let waited = (*context).conf().queue_timeout();
             let text = format_args!("request waited {waited:?} in the wsgi queue");
             log::write_request(r, Level::Error, text);
+            count(context, |cells| cells.rejected(Rejected::QueueTimeout));
             let rc = unavailable(r, waited.as_secs().max(1));
             return finish(context, rc);
         }
@@ -100,12 +103,14 @@ unsafe fn timed_out(context: *mut Context) {
         if request_left.is_some_and(|left| left.is_zero()) {
             let time = (*context).conf().request_timeout().unwrap_or_default();
             log::write_request(r, Level::Error, format_args!("request took longer than {time:?}"));
+            count(context, |cells| cells.timeout(Timeout::Request));
             return give_up(context);
         }
         match time_left(progress, read_timeout, now) {
             Some(left) if left.is_zero() => {
                 let text = format_args!("application was silent for {read_timeout:?}");
                 log::write_request(r, Level::Error, text);
+                count(context, |cells| cells.timeout(Timeout::Read));
                 give_up(context);
             }
             left => {
@@ -113,6 +118,18 @@ unsafe fn timed_out(context: *mut Context) {
                 (*context).arm(request_left.map_or(left, |request| request.min(left)));
             }
         }
+    }
+}
+
+/// Counts what has become of a request.
+///
+/// # Safety
+///
+/// The context is live.
+unsafe fn count(context: *mut Context, count: impl FnOnce(&Cells)) {
+    // SAFETY: a live context, as the caller says.
+    if let Some(endpoint) = unsafe { (*context).conf().endpoint } {
+        display::count(endpoint.series, count);
     }
 }
 

@@ -27,6 +27,7 @@ use super::request::context::{self, Context, Waiting};
 use super::request::vars;
 use super::sys::panic::protect;
 use super::sys::{bits, code, log};
+use super::worker::display::{self, display};
 use super::worker::retry::{self, Answer};
 use super::worker::{retire, worker};
 use crate::wsgi::application::Import;
@@ -36,6 +37,7 @@ use crate::wsgi::mailbox::Level;
 use crate::wsgi::queue::{Full, Job};
 use crate::wsgi::request::vars::Vars;
 use crate::wsgi::request::{Flags, Request};
+use crate::wsgi::status::counters::Rejected;
 
 /// The handler of a location with `wsgi_app`.
 ///
@@ -112,7 +114,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
         let (Some(worker), Some(endpoint)) = (worker(), conf.endpoint) else {
             log::write_request(r, Level::Error, format_args!("python is not running"));
             retry::ask_for_python();
-            return Err(not_loaded(r));
+            return Err(not_loaded(r, conf));
         };
         let (Some(app), Some(pool)) = (worker.app(endpoint.app), worker.pool(endpoint.pool)) else {
             return Err(code::INTERNAL_SERVER_ERROR);
@@ -131,13 +133,15 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             };
             let text = format_args!("\"{name}\" is not loaded, {next}");
             log::write_request(r, Level::Error, text);
-            return Err(not_loaded(r));
+            return Err(not_loaded(r, conf));
         }
         let is_elsewhere =
             || balance().is_some_and(|balance| balance.has_room(endpoint.pool, endpoint.app));
         if pool.stuck() >= pool.threads() && !is_elsewhere() {
             log::write_request(r, Level::Error, format_args!("{NO_THREAD}"));
-            return Err(unavailable(r, 1));
+            let rc = unavailable(r, 1);
+            refused(conf, Rejected::Stuck, rc);
+            return Err(rc);
         }
         let table = context::table();
         let id = table.next_id();
@@ -200,23 +204,38 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
             let rc = unavailable(r, 1);
             (*context).timings.refused(rc);
+            display::count(endpoint.series, |cells| cells.full(display::now()));
             (*context).detach();
             return Err(rc);
         }
         (*context).arm(conf.queue_timeout().min(conf.read_timeout()));
         retire::count();
+        if let Some(display) = display() {
+            display.begins();
+        }
         Ok(())
     }
 }
 
 /// 500 for an application that is not there. A worker that is to be replaced for it keeps no
 /// connection.
-unsafe fn not_loaded(r: *mut ngx_http_request_t) -> ngx_int_t {
+unsafe fn not_loaded(r: *mut ngx_http_request_t, conf: &LocConf) -> ngx_int_t {
+    refused(conf, Rejected::NotLoaded, code::INTERNAL_SERVER_ERROR);
     if retire::is_draining() {
         // SAFETY: the request is live, as the caller says.
         unsafe { bits::request::set_keepalive(r, false) };
     }
     code::INTERNAL_SERVER_ERROR
+}
+
+/// Counts a request that is answered without a place in a queue.
+fn refused(conf: &LocConf, why: Rejected, rc: ngx_int_t) {
+    if let Some(endpoint) = conf.endpoint {
+        display::count(endpoint.series, |cells| {
+            cells.rejected(why);
+            cells.refused(usize::try_from(rc).unwrap_or_default());
+        });
+    }
 }
 
 /// The vars of the request. `body`: its length, as far as it is known; `left`: to be written over.

@@ -18,12 +18,14 @@ use ngx::ffi::{
     ngx_pool_cleanup_add,
 };
 
+use super::seen::Seen;
 use super::timings::Timings;
 use crate::nginx::config::LocConf;
 use crate::nginx::sys::event::{add_timer, del_timer};
 use crate::nginx::sys::module::http_module;
 use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::{bits, log};
+use crate::nginx::worker::display::display;
 use crate::nginx::worker::worker;
 use crate::wsgi::exchange::{Blocks, End, Exchange, HeldBack, Progress, Taken};
 use crate::wsgi::head::ResponseHead;
@@ -52,6 +54,10 @@ pub struct Context {
     pub takes_body: bool,
     /// The request does not fit a message to another worker.
     pub stays: bool,
+    /// Where others see the request, once it has been under way for a moment.
+    pub row: Option<usize>,
+    /// The application has ended, and nginx is still sending.
+    pub is_lingering: bool,
     /// Of the location; it lives as long as the request.
     conf: *const LocConf,
     /// The client has gone while the application goes on: what nginx is told at its end.
@@ -90,6 +96,8 @@ pub struct Context {
 pub struct Table {
     contexts: RefCell<NumberMap<*mut Context>>,
     last: Cell<ExchangeId>,
+    /// Those that are detached, whose responses are still being sent.
+    lingering: RefCell<NumberMap<*mut Context>>,
 }
 
 thread_local! {
@@ -127,6 +135,25 @@ impl Table {
     /// The context of this exchange; its request is live.
     pub fn find(&self, id: ExchangeId) -> Option<*mut Context> {
         self.contexts.borrow().get(&id).copied()
+    }
+
+    /// The response of this context is complete, and nginx goes on to send it.
+    ///
+    /// # Safety
+    ///
+    /// The context is live.
+    pub unsafe fn linger(&self, context: *mut Context) {
+        // SAFETY: a live context, as the caller says, which `free` takes out again.
+        unsafe {
+            (*context).is_lingering = true;
+            self.lingering.borrow_mut().insert((*context).exchange.id(), context);
+        }
+    }
+
+    /// All contexts whose clients wait for something.
+    pub fn all(&self) -> Vec<*mut Context> {
+        let (contexts, lingering) = (self.contexts.borrow(), self.lingering.borrow());
+        contexts.values().chain(lingering.values()).copied().collect()
     }
 
     /// The numbers of all exchanges in the table.
@@ -176,6 +203,8 @@ impl Context {
                 pipe: waiting.pipe,
                 takes_body: waiting.takes_body,
                 stays: false,
+                row: None,
+                is_lingering: false,
                 conf: waiting.conf,
                 client_lost: None,
                 timer: std::mem::zeroed(),
@@ -302,6 +331,10 @@ impl Context {
         self.timings.close();
         let taken = self.cancel();
         self.table.contexts.borrow_mut().remove(&self.exchange.id());
+        if let Some(display) = display().filter(|_| !self.is_lingering) {
+            let row = self.row.take();
+            self.seen().leave_row(display, row, taken);
+        }
         if let Some(worker) = worker()
             && let Some(index) = self.pool()
         {
@@ -321,6 +354,17 @@ impl Context {
             if bits::event::timer_set(&self.timer) {
                 del_timer(&mut self.timer);
             }
+        }
+    }
+
+    /// The request as others see it.
+    pub fn seen(&self) -> Seen<'_> {
+        Seen {
+            request: self.request,
+            exchange: &self.exchange,
+            timings: &self.timings,
+            endpoint: self.conf().endpoint,
+            head_taken: self.head_taken,
         }
     }
 
@@ -372,7 +416,17 @@ unsafe extern "C" fn ngx_http_wsgi_free(data: *mut c_void) {
         // SAFETY: written by `create`, and taken out only here: the memory is the pool's. It is
         // detached where it is, since nginx may have its timer.
         let context = unsafe {
-            (*data.cast::<Context>()).detach();
+            let context = &mut *data.cast::<Context>();
+            context.detach();
+            if context.is_lingering {
+                context.table.lingering.borrow_mut().remove(&context.exchange.id());
+                if let (Some(display), Some(row)) = (display(), context.row.take()) {
+                    display.free_row(row);
+                }
+            }
+            if let Some(display) = display() {
+                context.seen().count(display, context.end);
+            }
             data.cast::<Context>().read()
         };
         if let Some(worker) = worker() {

@@ -46,6 +46,27 @@ impl Timings {
         Self { states_before, queued, start: now(), head: None, end: None, status: 0, length: 0 }
     }
 
+    /// When it began, in milliseconds of nginx's clock.
+    pub fn start(&self) -> u64 {
+        self.start as u64
+    }
+
+    /// From then to the end, in microseconds.
+    pub fn duration(&self) -> u64 {
+        1000 * self.since_start(self.end.unwrap_or_else(now)) as u64
+    }
+
+    /// Until a thread took the request, in microseconds.
+    pub fn waited(&self, taken: Taken) -> u64 {
+        let waited = taken.at.saturating_duration_since(self.queued);
+        u64::try_from(waited.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// 0: none yet.
+    pub fn status(&self) -> usize {
+        self.status
+    }
+
     /// The application has answered with this status.
     pub fn head(&mut self, status: u16) {
         self.head = Some(now());

@@ -26,14 +26,15 @@ use self::headers::send_head;
 use self::intercept::intercept;
 use super::config;
 use super::request::client;
-use super::request::context::Context;
+use super::request::context::{self, Context};
 use super::sys::event::{add_timer, del_timer};
 use super::sys::panic::protect;
 use super::sys::{bits, code, log};
-use super::worker::retire;
+use super::worker::{display, retire};
 use crate::wsgi::exchange::Batch;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::segment::Segment;
+use crate::wsgi::status::counters::Timeout;
 
 /// Takes what the application has sent and passes it on. May end the request.
 ///
@@ -124,7 +125,12 @@ unsafe fn settle(context: *mut Context, rc: ngx_int_t) {
             || (is_active(r) && bits::connection::buffered(c) != 0);
         match (*context).end {
             // nginx sends the rest by itself.
-            Some(Ok(())) => finish(context, rc),
+            Some(Ok(())) => {
+                if buffered && display::display().is_some() {
+                    context::table().linger(context);
+                }
+                finish(context, rc);
+            }
             Some(Err(_)) if !buffered => abort(context),
             _ => watch_output(context),
         }
@@ -169,6 +175,9 @@ unsafe extern "C" fn ngx_http_wsgi_write(r: *mut ngx_http_request_t) {
                 log::write_request(r, Level::Info, format_args!("client timed out"));
                 bits::connection::set_timedout((*r).connection, true);
                 let rc = code::REQUEST_TIME_OUT;
+                if let Some(endpoint) = (*context).conf().endpoint {
+                    display::count(endpoint.series, |cells| cells.timeout(Timeout::Send));
+                }
                 if !outlives_client(context, rc) {
                     finish(context, rc);
                 }

@@ -69,6 +69,15 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Bytes of a process in memory.
+pub fn resident_set(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: a constant of the system.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.checked_mul(u64::try_from(size).ok()?)
+}
+
 /// Keeps this image mapped until the process ends. The configuration's pool, destroyed at exit,
 /// would unmap code that threads still run. Not for the master: a kept image keeps its
 /// `module->index`, which may belong to another module two reloads later.

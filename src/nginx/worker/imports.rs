@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use ngx::ffi::{ngx_log_t, ngx_msec_t};
 
+use super::display::display;
 use super::pool::Pool;
 use super::retry::Answer;
 use super::watch::Watch;
@@ -145,6 +146,9 @@ impl Imports {
         for (index, app) in self.apps.iter().enumerate() {
             if put_off == Some(index) {
                 app.put_off();
+                if let Some(display) = display() {
+                    display.import_ends(index, Some(String::new()));
+                }
             } else {
                 self.pending.borrow_mut().push_back(index);
             }
@@ -172,7 +176,12 @@ impl Imports {
     pub fn ended(&self) {
         self.asked.replace(None);
         if let Some(Current { app, .. }) = self.current.take() {
-            retry::ended(app, self.app(app).map_or(Import::Failed, |app| app.import()));
+            let import = self.app(app).map_or(Import::Failed, |app| app.import());
+            retry::ended(app, import);
+            if let Some(display) = display() {
+                let failure = || self.app(app).map(AppSlot::failure).unwrap_or_default();
+                display.import_ends(app, (import != Import::Done).then(failure));
+            }
             self.timer.clear();
             // Its requests may wait in the queues of all pools.
             self.pools.iter().for_each(|pool| pool.look());
@@ -194,6 +203,9 @@ impl Imports {
         self.current.set(Some(Current { app, since, name, report: FIRST_REPORT }));
         self.timer.set(TICK);
         retry::begins(app);
+        if let Some(display) = display() {
+            display.import_begins(app);
+        }
         self.main.import(hosted);
     }
 

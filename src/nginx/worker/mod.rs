@@ -5,15 +5,18 @@
 //! requests without a client and threads that are stuck, `retire.rs`, `retry.rs` and `reload.rs`
 //! replace the worker, `zone.rs` is what it shares with the other ones. `generation.rs` knows the
 //! workers before and behind, so that one always serves: `accepting.rs` is a new worker's part in
-//! that, `hold.rs` an old one's. What the application sees around it is `surroundings.rs`'s,
+//! that, `hold.rs` an old one's. `counters.rs` and `display.rs` are for `wsgi_status`. What the application sees around it is `surroundings.rs`'s,
 //! `clock.rs` keeps the time zone of nginx's logs.
 //! Runs on: event loop, unless a file says otherwise.
 
+pub mod counters;
 pub mod generation;
 pub mod identity;
 pub mod stacks;
 pub mod surroundings;
 pub mod zone;
+
+pub mod display;
 
 pub mod accepting;
 pub mod hold;
@@ -92,6 +95,10 @@ impl Worker {
     /// The application with this index.
     pub fn app(&self, index: usize) -> Option<&'static AppSlot> {
         self.imports.app(index)
+    }
+
+    pub fn pools(&self) -> &[&'static Pool] {
+        &self.pools
     }
 
     /// The pool with this index.

@@ -11,7 +11,6 @@
 //! Runs on: event loop.
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,11 +21,12 @@ use ngx::ffi::{
 
 use super::identity::{identity, is_alive, own_pid};
 use super::zone::{self, Shared};
-use super::{generation, hold};
+use super::{display, generation, hold};
 use crate::nginx::config::MainConf;
 use crate::nginx::sys::timer::Timer;
-use crate::nginx::sys::{bits, log};
+use crate::nginx::sys::{bits, log, process};
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::status::counters::Cause;
 
 /// How long a worker that is to leave serves on with `Connection: close`.
 const FAREWELL: ngx_msec_t = 1000;
@@ -71,6 +71,7 @@ pub struct Retirement {
     shared: Option<&'static Shared>,
     state: Cell<State>,
     reason: RefCell<String>,
+    cause: Cell<Cause>,
     /// This worker is the successor of the token's holder, and imports.
     is_settling: Cell<bool>,
     /// A holder that is dead, and since when that is known.
@@ -139,6 +140,7 @@ impl Retirement {
             shared: zone::of(main),
             state: Cell::new(State::Serving),
             reason: RefCell::default(),
+            cause: Cell::new(Cause::MaxRequests),
             is_settling: Cell::new(false),
             dead: Cell::new(None),
             left: Cell::new(served),
@@ -171,7 +173,7 @@ impl Retirement {
         let left = self.left.get().wrapping_sub(1);
         self.left.set(left);
         if left == 0 {
-            retire(&format!("{} requests served", self.served));
+            retire(Cause::MaxRequests, &format!("{} requests served", self.served));
         }
         if let Some(max) = self.max_rss {
             self.look_at_rss(max);
@@ -186,9 +188,12 @@ impl Retirement {
             return;
         }
         self.looked.set(now);
-        match resident_set() {
-            Some(rss) if rss > max => {
-                retire(&format!("{} MiB resident, wsgi_max_rss is {}", rss >> 20, max));
+        match process::resident_set(own_pid()) {
+            Some(rss) if rss > max as u64 => {
+                retire(
+                    Cause::MaxRss,
+                    &format!("{} MiB resident, wsgi_max_rss is {}", rss >> 20, max),
+                );
             }
             _ => (),
         }
@@ -208,6 +213,7 @@ impl Retirement {
         }
         self.state.set(State::Leaving);
         DRAINING.store(true, Ordering::Relaxed);
+        display::replaced(self.cause.get());
         log::write_worker(Level::Notice, &format!("is to be replaced: {}", self.reason.borrow()));
         self.timer.set(FAREWELL);
     }
@@ -247,6 +253,7 @@ impl Retirement {
             State::Leaving => hold::quit(),
             state @ (State::Outdated | State::Alone) => {
                 if state == State::Alone {
+                    display::replaced(self.cause.get());
                     let reason = self.reason.borrow();
                     log::write_worker(Level::Notice, &format!("is to be replaced: {reason}"));
                 }
@@ -284,11 +291,12 @@ impl Retirement {
 
 /// This worker is to be replaced by a fresh one, for `reason`, as soon as no other is. It serves
 /// all its requests first. Calling it again changes nothing.
-pub fn retire(reason: &str) {
+pub fn retire(cause: Cause, reason: &str) {
     let Some(retirement) = retirement() else { return };
     let is_here = matches!(retirement.state.get(), State::Serving | State::Alone);
     if is_here && retirement.can_leave(reason) {
         retirement.reason.replace(reason.to_owned());
+        retirement.cause.set(cause);
         retirement.try_to_leave();
     }
 }
@@ -304,6 +312,7 @@ pub fn reload(reason: &str) {
     {
         retirement.state.set(State::Outdated);
         DRAINING.store(true, Ordering::Relaxed);
+        display::replaced(Cause::Changed);
         log::write_worker(Level::Notice, &format!("is to be replaced: {reason}"));
         // Its successors wait for nobody who serves old code.
         generation::leaves();
@@ -313,11 +322,12 @@ pub fn reload(reason: &str) {
 
 /// This worker is the only one, and is to be replaced for `reason` as soon as nothing is under way
 /// in it: nobody serves until its successor is there.
-pub fn retire_alone(reason: &str) {
+pub fn retire_alone(cause: Cause, reason: &str) {
     let Some(retirement) = retirement() else { return };
     if retirement.state.get() == State::Serving && retirement.can_leave(reason) {
         retirement.state.set(State::Alone);
         retirement.reason.replace(reason.to_owned());
+        retirement.cause.set(cause);
         DRAINING.store(true, Ordering::Relaxed);
         retirement.timer.set(GLANCE);
     }
@@ -380,13 +390,4 @@ fn has_master() -> bool {
 fn leaves() -> bool {
     // SAFETY: plain variables of nginx.
     unsafe { ngx_exiting != 0 || ngx_quit != 0 || ngx_terminate != 0 || hold::is_held() }
-}
-
-/// Bytes in memory.
-fn resident_set() -> Option<usize> {
-    let text = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: usize = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    // SAFETY: a constant of the system.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    pages.checked_mul(usize::try_from(size).ok()?)
 }

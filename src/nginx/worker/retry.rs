@@ -19,6 +19,7 @@ use crate::nginx::config::{MainConf, core_of_cycle};
 use crate::nginx::sys::log;
 use crate::wsgi::application::Import;
 use crate::wsgi::mailbox::Level;
+use crate::wsgi::status::counters::Cause;
 use crate::wsgi::tries::{Tries, Verdict};
 
 /// Between two tries of a single worker.
@@ -198,7 +199,7 @@ fn replace(verdict: Verdict, what: &str) {
         _ => format!("{what} is tried again"),
     };
     match RETRY.get() {
-        Some(retry) if retry.is_single => retire::retire_alone(&reason),
-        _ => retire::retire(&reason),
+        Some(retry) if retry.is_single => retire::retire_alone(Cause::Import, &reason),
+        _ => retire::retire(Cause::Import, &reason),
     }
 }

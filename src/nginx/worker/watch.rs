@@ -28,6 +28,7 @@ use crate::wsgi::exchange::{Exchange, Taken};
 use crate::wsgi::mailbox::{Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::main_thread::Exit;
 use crate::wsgi::queue::runner::Runners;
+use crate::wsgi::status::counters::Cause;
 
 /// How long a thread may take to come back after the exception.
 const GRACE: Duration = Duration::from_secs(1);
@@ -235,7 +236,7 @@ impl Watch {
                     return None;
                 }
                 self.dump();
-                retire::retire("python does not respond");
+                retire::retire(Cause::Stuck, "python does not respond");
                 Stage::Unreachable(acted)
             }
             Stage::Unreachable(acted) => {
@@ -267,7 +268,7 @@ impl Watch {
         let text = format!("{stuck} of {threads} threads of the pool \"{name}\" are stuck");
         log::write_here(Level::Error, format_args!("{text}"));
         if stuck * 2 >= threads {
-            retire::retire(&text);
+            retire::retire(Cause::Stuck, &text);
         }
         if stuck >= threads {
             self.mailbox.post(Mail::Refuse(pool));

@@ -48,11 +48,18 @@ pub struct PythonApplication {
     loaded: OnceLock<Loaded>,
     /// Why the last import has failed, if somebody wants to know.
     failed: Mutex<Option<Page>>,
+    /// The same in a line.
+    failure: Mutex<Option<String>>,
 }
 
 impl PythonApplication {
     pub fn new(target: Target) -> Self {
-        Self { target, loaded: OnceLock::new(), failed: Mutex::new(None) }
+        Self {
+            target,
+            loaded: OnceLock::new(),
+            failed: Mutex::new(None),
+            failure: Mutex::new(None),
+        }
     }
 
     fn import(&self, py: Python<'_>) -> PyResult<Loaded> {
@@ -155,10 +162,15 @@ impl Application for PythonApplication {
                     exception::log(py, None, &what, &err);
                     let page = development::import_failed(py, &what, &err);
                     *lock(&self.failed) = page;
+                    *lock(&self.failure) = Some(exception::summary(py, &err));
                     false
                 }
             }
         })
+    }
+
+    fn failure(&self) -> Option<String> {
+        lock(&self.failure).clone()
     }
 
     fn call(&self, request: Request, mut response: ResponseSender) {

@@ -30,6 +30,13 @@ pub fn report(py: Python<'_>, err: &PyErr) -> LoadError {
     LoadError { cause: cause.unwrap_or_default(), traceback, is_conflict: false }
 }
 
+/// An exception and the place where it was raised, in a line.
+pub fn summary(py: Python<'_>, err: &PyErr) -> String {
+    let LoadError { cause, traceback, .. } = report(py, err);
+    let place = traceback.iter().rev().find_map(|line| line.trim_start().strip_prefix("File "));
+    place.map_or_else(|| cause.clone(), |place| format!("{cause} (File {place})"))
+}
+
 /// An exception with its traceback, as Python prints it.
 pub fn text(py: Python<'_>, err: &PyErr) -> String {
     // The formatting fails in turn when memory or stack is what is lacking.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 use super::InFlight;
 use super::owed::{HandedOver, Owed};
-use super::{Exchange, Progress, ResponseSender};
+use super::{Exchange, Progress, ResponseSender, Taken};
 use crate::wsgi::mailbox::{Level, LogRecord, Mail};
 use crate::wsgi::offer::Offer;
 
@@ -41,6 +41,12 @@ impl Exchange {
     /// Owner: the pid of the worker that the request is offered to, or runs in.
     pub fn handed_over(&self) -> Option<u32> {
         self.lock().over.as_ref().map(|over| over.pid)
+    }
+
+    /// Which thread has taken the request, and whether it was handed over. Event loop.
+    pub fn account(&self) -> (Option<Taken>, bool) {
+        let state = self.lock();
+        (state.taken, state.over.is_some())
     }
 
     /// Owner: what the peer is to be told, once.

@@ -88,6 +88,17 @@ pub enum Overflow {
     Now,
 }
 
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Runners that are at a request.
+    pub busy: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Requests that could be taken at once.
+    pub room: usize,
+}
+
 /// Too many requests wait already: the job comes back.
 pub struct Full(pub Box<Job>);
 
@@ -228,6 +239,12 @@ impl RequestQueue {
     pub fn place(&self) -> Place {
         let now = self.now();
         self.lock().jobs.place(now)
+    }
+
+    pub fn load(&self) -> Load {
+        let state = self.lock();
+        let (busy, waiting) = (state.roles.counts().working, state.jobs.requests());
+        Load { busy, waiting, room: state.room() }
     }
 
     /// Whether one more request could be taken at once.

@@ -89,6 +89,11 @@ impl Runners {
         self.slots.get(pool).is_some_and(|slots| slots.is_at(id))
     }
 
+    /// Event loop: whether that runner is stuck.
+    pub fn is_stuck(&self, pool: usize, id: ExchangeId) -> bool {
+        self.slots.get(pool).is_some_and(|slots| slots.is_stuck(id))
+    }
+
     /// Event loop: the runner that is at this exchange is not expected back. False if none is.
     pub fn set_stuck(&self, pool: usize, id: ExchangeId) -> bool {
         self.slots.get(pool).is_some_and(|slots| slots.set_stuck(id))

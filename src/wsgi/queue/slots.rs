@@ -65,6 +65,11 @@ impl RunnerSlots {
         self.lock().iter().any(|slot| slot.is_at(id))
     }
 
+    /// Whether a runner is at this exchange, and counts as stuck.
+    pub fn is_stuck(&self, id: ExchangeId) -> bool {
+        self.lock().iter().any(|slot| slot.0.load(Ordering::Acquire) == id | STUCK)
+    }
+
     /// The runner at this exchange counts as stuck from now on; false if there is none.
     pub fn set_stuck(&self, id: ExchangeId) -> bool {
         let all = self.lock();
@@ -102,7 +107,7 @@ mod tests {
         assert!(slots.set_stuck(5));
         assert!(!slots.set_stuck(5) && !slots.set_stuck(7));
         assert_eq!(slots.stuck(), 1);
-        assert!(slots.is_at(5));
+        assert!(slots.is_at(5) && slots.is_stuck(5) && !slots.is_stuck(6));
         assert!(!other.leave());
         assert!(one.leave());
         slots.recovered();

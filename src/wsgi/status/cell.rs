@@ -60,11 +60,13 @@ pub struct Packer<const N: usize> {
     at: usize,
 }
 
-impl<const N: usize> Packer<N> {
-    pub fn new() -> Self {
+impl<const N: usize> Default for Packer<N> {
+    fn default() -> Self {
         Self { words: [0; N], at: 0 }
     }
+}
 
+impl<const N: usize> Packer<N> {
     pub fn number(mut self, number: u64) -> Self {
         self.words[self.at] = number;
         self.at += 1;
@@ -165,9 +167,9 @@ mod tests {
 
     #[test]
     fn texts_are_cut_to_whole_characters() {
-        let words = Packer::<8>::new().number(5).text("aäöü".as_bytes(), 0).words();
+        let words = Packer::<8>::default().number(5).text("aäöü".as_bytes(), 0).words();
         assert_eq!(Unpacker::new(&words).number(), 5);
-        let words = Packer::<8>::new().text("abcdefgä".as_bytes(), 1).text(b"x", 2).number(9);
+        let words = Packer::<8>::default().text("abcdefgä".as_bytes(), 1).text(b"x", 2).number(9);
         let words = words.words();
         let mut from = Unpacker::new(&words);
         assert_eq!((from.text(1), from.text(2), from.number()), ("abcdefg".into(), "x".into(), 9));

@@ -31,10 +31,13 @@ pub enum Rejected {
     QueueTimeout,
     ClientGone,
     NotLoaded,
+    /// All threads of the pool are stuck.
+    Stuck,
 }
 
 impl Rejected {
-    pub const NAMES: [&str; 4] = ["queue_full", "queue_timeout", "client_gone", "not_loaded"];
+    pub const NAMES: [&str; 5] =
+        ["queue_full", "queue_timeout", "client_gone", "not_loaded", "stuck"];
 }
 
 /// What was not waited for any longer.
@@ -126,7 +129,7 @@ pub struct Cells {
     codes: [AtomicU64; 5],
     duration: Histogram,
     queued: Histogram,
-    rejected: [AtomicU64; 4],
+    rejected: [AtomicU64; 5],
     timeouts: [AtomicU64; 3],
     exceptions: AtomicU64,
     handed_over: AtomicU64,
@@ -230,7 +233,7 @@ pub struct Totals {
     pub codes: [u64; 5],
     pub duration: Observed,
     pub queued: Observed,
-    pub rejected: [u64; 4],
+    pub rejected: [u64; 5],
     pub timeouts: [u64; 3],
     pub exceptions: u64,
     pub handed_over: u64,
@@ -318,6 +321,11 @@ impl Counters {
         &self.slots[worker % SLOTS]
     }
 
+    /// What the workers of a slot have handed over.
+    pub fn handed_over(&self, worker: usize) -> u64 {
+        self.cells(worker).iter().map(|cells| cells.handed_over.load(Ordering::Relaxed)).sum()
+    }
+
     pub fn replaced(&self, cause: Cause) {
         add(&self.replaced[cause as usize], 1);
     }
@@ -329,7 +337,7 @@ impl Counters {
     /// A check has been made. The master alone calls this.
     pub fn checked(&self, check: &Check) {
         let good = u64::from(check.is_good);
-        let words = Packer::<{ 2 + 1 + SAID }>::new().number(check.at).number(good);
+        let words = Packer::<{ 2 + 1 + SAID }>::default().number(check.at).number(good);
         self.check.write(&words.text(check.said.as_bytes(), SAID).words());
         add(&self.checks[usize::from(check.is_good)], 1);
     }
@@ -373,7 +381,7 @@ fn name(app: &str, pool: &str) -> [u64; NAME] {
         // FNV-1a.
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let words = Packer::<NAME>::new().number(hash);
+    let words = Packer::<NAME>::default().number(hash);
     words.text(app.as_bytes(), APP).text(pool.as_bytes(), POOL).words()
 }
 
@@ -451,7 +459,7 @@ mod tests {
             let (_, _, totals) = counters.series().remove(0);
             assert_eq!(totals.codes, [0, 2 * SLOTS as u64, 0, 1, 0]);
             assert_eq!(totals.requests(), 2 * SLOTS as u64 + 1);
-            assert_eq!(totals.rejected, [1, 0, 1, 0]);
+            assert_eq!(totals.rejected, [1, 0, 1, 0, 0]);
             assert_eq!((totals.queued.count(), totals.queued.sum), (64, 640));
             // A bound belongs to what is below it.
             assert_eq!(totals.duration.buckets[0], totals.duration.count());

@@ -329,5 +329,5 @@ fn write_rest(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         let said = if check.is_good { "good" } else { &check.said };
         write!(out, "; the last {ago} ago: {}", escaped(said))?;
     }
-    writeln!(out, "</p><p>ngx_http_wsgi_module {}</p>", escaped(snapshot.version))
+    writeln!(out, "</p><p>version {}</p>", escaped(snapshot.version))
 }

@@ -95,12 +95,25 @@ pub struct Row {
 
 impl Row {
     pub fn pack(&self) -> [u64; ROW] {
-        let words = Packer::new().number(self.id).number(self.phase as u64).number(self.since);
-        let words = words.number(self.taken).number(self.app).number(self.pool);
-        let words = words.number(self.thread).number(self.there).number(self.sent);
+        let words = self.front().into_iter().fold(Packer::default(), Packer::number);
         let words = words.text(self.method.as_bytes(), METHOD).text(self.host.as_bytes(), HOST);
         let words = words.text(self.path.as_bytes(), PATH).text(self.query.as_bytes(), PATH);
         words.text(self.client.as_bytes(), CLIENT).words()
+    }
+
+    /// The words that change while the request goes on.
+    pub fn front(&self) -> [u64; FRONT] {
+        [
+            self.id,
+            self.phase as u64,
+            self.since,
+            self.taken,
+            self.app,
+            self.pool,
+            self.thread,
+            self.there,
+            self.sent,
+        ]
     }
 
     pub fn unpack(words: &[u64; ROW]) -> Self {
@@ -149,7 +162,8 @@ pub struct Worker {
 
 impl Worker {
     pub fn pack(&self) -> [u64; WORKER] {
-        let words = Packer::new().number(self.holder).number(self.generation).number(self.started);
+        let words =
+            Packer::default().number(self.holder).number(self.generation).number(self.started);
         let words = words.number(self.beat).number(u64::from(self.is_ticking)).number(self.rows);
         words.number(self.hidden).number(self.requests).number(self.guests).words()
     }
@@ -241,7 +255,8 @@ pub struct App {
 
 impl App {
     pub fn pack(&self) -> [u64; APP] {
-        let words = Packer::new().number(self.state as u64).number(self.begun).number(self.took);
+        let words =
+            Packer::default().number(self.state as u64).number(self.begun).number(self.took);
         words.number(self.resident).text(self.error.as_bytes(), ERROR).words()
     }
 

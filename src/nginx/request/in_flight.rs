@@ -1,0 +1,65 @@
+//! Shows what is in flight, for `wsgi_status`: written now and then as long as something is.
+//!
+//! Runs on: event loop.
+
+use super::context::{self, Context};
+use crate::nginx::worker::display::{Display, Left, display};
+use crate::nginx::worker::{Worker, worker};
+use crate::wsgi::status::records::{Phase, Pool};
+
+/// Writes how things stand.
+pub fn show() {
+    let Some(display) = display() else { return };
+    let mut hidden = 0;
+    let contexts = context::table().all();
+    for context in &contexts {
+        // SAFETY: contexts that the table knows are live, and none of this frees one.
+        hidden += u64::from(!unsafe { show_request(display, &mut **context) });
+    }
+    let mut is_busy = !contexts.is_empty();
+    if let Some(worker) = worker() {
+        display.left.borrow_mut().retain_mut(|left| goes_on(display, worker, left));
+        for (index, pool) in worker.pools().iter().enumerate() {
+            let load = pool.queue().load();
+            is_busy |= load.busy > 0;
+            let pool = Pool {
+                threads: pool.threads() as u64,
+                busy: load.busy as u64,
+                stuck: pool.stuck() as u64,
+                waiting: load.waiting as u64,
+                room: load.room as u64,
+            };
+            display.show_pool(index, pool);
+        }
+    }
+    if is_busy {
+        display.is_under_way();
+    }
+    display.show_worker(hidden);
+}
+
+/// False if there is no row for it.
+fn show_request(display: &Display, context: &mut Context) -> bool {
+    match context.row {
+        Some(row) => display.update_row(row, &context.seen().shown().front()),
+        None => {
+            let Some(row) = display.take_row() else { return false };
+            context.row = Some(row);
+            display.write_row(row, &context.seen().described(display));
+        }
+    }
+    true
+}
+
+/// Whether a thread without a client is still at its request.
+fn goes_on(display: &Display, worker: &Worker, left: &mut Left) -> bool {
+    let Left { exchange, pool, row, front } = left;
+    let goes_on = worker.runners.is_at(*pool, exchange.id());
+    if !goes_on {
+        display.free_row(*row);
+    } else if worker.runners.is_stuck(*pool, exchange.id()) {
+        front[1] = Phase::Stuck as u64;
+        display.update_row(*row, front);
+    }
+    goes_on
+}
