@@ -23,7 +23,7 @@ use super::config::{LocConf, MainConf, merge, validate};
 use super::config::{directives, headers, surroundings as around};
 use super::handler::ngx_http_wsgi_handler;
 use super::request::{in_flight, left_body, variables};
-use super::status::ngx_http_wsgi_status;
+use super::status::{ngx_http_wsgi_status, stacks};
 use super::sys::module::http_module;
 use super::sys::panic::protect;
 use super::sys::{code, log, pool, process};
@@ -392,6 +392,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
             match start_worker(cycle, main, put_off) {
                 Ok(()) => {
                     balance::start(cycle, main, mail::read);
+                    stacks::start((*cycle).log);
                     in_flight::show();
                     retry::python_started();
                 }

@@ -8,6 +8,7 @@ use super::balance::{Balance, balance};
 use super::handler::{deadline, stream};
 use super::request::context::{self, Context, Table};
 use super::response;
+use super::status::stacks;
 use super::sys::log;
 use super::sys::panic::protect;
 use super::worker::pool::Pool;
@@ -52,6 +53,7 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
                     deadline::refuse_waiting(index);
                 }
             }
+            Mail::Stacks => stacks::found(),
             Mail::Imported => {
                 worker.imports.ended();
                 balanced(Balance::imported);

@@ -22,8 +22,9 @@ pub mod balance;
 
 pub mod handler;
 
-mod mail;
 pub mod status;
+
+mod mail;
 
 mod exit;
 

@@ -23,7 +23,7 @@ use crate::wsgi::application::Application;
 use crate::wsgi::error::LoadError;
 use crate::wsgi::exchange::Exchange;
 use crate::wsgi::interpreter::{Interpreter, Settings};
-use crate::wsgi::mailbox::{Level, Mailbox};
+use crate::wsgi::mailbox::{ExchangeId, Level, Mailbox};
 use crate::wsgi::target::Target;
 
 use super::app::PythonApplication;
@@ -137,6 +137,10 @@ impl Interpreter for CPython {
 
     fn show(&self, exchange: &Exchange, depth: u32) {
         Python::attach(|py| watchdog::show(py, exchange, depth));
+    }
+
+    fn stacks(&self, exchanges: &[Arc<Exchange>]) -> Vec<(ExchangeId, String)> {
+        Python::attach(|py| watchdog::stacks(py, exchanges))
     }
 
     fn try_import(&self, target: &Target) -> Result<(), LoadError> {

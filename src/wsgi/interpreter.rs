@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::application::Application;
 use super::error::LoadError;
 use super::exchange::Exchange;
-use super::mailbox::{Level, Mailbox};
+use super::mailbox::{ExchangeId, Level, Mailbox};
 use super::sources::SourceWatch;
 use super::target::Target;
 
@@ -86,6 +86,10 @@ pub trait Interpreter: Send + Sync {
     /// frames, in the context of the request; nothing if no thread is there any more. Blocks until
     /// the interpreter can be attached to: for a thread of its own.
     fn show(&self, exchange: &Exchange, depth: u32);
+
+    /// Where the threads are that are in the application for these exchanges, as `traceback` writes
+    /// it. Blocks until the interpreter can be attached to: for a thread of its own.
+    fn stacks(&self, exchanges: &[Arc<Exchange>]) -> Vec<(ExchangeId, String)>;
 
     /// Called attached on Python's main thread: imports what `target` names as
     /// [`Application::load`] does; what is wrong is returned, and not logged.

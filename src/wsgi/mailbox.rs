@@ -90,6 +90,8 @@ pub enum Mail {
     Tidy,
     /// The changed sources have been looked at; whether they can be compiled.
     Compiled(bool),
+    /// What `wsgi_status` has asked the watchdog, or the system, for is there.
+    Stacks,
     /// An import has ended, well or not.
     Imported,
     /// A runner has left for good, or the exit functions have been run.

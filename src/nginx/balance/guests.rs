@@ -113,7 +113,7 @@ impl Guests {
         let mut all = self.all.borrow_mut();
         let Some(guest) = all.get_mut(&id) else { return Ok(()) };
         match order {
-            Order::Run(_) | Order::Cancel => (),
+            Order::Run(_) | Order::Cancel | Order::Stacks => (),
             Order::Discard => guest.end.discard(),
             Order::Credit(passed) => guest.end.credit(passed)?,
             Order::Stack(depth) => guest.show(depth),
@@ -262,6 +262,16 @@ impl Guests {
     pub fn of_link(&self, link: u64) -> Vec<ExchangeId> {
         let numbers = self.by_owner.borrow_mut().remove(&link).unwrap_or_default();
         numbers.into_values().collect()
+    }
+
+    /// All of them, with the slots and the numbers of their owners.
+    pub fn exchanges(&self) -> Vec<(usize, ExchangeId, Arc<Exchange>)> {
+        let all = self.all.borrow();
+        let of = |guest: &Guest| {
+            let slot = self.links.get(guest.link)?.slot;
+            Some((slot, guest.owners, Arc::clone(guest.end.exchange())))
+        };
+        all.values().filter_map(of).collect()
     }
 
     /// What has to be looked at, since no mail says that a thread has taken it.

@@ -15,7 +15,7 @@ mod links;
 mod peers;
 mod task;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
@@ -60,6 +60,15 @@ pub struct Balance {
     given: Given,
     pub guests: &'static Guests,
     tick: Timer,
+    stacks: OnceCell<Box<dyn Fn(StacksSaid)>>,
+}
+
+/// What another worker says of stacks, which is about no request.
+pub enum StacksSaid {
+    /// It asks over this link, with this number.
+    Asked(u64, u64),
+    /// The worker of this slot answers, and may have more to say.
+    Told(usize, u64, String, bool),
 }
 
 thread_local! {
@@ -119,6 +128,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &'static MainConf, read_mail:
         given: Given::new(WORDS),
         guests: Guests::leak(own, table, main, links, log),
         tick: Timer::new(log),
+        stacks: OnceCell::new(),
     }));
     this.tick.calls(|| this.tick());
     this.links.says_to(|link, said| this.said(link, said));
@@ -142,6 +152,34 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &'static MainConf, read_mail:
 }
 
 impl Balance {
+    /// Who is told what other workers say of stacks. Only the first call counts.
+    pub fn says_stacks_to(&self, listener: impl Fn(StacksSaid) + 'static) {
+        let _ = self.stacks.set(Box::new(listener));
+    }
+
+    fn say_stacks(&self, said: StacksSaid) {
+        if let Some(listener) = self.stacks.get() {
+            listener(said);
+        }
+    }
+
+    /// Asks the worker of a slot for its stacks; false if it cannot be asked.
+    pub fn ask_for_stacks(&self, slot: usize, number: u64) -> bool {
+        let is_there = slot < self.table.slots().len() && slot != self.own;
+        let Some(link) = is_there.then(|| self.links.to(slot).ok()).flatten() else { return false };
+        self.links.send(&link, Message::order(number, Order::Stacks));
+        true
+    }
+
+    /// Answers a worker that has asked over this link.
+    pub fn tell_stacks(&self, link: u64, number: u64, text: &str, more: bool) {
+        if let Some(link) = self.links.get(link) {
+            for answer in Answer::stacks(text, more) {
+                self.links.send(&link, Message::answer(number, answer));
+            }
+        }
+    }
+
     /// An import has ended.
     pub fn imported(&self) {
         let Some(worker) = worker() else { return };
@@ -373,6 +411,14 @@ impl Balance {
             Said::Message(Message { id, kind }) => {
                 self.peers.has_spoken(link.slot);
                 let done = match kind {
+                    Kind::Order(Order::Stacks) => {
+                        self.say_stacks(StacksSaid::Asked(link.number, id));
+                        Ok(())
+                    }
+                    Kind::Answer(Answer::Stacks { text, more }) => {
+                        self.say_stacks(StacksSaid::Told(link.slot, id, text, more));
+                        Ok(())
+                    }
                     Kind::Order(order) => {
                         if matches!(order, Order::Run(_)) {
                             self.tick.set_by(TICK);

@@ -337,6 +337,10 @@ impl Display {
         }
     }
 
+    pub fn slots(&self) -> usize {
+        self.table.workers().len()
+    }
+
     /// Query strings are to be shown.
     pub fn shows_query(&self) -> bool {
         self.main.status.query

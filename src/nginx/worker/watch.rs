@@ -14,7 +14,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use ngx::ffi::{ngx_exiting, ngx_log_t, ngx_msec_t};
@@ -25,7 +25,8 @@ use crate::nginx::sys::eventfd::Eventfd;
 use crate::nginx::sys::timer::Timer;
 use crate::nginx::sys::{log, process};
 use crate::wsgi::exchange::{Exchange, Taken};
-use crate::wsgi::mailbox::{Level, LogRecord, Mail, Mailbox};
+use crate::wsgi::lock::lock;
+use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::main_thread::Exit;
 use crate::wsgi::queue::runner::Runners;
 use crate::wsgi::status::counters::Cause;
@@ -44,9 +45,14 @@ enum Order {
     Show(Arc<Exchange>, u32, Arc<AtomicBool>),
     /// Logs where Python's main thread is.
     Locate(String, Arc<AtomicBool>),
+    /// Says where the threads at these exchanges are.
+    Stacks(Vec<Arc<Exchange>>, Arc<Found>),
     /// Runs the application's exit functions: the main thread does not come to it.
     Exit(Arc<Exit>, Instant),
 }
+
+/// Stacks of exchanges, once they have been found.
+pub type Found = Mutex<Option<Vec<(ExchangeId, String)>>>;
 
 enum Stage {
     /// Its time is not over.
@@ -296,8 +302,9 @@ impl Watch {
         let orders = self.orders.get_or_init(|| {
             let (sender, receiver) = mpsc::channel();
             let runners = Arc::clone(&self.runners);
-            let (followed, wake) = (Arc::clone(&self.followed), self.eventfd.waker());
-            let follow = move || watchdog(&runners, &receiver, &followed, wake);
+            let (followed, mailbox) = (Arc::clone(&self.followed), Arc::clone(&self.mailbox));
+            let wake = self.eventfd.waker();
+            let follow = move || watchdog(&runners, &receiver, &followed, &mailbox, wake);
             // Without the thread nobody acts: what comes of that is what the watch is for.
             let _ = process::spawn("wsgi-watchdog", follow);
             sender
@@ -315,6 +322,28 @@ impl Watch {
         let acted = Arc::new(AtomicBool::new(false));
         self.order(Order::Locate(title, Arc::clone(&acted)));
         acted
+    }
+
+    /// Has the watchdog find out where the threads at these exchanges are. [`Mail::Stacks`] tells that
+    /// it has.
+    pub fn stacks(&self, exchanges: Vec<Arc<Exchange>>) -> Arc<Found> {
+        let found = Arc::new(Found::default());
+        self.order(Order::Stacks(exchanges, Arc::clone(&found)));
+        found
+    }
+
+    /// The stacks of all threads, found without Python's help. [`Mail::Stacks`] tells that they are
+    /// there. `None`: the system does not let us.
+    pub fn stacks_without_gil(&self) -> Option<Arc<Mutex<Option<Vec<String>>>>> {
+        let stacks = Arc::clone(self.stack_dump.as_ref()?);
+        let (found, mailbox) = (Arc::new(Mutex::new(None)), Arc::clone(&self.mailbox));
+        let lines = Arc::clone(&found);
+        process::spawn("wsgi-stacks", move || {
+            *lock(&lines) = Some(stacks.lines());
+            mailbox.post(Mail::Stacks);
+        })
+        .ok()?;
+        Some(found)
     }
 
     /// Has the watchdog run the exit functions.
@@ -344,6 +373,7 @@ fn watchdog(
     runners: &Runners,
     orders: &mpsc::Receiver<Order>,
     followed: &AtomicUsize,
+    mailbox: &Mailbox,
     wake: impl Fn(),
 ) {
     for order in orders {
@@ -353,6 +383,10 @@ fn watchdog(
             }
             Order::Show(exchange, depth, _) => runners.interpreter().show(exchange, *depth),
             Order::Locate(title, _) => runners.interpreter().locate_main(title),
+            Order::Stacks(exchanges, found) => {
+                *lock(found) = Some(runners.interpreter().stacks(exchanges));
+                mailbox.post(Mail::Stacks);
+            }
             Order::Exit(exit, grace) => exit.run_elsewhere(runners.interpreter(), *grace),
         }));
         if outcome.is_err() {

@@ -4,7 +4,9 @@
 //! Called by `host` on the watchdog's thread, which attaches only for this. The exception is
 //! raised in the application's thread at its next step in Python; a call into C goes on until it
 //! returns.
-//! Runs on: watchdog thread (interrupt, show, locate_main), pool thread (`is_timeout`).
+//! Runs on: watchdog thread (interrupt, show, stacks, locate_main), pool thread (`is_timeout`).
+
+use std::sync::Arc;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
@@ -45,6 +47,22 @@ pub fn show(py: Python<'_>, exchange: &Exchange, depth: u32) {
         let title = format!("request has been running for {ran:.3}s, stack of its thread:");
         log_stack(py, Some(exchange.id()), Level::Warn, &title, stack);
     }
+}
+
+/// Where the threads are that are in the application for these exchanges. First all are looked at,
+/// then their sources are read, during which they may go on.
+pub fn stacks(py: Python<'_>, exchanges: &[Arc<Exchange>]) -> Vec<(ExchangeId, String)> {
+    let Ok(module) = bootstrap::module(py) else { return Vec::new() };
+    let found = exchanges.iter().filter_map(|exchange| {
+        let thread = exchange.interruption().thread()?;
+        Some((exchange.id(), module.call_method1("stack", (thread,)).ok()?))
+    });
+    let found: Vec<_> = found.collect();
+    let text = |stack: Bound<'_, PyAny>| -> PyResult<String> {
+        let text = module.call_method1("format_stack", (stack,))?;
+        Ok(exception::readable(text.cast()?)?.into_owned())
+    };
+    found.into_iter().filter_map(|(id, stack)| Some((id, text(stack).ok()?))).collect()
 }
 
 /// Logs where Python's main thread is, below `title`.

@@ -31,6 +31,7 @@ const CANCEL: u8 = 2;
 const DISCARD: u8 = 3;
 const CREDIT: u8 = 4;
 const STACK: u8 = 5;
+const STACKS: u8 = 8;
 const NO: u8 = 17;
 const TAKEN: u8 = 18;
 const HEAD: u8 = 19;
@@ -42,6 +43,7 @@ const BLOCKED: u8 = 24;
 const END: u8 = 25;
 const LOG: u8 = 26;
 const SPENT: u8 = 27;
+const STACKS_FOUND: u8 = 28;
 
 impl Message {
     /// Appends the bytes of the message; returns the descriptors that go with them.
@@ -53,6 +55,7 @@ impl Message {
             Kind::Order(Order::Discard) => DISCARD,
             Kind::Order(Order::Credit(_)) => CREDIT,
             Kind::Order(Order::Stack(_)) => STACK,
+            Kind::Order(Order::Stacks) => STACKS,
             Kind::Answer(Answer::No) => NO,
             Kind::Answer(Answer::Taken { .. }) => TAKEN,
             Kind::Answer(Answer::Head(_)) => HEAD,
@@ -64,6 +67,7 @@ impl Message {
             Kind::Answer(Answer::End(_)) => END,
             Kind::Answer(Answer::Log { .. }) => LOG,
             Kind::Answer(Answer::Spent(_)) => SPENT,
+            Kind::Answer(Answer::Stacks { .. }) => STACKS_FOUND,
         });
         to.u64(self.id);
         match &self.kind {
@@ -101,7 +105,7 @@ impl Message {
 fn write_order<'m>(to: &mut Writer<'_, 'm>, order: &'m Order) {
     match order {
         Order::Run(run) => write_run(to, run),
-        Order::Cancel | Order::Discard => (),
+        Order::Cancel | Order::Discard | Order::Stacks => (),
         Order::Credit(InFlight { chunks, bytes, spooled }) => {
             to.u64(*chunks as u64);
             to.u64(*bytes as u64);
@@ -123,6 +127,7 @@ fn read_order(from: &mut Reader<'_>, kind: u8) -> Result<Option<Order>, Malforme
             spooled: from.u64()?,
         }),
         STACK => Order::Stack(from.u32()?),
+        STACKS => Order::Stacks,
         _ => return Ok(None),
     }))
 }
@@ -157,6 +162,10 @@ fn write_answer<'m>(to: &mut Writer<'_, 'm>, answer: &'m Answer) {
             to.u8(level_code(*level));
             to.bytes(text.as_bytes());
         }
+        Answer::Stacks { text, more } => {
+            to.flags([*more]);
+            to.bytes(text.as_bytes());
+        }
     }
 }
 
@@ -183,6 +192,10 @@ fn read_answer(from: &mut Reader<'_>, kind: u8) -> Result<Answer, Malformed> {
         BLOCKED => Answer::Blocked,
         END => Answer::End(read_end(from.u8()?)?),
         SPENT => Answer::Spent(Duration::from_nanos(from.u64()?)),
+        STACKS_FOUND => {
+            let [more] = from.flags()?;
+            Answer::Stacks { text: from.text()?, more }
+        }
         LOG => Answer::Log { level: read_level(from.u8()?)?, text: from.text()? },
         _ => return Err(Malformed("unknown kind")),
     })

@@ -62,6 +62,9 @@ pub enum Order {
     /// The stack of the request's thread is to be logged, so many frames at most. What comes of it
     /// are [`Answer::Log`].
     Stack(u32),
+    /// Where the threads are that are at requests: for `wsgi_status`. About no request; its number is
+    /// that of the question.
+    Stacks,
 }
 
 /// A request that is offered.
@@ -152,6 +155,11 @@ pub enum Answer {
         level: Level,
         text: String,
     },
+    /// A part of the answer to [`Order::Stacks`], what `Dump` of `wsgi/status/stack.rs` writes.
+    Stacks {
+        text: String,
+        more: bool,
+    },
 }
 
 /// What has come is no message of ours. The link is not to be used any more.
@@ -191,6 +199,21 @@ impl Answer {
             rest = &rest[next..];
         }
         answers
+    }
+}
+
+impl Answer {
+    /// A dump in as many answers as it needs. `more`: another dump of the same question follows.
+    pub fn stacks(text: &str, more: bool) -> Vec<Self> {
+        let (mut answers, mut rest) = (Vec::new(), text);
+        loop {
+            let part = cut(rest, MAX_PIECE);
+            rest = &rest[part.len()..];
+            answers.push(Self::Stacks { text: part.to_owned(), more: more || !rest.is_empty() });
+            if rest.is_empty() {
+                return answers;
+            }
+        }
     }
 }
 

@@ -130,6 +130,7 @@ impl Pair {
             match order {
                 Order::Credit(passed) => self.peer.credit(passed).unwrap(),
                 Order::Discard => self.peer.discard(),
+                Order::Stacks => unreachable!("it is about no request"),
                 Order::Cancel => drop(self.peer.cancel()),
                 other => unreachable!("{other:?}"),
             }

@@ -23,6 +23,82 @@ impl Frame {
     }
 }
 
+/// What a worker says of its threads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dump {
+    /// Somebody holds the GIL: the stacks were found without it.
+    pub is_held: bool,
+    /// By slot and number of the request in the worker that has the client.
+    pub requests: Vec<(u64, u64, Vec<Frame>)>,
+    /// Threads that are at no request, if the GIL is held.
+    pub threads: Vec<Vec<Frame>>,
+}
+
+impl Dump {
+    /// A line each: `held`, `thread`, `request SLOT ID`, and the frames behind them.
+    pub fn write(&self) -> String {
+        let mut out = String::new();
+        let mut line = |parts: &[&str]| {
+            let parts: Vec<String> =
+                parts.iter().map(|part| part.replace(['\n', '\t'], " ")).collect();
+            out.push_str(&parts.join("\t"));
+            out.push('\n');
+        };
+        if self.is_held {
+            line(&["held"]);
+        }
+        let frames = |line: &mut dyn FnMut(&[&str]), frames: &[Frame]| {
+            for Frame { file, line: number, function, source } in frames {
+                line(&["frame", file, &number.to_string(), function, source]);
+            }
+        };
+        for (slot, id, stack) in &self.requests {
+            line(&["request", &slot.to_string(), &id.to_string()]);
+            frames(&mut line, stack);
+        }
+        for stack in &self.threads {
+            line(&["thread"]);
+            frames(&mut line, stack);
+        }
+        out
+    }
+
+    /// What another worker has written; lines that are not understood are left out.
+    pub fn read(text: &str) -> Self {
+        let mut dump = Self::default();
+        let mut is_thread = false;
+        for line in text.lines() {
+            match line.split('\t').collect::<Vec<_>>()[..] {
+                ["held"] => dump.is_held = true,
+                ["thread"] => {
+                    is_thread = true;
+                    dump.threads.push(Vec::new());
+                }
+                ["request", slot, id] => {
+                    let (Ok(slot), Ok(id)) = (slot.parse(), id.parse()) else { continue };
+                    is_thread = false;
+                    dump.requests.push((slot, id, Vec::new()));
+                }
+                ["frame", file, number, function, source] => {
+                    let Ok(line) = number.parse() else { continue };
+                    let (file, function) = (file.to_owned(), function.to_owned());
+                    let frame = Frame { file, line, function, source: source.to_owned() };
+                    let frames = if is_thread {
+                        dump.threads.last_mut()
+                    } else {
+                        dump.requests.last_mut().map(|(.., frames)| frames)
+                    };
+                    if let Some(frames) = frames {
+                        frames.push(frame);
+                    }
+                }
+                _ => (),
+            }
+        }
+        dump
+    }
+}
+
 /// The frames of a stack that `traceback` has written, the innermost last.
 pub fn frames(text: &str) -> Vec<Frame> {
     let mut frames: Vec<Frame> = Vec::new();
@@ -75,6 +151,34 @@ fn ident(line: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn stack() -> impl Strategy<Value = Vec<Frame>> {
+        let text = "[^\\x00-\\x1f\\x7f-\\x9f\u{2028}\u{2029}]{0,20}";
+        vec((text, any::<u64>(), text, text), 0..4).prop_map(|frames| {
+            let frame = |(file, line, function, source)| Frame { file, line, function, source };
+            frames.into_iter().map(frame).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_dump_is_read_as_it_was_written(
+            is_held in any::<bool>(),
+            requests in vec((any::<u64>(), any::<u64>(), stack()), 0..4),
+            threads in vec(stack(), 0..3),
+        ) {
+            let dump = Dump { is_held, requests, threads };
+            prop_assert_eq!(Dump::read(&dump.write()), dump);
+        }
+
+        #[test]
+        fn any_text_is_some_dump(text in "(frame|request|thread|held|[0-9\\t\\n]|.){0,30}") {
+            let dump = Dump::read(&text);
+            prop_assert_eq!(Dump::read(&dump.write()), dump);
+        }
+    }
 
     #[test]
     fn both_forms_give_the_same_frames() {

@@ -136,6 +136,7 @@ fn order() -> impl Strategy<Value = Order> {
             Order::Credit(InFlight { chunks, bytes, spooled })
         }),
         any::<u32>().prop_map(Order::Stack),
+        Just(()).prop_map(|()| Order::Stacks),
     ]
 }
 
@@ -161,6 +162,7 @@ fn answer() -> BoxedStrategy<Answer> {
         select(ends).prop_map(Answer::End),
         (select(vec![Emerg, Alert, Crit, Error, Warn, Notice, Info, Debug]), any::<String>())
             .prop_map(|(level, text)| Answer::Log { level, text }),
+        any::<(String, bool)>().prop_map(|(text, more)| Answer::Stacks { text, more }),
     ]
     .boxed()
 }

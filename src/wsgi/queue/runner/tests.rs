@@ -43,6 +43,10 @@ impl FakeInterpreter {
 }
 
 impl Interpreter for FakeInterpreter {
+    fn stacks(&self, _: &[Arc<Exchange>]) -> Vec<(ExchangeId, String)> {
+        Vec::new()
+    }
+
     fn name_thread(&self, _: &str) {}
     fn attach(&self, run: &mut dyn FnMut()) {
         self.passes("attach");
