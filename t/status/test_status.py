@@ -185,3 +185,74 @@ def test_what_has_ended_is_counted(start):
     assert total(site, "request_duration_seconds_count", **labels) == 7
     assert total(site, "queue_duration_seconds_count", **labels) == 7
     assert total(site, "requests_total", app="held:application") == 0
+
+
+class Stopped:
+    """Two workers, one of them stopped with a request; the other one is asked by a connection."""
+
+    def __init__(self, start, balance):
+        pid = "location = /pid { return 200 $pid; }"
+        http = HTTP + f"wsgi_balance {balance};"
+        self.site = loaded(start(workers=2, http=http, server=STATUS + pid))
+        self.gate = self.site.gate("one")
+        # Connections stay with the worker that has accepted them.
+        self.other = self.site.ask("/pid", close=False)
+        own = int(self.other.read_response().body)
+        (self.pid,) = set(self.site.workers()) - {own}
+        self.clients = []
+        until(self.has_request, 20, "a request in the worker")
+        self.site.signal("STOP", self.pid)
+
+    def get(self, path):
+        self.other.send(http.build("GET", path, close=False))
+        return self.other.read_response().body.decode()
+
+    def has_request(self):
+        self.clients.append(self.site.ask("/held/one"))
+        self.site.wait_event("called")
+        return any(each["pid"] == self.pid and each["state"] == "running"
+                   for each in of(self.site)["requests"])
+
+    def go_on(self):
+        self.site.signal("CONT", self.pid)
+        self.gate.open()
+        assert all(client.read_response().status == 200 for client in self.clients)
+
+
+def test_a_worker_that_is_stopped_is_named(start):
+    stopped = Stopped(start, "off")
+    said = f"(process {stopped.pid}) has not been heard of for"
+    try:
+        until(lambda: said in stopped.get("/status?format=text"), 10, said)
+        requests = json.loads(stopped.get("/status?format=json"))["requests"]
+        assert stopped.pid in [each["pid"] for each in requests]
+    finally:
+        stopped.go_on()
+
+
+@pytest.mark.parametrize("balance, said", [("on", "does not answer"), ("off", "cannot be asked")])
+def test_a_worker_that_has_no_stacks_to_show_is_not_waited_for(start, balance, said):
+    stopped = Stopped(start, balance)
+    try:
+        workers = json.loads(stopped.get("/stacks?stacks&format=json"))["workers"]
+        found = {worker["pid"]: worker["stacks"] for worker in workers}
+        assert found.pop(stopped.pid) == said
+        assert list(found.values()) == ["shown"]
+    finally:
+        stopped.go_on()
+
+
+def test_a_single_process_has_a_status_too(start):
+    site = start(master=False)
+    until(lambda: in_words(site)[0].startswith("all is well: 1 worker"), 10, "all is well")
+    assert site.get("/plain").status == 200
+    until(lambda: total(site, "requests_total", app="plain:application") == 1, 5, "the request")
+    (worker,) = json.loads(ask(site, "/stacks?stacks&format=json").body)["workers"]
+    assert worker["stacks"] == "shown"
+
+
+def test_a_client_that_does_not_wait_for_stacks_is_forgotten(start):
+    site = loaded(start())
+    for _ in range(5):
+        site.ask("/stacks?stacks").close()
+    assert ask(site, "/stacks?stacks").status == 200

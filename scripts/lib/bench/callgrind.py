@@ -31,13 +31,15 @@ PAIRS = {"pair": "off", "balanced": "on"}
 
 
 def config(name, port, site):
-    """One process without a master, or what PAIRS names."""
+    """One process without a master, `counted` with a wsgi_status, or what PAIRS names."""
     if name == "floor":
         made = Config(port)
         made.hello()
     else:
         made = Config(port, module=site.module, workers=2 if name in PAIRS else 1)
         made.application("bench_cases:hello", site, site.environ)
+    if name == "counted":
+        made.status()
     if name in PAIRS:
         made.http.add("wsgi_balance", PAIRS[name])
     else:

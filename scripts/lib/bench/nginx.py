@@ -41,9 +41,13 @@ class Config(nginx.Config):
         server = self.server(f"127.0.0.1:{port}", *options)
         if h2_port:
             server.add("listen", f"127.0.0.1:{h2_port}", "http2", *options)
+        self.site = server
         self.location = server.block("location", "/")
         if counted:
             self.location.add("access_log", "workers.log", "workers", "buffer=64k")
+
+    def status(self):
+        self.site.block("location", "= /status").add("wsgi_status")
 
     def hello(self):
         self.location.add("return", 200, "Hello, World!")

@@ -39,7 +39,7 @@ static TAG: u8 = 0;
 pub const ROWS: usize = 1024;
 
 /// How often what is in flight is written.
-const TICK: ngx_msec_t = 50;
+const TICK: ngx_msec_t = 100;
 
 type Workers = cell::Cell<{ records::WORKER }>;
 type Pools = cell::Cell<{ records::POOL }>;

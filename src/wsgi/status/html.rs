@@ -33,7 +33,7 @@ p,.dim{color:var(--dim)}p{margin:4px 0}a{color:inherit}
 table{border-collapse:collapse;width:100%}
 th{text-align:left;font-weight:600;color:var(--dim);white-space:nowrap}
 th,td{border-bottom:1px solid var(--line);padding:4px 10px 4px 0;vertical-align:top;\
-overflow-wrap:anywhere}
+max-width:24em;overflow-wrap:break-word}td.w{max-width:none;overflow-wrap:anywhere}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 pre{margin:4px 0;font:12.5px/1.4 ui-monospace,monospace;white-space:pre-wrap;\
 overflow-wrap:anywhere}
