@@ -60,7 +60,8 @@ def test_the_other_worker_serves_while_one_that_was_killed_is_followed(start):
 
 def test_with_a_socket_of_its_own_the_successor_hands_over_while_it_imports(start):
     log = "log_format ran '$wsgi_worker'; access_log @DIR@/ran.log ran;"
-    site = start(log, workers=2, server="listen 127.0.0.1:@PORT2@ reuseport;")
+    site = start("wsgi_balance on;" + log, workers=2,
+                 server="listen 127.0.0.1:@PORT2@ reuseport;")
     site.allow_alert("exited on signal 9")
     gate = site.gate("old")
     victim, other = site.workers()
