@@ -84,6 +84,8 @@ def run(name, count, site):
     directory = site.subdirectory(f"{name}-{count}")
     # Workers write as the user they run as.
     directory.chmod(0o777)
+    for old in directory.glob("callgrind.out.*"):
+        old.unlink()
     output = directory / "callgrind.out"
     site.subdirectory(f"{name}-{count}/tmp")
     port = free_port()
