@@ -94,6 +94,16 @@ def test_a_worker_that_is_replaced_loses_nothing(start):
     assert total(site, "worker_replacements_total", reason="died") == 0
 
 
+def test_processor_time_is_counted_where_it_is_measured(start):
+    site = start(http=HTTP + "log_format cpu $wsgi_cpu_time; access_log @DIR@/cpu.log cpu;")
+    ask_for(site, "/quick", 3)
+    counts(site, 3, code="2xx")
+    spent = total(site, "cpu_seconds_total")
+    with open(f"{site.dir}/cpu.log", encoding="utf-8") as log:
+        logged = [float(line) for line in log if line != "-\n"]
+    assert 0 < spent < 3 and abs(spent - sum(logged)) < 0.001 * (len(logged) + 1)
+
+
 def test_what_fails_is_counted_by_what_it_is(start):
     site = start()
     assert site.get("/raising").status == 500

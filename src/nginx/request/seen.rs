@@ -11,7 +11,7 @@ use crate::nginx::config::Endpoint;
 use crate::nginx::sys::bits;
 use crate::nginx::worker::display::{Display, Left};
 use crate::wsgi::error::Failure;
-use crate::wsgi::exchange::{End, Exchange, Progress, Taken};
+use crate::wsgi::exchange::{Account, End, Exchange, Progress, Taken};
 use crate::wsgi::status::counters::{Done, Rejected};
 use crate::wsgi::status::records::{Phase, Row};
 
@@ -105,14 +105,15 @@ impl Seen<'_> {
     /// Counts the request, which has ended.
     pub fn count(&self, display: &Display, end: Option<End>) {
         let Some(endpoint) = self.endpoint else { return };
-        let (taken, is_over) = self.exchange.account();
+        let Account { taken, is_handed_over, cpu } = self.exchange.account();
         display.count(endpoint.series, |cells| {
             cells.done(Done {
                 status: self.timings.status(),
                 duration: self.timings.duration(),
                 queued: taken.map(|taken| self.timings.waited(taken)),
-                is_handed_over: is_over && taken.is_some(),
+                is_handed_over: is_handed_over && taken.is_some(),
                 has_raised: end == Some(Err(Failure::Application)),
+                cpu: cpu.and_then(|cpu| u64::try_from(cpu.as_micros()).ok()),
             });
             if end == Some(Err(Failure::Import)) {
                 cells.rejected(Rejected::NotLoaded);

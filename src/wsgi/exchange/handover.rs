@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 use super::InFlight;
 use super::owed::{HandedOver, Owed};
-use super::{Exchange, Progress, ResponseSender, Taken};
+use super::{Account, Exchange, Progress, ResponseSender};
 use crate::wsgi::mailbox::{Level, LogRecord, Mail};
 use crate::wsgi::offer::Offer;
 
@@ -43,10 +43,10 @@ impl Exchange {
         self.lock().over.as_ref().map(|over| over.pid)
     }
 
-    /// Which thread has taken the request, and whether it was handed over. Event loop.
-    pub fn account(&self) -> (Option<Taken>, bool) {
+    /// What is counted of the request when it has ended. Event loop.
+    pub fn account(&self) -> Account {
         let state = self.lock();
-        (state.taken, state.over.is_some())
+        Account { taken: state.taken, is_handed_over: state.over.is_some(), cpu: state.cpu }
     }
 
     /// Owner: what the peer is to be told, once.

@@ -33,7 +33,7 @@ use interrupt::Interruption;
 pub use owed::Owed;
 use spool::Spool;
 use state::State;
-pub use state::{Batch, End, Progress, Taken};
+pub use state::{Account, Batch, End, Progress, Taken};
 
 /// When another chunk, or the end, comes after a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

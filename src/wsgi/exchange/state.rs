@@ -40,6 +40,14 @@ pub struct Taken {
     pub runner: usize,
 }
 
+/// See [`Exchange::account`].
+pub struct Account {
+    pub taken: Option<Taken>,
+    pub is_handed_over: bool,
+    /// Processor time of the thread, if it is measured.
+    pub cpu: Option<Duration>,
+}
+
 /// What the event loop takes in one go.
 #[derive(Debug, Default)]
 pub struct Batch {

@@ -119,6 +119,8 @@ pub struct Done {
     pub is_handed_over: bool,
     /// The application has raised an exception.
     pub has_raised: bool,
+    /// Processor time of its thread in microseconds, if that is measured.
+    pub cpu: Option<u64>,
 }
 
 /// What one slot has counted of a series.
@@ -132,6 +134,8 @@ pub struct Cells {
     rejected: [AtomicU64; 5],
     timeouts: [AtomicU64; 3],
     exceptions: AtomicU64,
+    /// Microseconds.
+    cpu: AtomicU64,
     handed_over: AtomicU64,
     import_failures: AtomicU64,
     /// When a queue was last full, in milliseconds of nginx's clock.
@@ -147,6 +151,7 @@ impl Default for Cells {
             rejected: zeros(),
             timeouts: zeros(),
             exceptions: AtomicU64::new(0),
+            cpu: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             import_failures: AtomicU64::new(0),
             full_at: AtomicU64::new(0),
@@ -170,6 +175,9 @@ impl Cells {
         }
         if done.has_raised {
             add(&self.exceptions, 1);
+        }
+        if let Some(cpu) = done.cpu {
+            add(&self.cpu, cpu);
         }
     }
 
@@ -206,6 +214,7 @@ impl Cells {
             rejected: read(&self.rejected),
             timeouts: read(&self.timeouts),
             exceptions: number(&self.exceptions),
+            cpu: number(&self.cpu),
             handed_over: number(&self.handed_over),
             import_failures: number(&self.import_failures),
             full_at: number(&self.full_at),
@@ -236,6 +245,8 @@ pub struct Totals {
     pub rejected: [u64; 5],
     pub timeouts: [u64; 3],
     pub exceptions: u64,
+    /// Microseconds; 0 unless it is measured.
+    pub cpu: u64,
     pub handed_over: u64,
     pub import_failures: u64,
     pub full_at: u64,
@@ -262,6 +273,7 @@ impl Totals {
             rejected: sum(self.rejected, other.rejected),
             timeouts: sum(self.timeouts, other.timeouts),
             exceptions: self.exceptions + other.exceptions,
+            cpu: self.cpu + other.cpu,
             handed_over: self.handed_over + other.handed_over,
             import_failures: self.import_failures + other.import_failures,
             full_at: self.full_at.max(other.full_at),
@@ -410,6 +422,7 @@ mod tests {
         queued: Some(10),
         is_handed_over: false,
         has_raised: false,
+        cpu: None,
     };
 
     fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {

@@ -151,6 +151,15 @@ fn failures(out: &mut String, snapshot: &Snapshot) {
     for (app, count) in sums(snapshot, app, |totals| totals.exceptions) {
         family.sample("", &[("app", app)], count);
     }
+    let measured = sums(snapshot, app, |totals| totals.cpu).into_iter().filter(|(_, cpu)| *cpu > 0);
+    let mut measured = measured.peekable();
+    if measured.peek().is_some() {
+        let help = "Processor time of threads in the application.";
+        let mut family = Family::new(out, "cpu_seconds_total", "counter", help);
+        for (app, cpu) in measured {
+            family.sample("", &[("app", app)], seconds(cpu, 1_000_000));
+        }
+    }
     let help = "Imports that have failed.";
     let mut family = Family::new(out, "import_failures_total", "counter", help);
     for (app, count) in sums(snapshot, app, |totals| totals.import_failures) {

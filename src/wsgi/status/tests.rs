@@ -181,7 +181,14 @@ fn an_application_is_ready_when_some_worker_has_loaded_it() {
 fn a_histogram_is_cumulative_and_in_seconds() {
     let cells = Cells::default();
     for (duration, queued) in [(4_000, Some(1)), (1_500_000, Some(1_000)), (60_000_000, None)] {
-        let done = Done { status: 200, duration, queued, is_handed_over: false, has_raised: true };
+        let done = Done {
+            status: 200,
+            duration,
+            queued,
+            is_handed_over: false,
+            has_raised: true,
+            cpu: Some(1_500_000),
+        };
         cells.done(done);
     }
     let totals = cells.totals();
