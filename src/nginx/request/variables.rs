@@ -321,5 +321,6 @@ unsafe fn thread(r: *mut ngx_http_request_t, conf: &LocConf, taken: Taken) -> Op
     // SAFETY: a live request.
     let pools = unsafe { &config::main_of_request(r).pools };
     let name = &pools.get(conf.endpoint?.pool)?.name;
-    Some(format!("{name}:{}", taken.runner).into_bytes())
+    // 0: another worker has taken it, and not said yet by which thread.
+    (taken.runner > 0).then(|| format!("{name}:{}", taken.runner).into_bytes())
 }
