@@ -191,32 +191,39 @@ class Stopped:
     """Two workers, one of them stopped with a request; the other one is asked by a connection."""
 
     def __init__(self, start, balance):
-        pid = "location = /pid { return 200 $pid; }"
-        http = HTTP + f"wsgi_balance {balance};"
-        self.site = loaded(start(workers=2, http=http, server=STATUS + pid))
+        # A socket for each worker: which of them has a connection is chance and no habit.
+        server = STATUS + "listen 127.0.0.1:@PORT2@ reuseport; location = /pid { return 200 $pid; }"
+        config = HTTP + f"wsgi_balance {balance};"
+        self.site = loaded(start(workers=2, http=config, server=server))
         self.gate = self.site.gate("one")
-        # Connections stay with the worker that has accepted them.
-        self.other = self.site.ask("/pid", close=False)
-        own = int(self.other.read_response().body)
-        (self.pid,) = set(self.site.workers()) - {own}
-        self.clients = []
-        until(self.has_request, 20, "a request in the worker")
+        self.pid, other = self.site.workers()
+        self.other, self.client = self.connect(other), self.connect(self.pid)
+        self.client.send(http.build("GET", "/held/one", close=False))
+        until(self.has_request, 20, "the request")
         self.site.signal("STOP", self.pid)
+
+    def connect(self, pid):
+        """A connection that this worker has accepted, with which it stays."""
+        for _ in range(300):
+            client = self.site.connect(self.site.ports["PORT2"])
+            client.send(http.build("GET", "/pid", close=False))
+            if int(client.read_response().body) == pid:
+                return client
+            client.close()
+        raise AssertionError(f"worker {pid} accepts nothing")
 
     def get(self, path):
         self.other.send(http.build("GET", path, close=False))
         return self.other.read_response().body.decode()
 
     def has_request(self):
-        self.clients.append(self.site.ask("/held/one"))
-        self.site.wait_event("called")
         return any(each["pid"] == self.pid and each["state"] == "running"
                    for each in of(self.site)["requests"])
 
     def go_on(self):
         self.site.signal("CONT", self.pid)
         self.gate.open()
-        assert all(client.read_response().status == 200 for client in self.clients)
+        assert self.client.read_response().status == 200
 
 
 def test_a_worker_that_is_stopped_is_named(start):
