@@ -28,7 +28,7 @@ class Body:
             return b"first"
         if self.step == 2:
             gate.wait(self.name)
-        if self.step > 1000:
+        if self.step > 100_000:
             raise StopIteration
         return b"more"
 

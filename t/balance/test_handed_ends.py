@@ -123,7 +123,7 @@ def test_an_ignored_abort_lets_the_application_run_to_its_end(start):
     client.reset()
     assert pair.handed("/plain").status == 200
     gate.open()
-    assert pair.site.wait_event("closed a") == ["closed a 1001"]
+    assert pair.site.wait_event("closed a") == ["closed a 100001"]
 
 
 def test_a_client_that_goes_from_the_queue_never_reaches_any_application(pair):

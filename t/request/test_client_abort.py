@@ -57,7 +57,7 @@ def test_an_ignored_abort_lets_the_application_run_to_its_end(start, path):
     site.barrier()
     gate.open()
     # It asked for all chunks there were.
-    assert site.wait_event("closed a") == ["closed a 1001"]
+    assert site.wait_event("closed a") == ["closed a 100001"]
     assert site.get("/held/b?next").text == "next"
 
 
@@ -70,7 +70,7 @@ def test_an_ignored_abort_of_a_stream_lets_the_application_run_to_its_end(start)
         client.reset(stream)
         assert client.wait(client.send("GET", "/static")).body == b"static"
         gate.open()
-        assert site.wait_event("closed a") == ["closed a 1001"]
+        assert site.wait_event("closed a") == ["closed a 100001"]
         assert client.wait(client.send("GET", "/held/b?next")).text == "next"
 
 
@@ -101,7 +101,7 @@ def test_the_worker_waits_for_what_runs_to_its_end(start):
     site.signal("QUIT")
     site.log.wait_for("gracefully shutting down")
     gate.open()
-    assert site.wait_event("closed a") == ["closed a 1001"]
+    assert site.wait_event("closed a") == ["closed a 100001"]
     until(lambda: site.process.poll() is not None, what="nginx's end")
 
 
