@@ -88,8 +88,8 @@ REQUESTS = {
     "lines": [("POST", "", {}, b"a\nb\nc\n", None)],
     "upload": [("POST", "", {}, b"x" * 200_000, None)],
     "held": [("GET", "/a?tag", {}, b"", b"tag")],
-    "held:midway": [("GET", "/a", {}, b"", b"first" + b"more" * 999)],
-    "held:before_head": [("GET", "/a", {}, b"", b"first" + b"more" * 999)],
+    "held:midway": [("GET", "/a", {}, b"", b"first" + b"more" * 99_999)],
+    "held:before_head": [("GET", "/a", {}, b"", b"first" + b"more" * 99_999)],
     "background": [("GET", f"/{what}", {}, b"", None) for what in ("pooled", "looped")],
     "soak_mix": [
         *[("GET", f"/{what}", {}, b"", None) for what in
