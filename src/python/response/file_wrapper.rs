@@ -48,7 +48,8 @@ impl FileWrapper {
         if is_temporary(filelike)? {
             read = read.getattr(intern!(py, "__wrapped__"))?;
         }
-        if !read.is_exact_instance_of::<PyCFunction>()
+        // Or of what derives from it, builtin_method: that of a FileIO, since Python 3.13.
+        if !read.is_instance_of::<PyCFunction>()
             || !read.getattr(intern!(py, "__name__"))?.eq(intern!(py, "read"))?
         {
             return Ok(None);
