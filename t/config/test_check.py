@@ -37,6 +37,8 @@ def test_the_reason_is_told_with_place_and_traceback(shop):
     with open(site.conf) as file:
         place = [n for n, line in enumerate(file, 1) if "wsgi_app" in line][0]
     told = [line.partition("[emerg] ")[2].partition(": ")[2] for line in lines if "[emerg]" in line]
+    # Newer Pythons point to the call in a line.
+    told = [line for line in told if set(line) - set(" ~^")]
     assert told == [
         f'wsgi_app "shop:application" in {site.conf}:{place}: cannot be imported: '
         "ValueError: burnt down",

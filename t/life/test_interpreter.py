@@ -26,7 +26,9 @@ def test_the_environment_holds_what_wsgi_env_says_and_nothing_of_root(nginx):
         assert found["HOME"] != pwd.getpwuid(0).pw_dir
         assert found["USER"] != "root"
     own = {"SHOP", "EMPTY", "EVENTS", "GATES"}
-    assert set(found) <= own | user | {"TZ", "LC_CTYPE", "NGINX"}
+    # What nginx tells the next master: descriptors of its sockets.
+    inherited = {"NGINX", "NGINX_BPF_MAPS"}
+    assert set(found) <= own | user | inherited | {"TZ", "LC_CTYPE"}
 
 
 def test_variables_that_nginx_keeps_reach_the_application(nginx):

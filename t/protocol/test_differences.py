@@ -4,6 +4,7 @@ test_differential.py generates no such requests, or takes the difference into ac
 """
 
 import json
+import wsgiref.headers
 
 import pytest
 from lib import http
@@ -12,6 +13,15 @@ from lib.reference import Reference
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 PAST = ("If-Modified-Since", DATE)
+
+
+def with_control_characters():
+    """What becomes of a value with some: newer versions of Python refuse it too."""
+    try:
+        bytes(wsgiref.headers.Headers([("X", "a\tb\rc")]))
+    except ValueError:
+        return 500
+    return 200
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +151,8 @@ REQUESTS = [
     ("more than Content-Length is cut off", ["GET", "/", [], b"", LONG],
      whole_body, NINE[:5], NINE),
     ("control characters in a value are refused",
-     ["GET", "/", [], b"", {"headers": [["X", "a\tb\rc"]]}], status, 500, 200),
+     ["GET", "/", [], b"", {"headers": [["X", "a\tb\rc"]]}], status, 500,
+     with_control_characters()),
     ("odd names of the application are refused",
      ["GET", "/", [], b"", {"headers": [["X Y", "a"]]}], status, 500, 200),
     ("two types: nginx has one", ["GET", "/", [], b"", TWO_TYPES],
