@@ -62,6 +62,17 @@ def test_the_limit_is_nginx_and_the_call_alone(tmp_path):
     assert again.stdout.count("\n| limit | ") == 2
 
 
+def test_connections_may_wait_before_each_request(tmp_path):
+    path = tmp_path / "figures.json"
+    done = bench("--servers", "floor,module-pinned", "--cases", "hello", "--rounds", "1",
+                 "--seconds", "1", "--connections", "4", "--delay", "20", "--json", path,
+                 "--markdown")
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(path.read_text())["cases"]["hello"]["servers"].values():
+        assert 0 < row["requests_per_second"] < 250
+    assert "4 connections that wait for 20 ms before a request;" in done.stdout
+
+
 def test_cases_with_fresh_starts_have_a_figure_of_each(tmp_path):
     path = tmp_path / "figures.json"
     done = bench("--servers", "module", "--cases", "skew,h2-one", "--starts", "2", "--seconds", "1",

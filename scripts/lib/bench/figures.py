@@ -189,9 +189,10 @@ def markdown(result):
     notes = wrong + [f"- {line}" for line in left_out(result)]
     parts += [*notes, ""] if notes else []
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    delay = f" that wait for {result['delay']} ms before a request" if result.get("delay") else ""
     parts.append(
         f"{result['processes']} processes, {result['threads']} threads each,"
-        f" {result['connections']} connections; rounds of {result['seconds']} s, median of"
+        f" {result['connections']} connections{delay}; rounds of {result['seconds']} s, median of"
         f" {result['rounds']}, on {result['cpus']} CPUs; {versions}."
     )
     return "\n".join(parts)

@@ -72,14 +72,17 @@ def grown(before, after):
 class Load:
     """wrk for one case, its script in a directory of its own."""
 
-    def __init__(self, directory, case, connections):
+    def __init__(self, directory, case, connections, delay=0):
         self.connections = connections
         self.case = case
         self.script = directory / f"{case.name}.lua"
         body = directory / f"{case.name}.body"
         if case.post:
             body.write_bytes(case.post)
-        self.script.write_text(LUA.replace("@BODY@", str(body)))
+        script = LUA.replace("@BODY@", str(body))
+        if delay:
+            script += f"function delay()\n    return {delay}\nend\n"
+        self.script.write_text(script)
 
     def run(self, server, seconds):
         """What the program has counted."""

@@ -157,6 +157,15 @@ class ModuleOff(Module):
     directives = (("wsgi_balance", "off"),)
 
 
+class ModulePinned(Module):
+    """The event loop of each worker and its threads share one processor."""
+
+    def config(self, **module):
+        config = super().config(**module)
+        config.main.add("worker_cpu_affinity", "auto")
+        return config
+
+
 class ModuleForced(Module):
     """Another worker runs each request."""
 
@@ -344,7 +353,7 @@ SERVERS = {
     "gunicorn": Gunicorn, "granian": Granian, "granian-nginx": GranianNginx, "bjoern": Bjoern,
     "mod_wsgi": ModWsgi, "module-1": ModuleOneThread,
     "module-python": ModuleBuiltPython, "module-off": ModuleOff,
-    "module-forced": ModuleForced,
+    "module-pinned": ModulePinned, "module-forced": ModuleForced,
 }
 # Those of a run without --servers.
 USUAL = [name for name in SERVERS if not name.startswith("module-")]
