@@ -148,8 +148,9 @@ def django(site, name="project", settings=""):
 def checkout(site, build="exit 1\n", requirements="exit 0\n"):
     """A copy of the scripts where other programs stand for what they call."""
     folder = f"{site.dir}/checkout"
-    shutil.copytree(f"{config.ROOT}/scripts", f"{folder}/scripts",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("scripts", "python"):
+        shutil.copytree(f"{config.ROOT}/{name}", f"{folder}/{name}",
+                        ignore=shutil.ignore_patterns("__pycache__"))
     for name, text in (("build", build), ("requirements", requirements)):
         with open(f"{folder}/scripts/{name}", "w") as file:
             file.write("#!/bin/sh\n" + text)

@@ -32,10 +32,10 @@ def text_of(ini, *options, **rest):
 
 
 def part(name):
-    """A module of the script."""
-    sys.path.insert(0, os.path.join(config.ROOT, "scripts/lib"))
+    """A module of it."""
+    sys.path.insert(0, os.path.join(config.ROOT, "python"))
     try:
-        return importlib.import_module(f"uwsgi2nginx.{name}")
+        return importlib.import_module(f"nginx_wsgi.uwsgi2nginx.{name}")
     finally:
         sys.path.pop(0)
 

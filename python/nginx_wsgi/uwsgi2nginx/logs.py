@@ -3,8 +3,8 @@
 import os
 import re
 
-from common.block import Raw
-from uwsgi2nginx.ini import shown
+from ..common.block import Raw
+from .ini import shown
 
 # What nginx's variable of the same meaning is; times in other units are named in a comment.
 VARIABLES = {

@@ -5,8 +5,8 @@ import os
 import pwd
 import stat
 
-from common.processes import WORKER_USERS, worker_user
-from serve import Problem
+from ..common.processes import WORKER_USERS, worker_user
+from . import Problem
 
 
 def choose(name, directory):

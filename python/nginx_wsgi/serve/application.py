@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve import Problem
+from . import Problem
 
 # In the order in which they are preferred.
 FILES = ("wsgi.py", "app.py", "application.py", "main.py")
@@ -236,5 +236,14 @@ def find(text):
         return application(path, name)
     if name and all(map(str.isidentifier, text.split("."))) and path.suffix != ".py":
         return Application(Path.cwd(), module=text, callable=name)
+    parts = text.split(".")
+    if not name and all(map(str.isidentifier, parts)):
+        # A module of the current directory; that of an installed package is named with a callable.
+        place = Path.cwd().joinpath(*parts)
+        for found in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if found.is_file():
+                if name := callable_in(found):
+                    return Application(Path.cwd(), found, text, name)
+                raise Problem(f"{found} has none of {SHOWN}; name another one: {text}:callable")
     hint = "" if name else "; a module is named as module:callable"
     raise Problem(f"there is no {'file' if name else 'file or directory'} {path}{hint}")

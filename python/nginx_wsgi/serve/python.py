@@ -1,14 +1,13 @@
-"""The Python of an application: its virtualenv, whether the module fits it, what Django says."""
+"""The Python of an application: its virtualenv, its libpython, what Django says."""
 
 import json
 import os
 import re
-import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
-from common.paths import PYTHON, ROOT
-from serve import Problem, users
+from . import Problem, users
 
 NAMES = (".venv", "venv", "env")
 # Printed before the answer, since settings may print too.
@@ -29,16 +28,34 @@ print("\\n{MARK}" + json.dumps({{
                and each.get("NAME") and not str(each["NAME"]).startswith((":", "file:"))],
 }}))
 """
+# Where a libpython may be: where Python says, where distributions move it to, and where the base
+# prefix has been moved to since (uv, conda, pyenv).
+WHERE = """
+import json, os, sys, sysconfig
+var = sysconfig.get_config_var
+folders = [var("LIBDIR"), os.path.join(var("LIBDIR") or "", var("MULTIARCH") or ""), var("LIBPL"),
+           os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "lib64")]
+names = [name for name in (var("INSTSONAME"), var("LDLIBRARY")) if name and ".so" in name]
+version = "%d.%d" % sys.version_info[:2]
+names += [f"libpython{version}.so.1.0", f"libpython{version}.so"]
+print(json.dumps({
+    "version": version, "free_threaded": bool(var("Py_GIL_DISABLED")),
+    "implementation": sys.implementation.name, "base": sys.base_prefix,
+    "places": list(dict.fromkeys(os.path.normpath(os.path.join(folder, name))
+                                 for folder in folders if folder for name in names)),
+}))
+"""
 
 
 class Unasked(Exception):
     """The Python could not be asked, which need not keep the module from running the project."""
 
 
-def virtualenv(given, directories):
-    """The one given, else that in one of the directories, else that of $VIRTUAL_ENV, else None."""
-    if given:
-        return given
+# ------- virtualenvs
+
+
+def virtualenv(directories):
+    """That in one of the directories, else that of $VIRTUAL_ENV, else None."""
     for directory in directories:
         for name in NAMES:
             if (directory / name / "pyvenv.cfg").is_file():
@@ -49,14 +66,6 @@ def virtualenv(given, directories):
     if not Path(active, "pyvenv.cfg").is_file():
         raise Problem(f"VIRTUAL_ENV is {active}, which is no virtualenv: it has no pyvenv.cfg")
     return Path(os.path.abspath(active))
-
-
-def version_of_module(module):
-    """3.11, or 3.13t for free threads: from the name of the libpython it is linked with."""
-    found = re.search(rb"libpython(\d+\.\d+t?)\.so", Path(module).read_bytes())
-    if not found:
-        raise Problem(f"{module} is not linked with a libpython")
-    return found[1].decode()
 
 
 def check_virtualenv(venv, version):
@@ -74,13 +83,55 @@ def check_virtualenv(venv, version):
     )
 
 
-def executable(venv):
-    """The Python to ask: that of the virtualenv, else the one the module is built for."""
-    if venv:
-        return str(venv / "bin" / "python")
-    if "/" in PYTHON:
-        return str(ROOT / PYTHON)
-    return shutil.which(PYTHON) or PYTHON
+# ------- libpython
+
+
+def version_of_module(module):
+    """3.11, or 3.13t for free threads: from the name of the libpython it is linked with; None if it
+    is linked with none."""
+    found = re.search(rb"libpython(\d+\.\d+t?)\.so", Path(module).read_bytes())
+    return found and found[1].decode()
+
+
+@dataclass
+class Interpreter:
+    """A Python, and the shared library of it."""
+
+    executable: str
+    version: str
+    base: Path
+    library: Path
+
+
+def interpreter(executable):
+    """Asks a Python for its libpython; refuses one that cannot be embedded, with the way out."""
+    try:
+        done = subprocess.run([executable, "-I", "-c", WHERE], stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Problem(f"{executable} does not run: {error}") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
+        raise Problem(f"{executable} does not run: {lines[-1]}")
+    said = json.loads(done.stdout)
+    version = said["version"]
+    if said["implementation"] != "cpython":
+        raise Problem(f"{executable} is {said['implementation']}; only CPython is supported")
+    if said["free_threaded"]:
+        raise Problem(f"{executable} is a free-threaded Python {version}, which is not supported:"
+                      " use one with a GIL")
+    for place in said["places"]:
+        if os.path.isfile(place):
+            return Interpreter(executable, version, Path(said["base"]), Path(place))
+    raise Problem(
+        f"Python {version} in {said['base']} has no shared library, and nginx needs one: there is"
+        f" no {said['places'][0]}. Debian and Ubuntu have it in the package libpython{version}; a"
+        " Python of one's own is built with ./configure --enable-shared, by pyenv with"
+        " PYTHON_CONFIGURE_OPTS=--enable-shared; the images python:X, uv and conda bring it"
+    )
+
+
+# ------- Django
 
 
 def ask_django(python, found, environ, user):

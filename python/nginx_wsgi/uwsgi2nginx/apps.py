@@ -4,8 +4,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from common.block import Impossible, Raw, quoted
-from uwsgi2nginx.ini import Option, shown
+from ..common.block import Impossible, Raw, quoted
+from .ini import Option, shown
 
 LOADERS = {
     "paste": "write wsgi_app paste:/path/file.ini#name for {}, or a file wsgi.py with: from"

@@ -7,12 +7,12 @@ import os
 import pwd
 import re
 
-from common.block import Block, Raw, comment
-from uwsgi2nginx import logs, magic, reasons
-from uwsgi2nginx.apps import Applications, Statics
-from uwsgi2nginx.ini import shown
-from uwsgi2nginx.settings import MOST_SECONDS, Settings
-from uwsgi2nginx.sockets import Listening
+from ..common.block import Block, Raw, comment
+from . import logs, magic, reasons
+from .apps import Applications, Statics
+from .ini import shown
+from .settings import MOST_SECONDS, Settings
+from .sockets import Listening
 
 MOST_PROCESSES = 1024
 MOST_SIZE = 1 << 40
@@ -362,7 +362,7 @@ class Site:
 
     def text(self):
         lines = comment(f"nginx.conf for what {shown(self.name)} configures, written by"
-                        " scripts/uwsgi2nginx. Check it with nginx -t.")
+                        " uwsgi2nginx. Check it with nginx -t.")
         reader, settings = self.reader, self.settings
         # What is said of an if is said of the lines behind it: not with that of another.
         notes = [self.said([each])[0] for each in reader.notes]

@@ -10,8 +10,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from common.block import escaped
-from uwsgi2nginx import magic
+from ..common.block import escaped
+from . import magic
 
 BLANK = " \t\r"
 LARGEST = 16 << 20

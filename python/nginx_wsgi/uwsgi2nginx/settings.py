@@ -6,9 +6,9 @@ this nginx.conf does not), or as a line of `quiet` (nothing has to be done for i
 
 import os
 
-from common.block import Impossible
-from uwsgi2nginx import magic
-from uwsgi2nginx.ini import shown
+from ..common.block import Impossible
+from . import magic
+from .ini import shown
 
 OFF = ("false", "off", "no", "0")
 # int and time in seconds of both programs; nginx counts some times in milliseconds.

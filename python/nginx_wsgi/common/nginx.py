@@ -1,9 +1,11 @@
-"""nginx as the programs of scripts/ run it: in the foreground, in a directory of its own."""
+"""nginx as it is run here: in the foreground, in a directory of its own."""
 
 import os
+import re
 import shutil
+import subprocess
 
-from common.block import Block
+from .block import Block
 
 NGINX = os.environ.get("NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
 # What makes workers hand over every request that may be, for measurements and tests.
@@ -12,9 +14,19 @@ FORCED = {"WSGI_BALANCE": "force"}
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
-def command(directory, *options):
+def command(directory, *options, nginx=NGINX):
     """nginx with the nginx.conf of the directory."""
-    return [NGINX, "-e", "stderr", "-p", f"{directory}/", "-c", f"{directory}/nginx.conf", *options]
+    return [nginx, "-e", "stderr", "-p", f"{directory}/", "-c", f"{directory}/nginx.conf", *options]
+
+
+def has_http2(nginx):
+    """How it is asked for: "http2" an option of listen, "on" a directive; None if it is not there.
+    """
+    said = subprocess.run([nginx, "-V"], capture_output=True, text=True, timeout=30).stderr
+    if "--with-http_v2_module" not in said:
+        return None
+    version = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
+    return "on" if version and tuple(map(int, version.groups())) >= (1, 25, 1) else "http2"
 
 
 class Config:
@@ -24,8 +36,10 @@ class Config:
     application has the thread pool wsgi.
     """
 
-    def __init__(self, *, workers, connections, error_log, module=None, threads=4):
+    def __init__(self, *, workers, connections, error_log, module=None, threads=4, library=None):
         self.main = main = Block()
+        if library:
+            main.add("load_libpython", library)
         if module:
             main.add("load_module", module)
             main.space()

@@ -1,4 +1,4 @@
-"""What scripts/serve consists of."""
+"""What `nginx-wsgi serve` and scripts/serve consist of."""
 
 
 class Problem(Exception):

@@ -5,8 +5,8 @@ import os
 import re
 import socket as sockets
 
-from common.block import Raw
-from uwsgi2nginx.ini import shown
+from ..common.block import Raw
+from .ini import shown
 
 HTTP = ("http-socket", "http11-socket", "http", "httprouter")
 HTTPS = ("https", "https-socket")

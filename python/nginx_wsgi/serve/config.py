@@ -1,11 +1,12 @@
 """The nginx.conf of a served application. Relative paths in it are in the directory of the run."""
 
+import glob
 import os
 import re
 
-from common import nginx
-from common.block import Impossible, Raw, quoted
-from serve import Problem, users
+from ..common import nginx
+from ..common.block import Impossible, Raw, quoted
+from . import Problem, users
 
 # Suffixes of static files.
 TYPES = {
@@ -62,10 +63,12 @@ def target(application, directory):
     return word(text)
 
 
-def render(*, directory, module, application, venv, static, environ, user, listen, options):
+def render(*, about, parts, directory, application, venv, static, environ, user, binds,
+           options, access_log, http2):
     """The whole file, as bytes. The values of the environment are not in it: nginx has them."""
     made = nginx.Config(workers=options.workers, connections=1024, error_log=["stderr"],
-                        module=word(module), threads=options.threads)
+                        module=word(parts.module), threads=options.threads,
+                        library=parts.library and word(parts.library))
     if user:
         made.main.add("user", word(user.pw_name), word(users.group(user)))
     made.main.space()
@@ -78,7 +81,7 @@ def render(*, directory, module, application, venv, static, environ, user, liste
     for name, suffixes in TYPES.items():
         types.add(name, *suffixes.split())
     http.add("default_type", "application/octet-stream")
-    http.add("access_log", "access.log")
+    http.add("access_log", word(access_log))
     http.add("sendfile", "on")
     http.add("client_max_body_size", "1000m")
     http.space()
@@ -89,19 +92,40 @@ def render(*, directory, module, application, venv, static, environ, user, liste
         http.add("wsgi_env", "DJANGO_SETTINGS_MODULE", word(application.settings))
     if options.reload:
         http.add("wsgi_reload", "on")
-        if options.listen.is_loopback:
+        if not any(each.is_open for each in binds):
             http.add("wsgi_debug", "on")
     if any("$" in os.fspath(each) for each in static.values()):
         http.block("geo", Raw("$dollar")).add("default", "$")
 
-    server = made.server(listen)
+    tls = ["ssl"] if options.certfile else []
+    server = made.server(word(binds[0]), *tls, *listen_http2(http2))
+    for each in binds[1:]:
+        server.add("listen", word(each), *tls, *listen_http2(http2))
     server.add("server_name", "localhost")
+    if options.certfile:
+        server.add("ssl_certificate", word(options.certfile))
+        server.add("ssl_certificate_key", word(options.keyfile or options.certfile))
+        if http2 == "on":
+            server.add("http2", "on")
     server.space()
     server.block("location", "/").add("wsgi_app", target(application, directory))
     for url, path in static.items():
         server.space()
         server.block("location", word(url)).add("alias", root(path))
+    if options.status:
+        server.space()
+        status = server.block("location", "=", word(options.status))
+        status.add("wsgi_status")
+        for each in ("127.0.0.0/8", "::1", "unix:"):
+            status.add("allow", each)
+        status.add("deny", "all")
+    for path in options.conf_snippet:
+        server.space()
+        server.add("include", word(glob.escape(os.fspath(path))))
 
     shown = re.sub(r"[\r\n]", "?", os.fspath(directory))
-    about = f"# Written by scripts/serve: nginx -p {shown}/ -c {shown}/nginx.conf\n"
-    return os.fsencode(about) + bytes(made)
+    return os.fsencode(about.replace("DIR", shown) + "\n") + bytes(made)
+
+
+def listen_http2(how):
+    return [how] if how == "http2" else []

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class NginxConfig(AppConfig):
+    name = "nginx_wsgi.django"
+    label = "nginx_wsgi"

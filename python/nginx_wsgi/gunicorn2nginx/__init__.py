@@ -1,0 +1,1 @@
+"""A configuration of gunicorn is read and written as an nginx.conf."""

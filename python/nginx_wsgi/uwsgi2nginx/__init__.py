@@ -1,0 +1,1 @@
+"""A uwsgi.ini is read, understood and written as an nginx.conf."""
