@@ -137,7 +137,8 @@ fn defines() -> Vec<String> {
 }
 
 /// `WSGI_PYTHON_VERSION` (`3.11`), `WSGI_PYTHON_PREFIX` (where its standard library lies), and the
-/// way to its libpython.
+/// way to its libpython. A file in PYO3_CONFIG_FILE may name a version and no executable: then the
+/// module has no prefix, is linked with no libpython, and fits wherever that Python lies.
 fn python() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed=PYO3_PYTHON");
     pyo3_build_config::use_pyo3_cfgs();
@@ -149,7 +150,12 @@ fn python() -> Result<(), Box<dyn Error>> {
         );
     }
     println!("cargo::rustc-env=WSGI_PYTHON_VERSION={}", config.version());
-    let executable = config.executable().ok_or("no Python interpreter was found")?;
+    let Some(executable) = config.executable() else {
+        return match env::var_os("PYO3_CONFIG_FILE") {
+            Some(_) => Ok(()),
+            None => Err("no Python interpreter was found".into()),
+        };
+    };
     let output =
         Command::new(PathBuf::from(executable)).args(["-I", "-c", PLACES]).output()?.stdout;
     let output = String::from_utf8(output)?;

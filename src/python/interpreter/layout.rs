@@ -6,7 +6,9 @@
 //! site-packages (site.py finds its pyvenv.cfg beside the executable).
 //! Runs on: event loop (once, at the start of a worker).
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// As in the names of its directories and programs.
@@ -26,7 +28,7 @@ pub struct Layout {
 impl Layout {
     /// `home`: `wsgi_python_home`, a virtualenv or a prefix. The error names path and cause.
     pub fn find(home: Option<&Path>) -> Result<Self, String> {
-        let base = PathBuf::from(env!("WSGI_PYTHON_PREFIX"));
+        let base = base()?;
         let Some(home) = home else {
             check_library(&base)?;
             return Ok(Self { executable: base.join("bin").join(python()), home: base });
@@ -47,6 +49,36 @@ impl Layout {
         }
         Ok(Self { home: home.to_owned(), executable: home.join("bin").join(python()) })
     }
+}
+
+/// The prefix of the libpython in use: known since the build, else looked for above it, as Python
+/// itself would.
+fn base() -> Result<PathBuf, String> {
+    if let Some(prefix) = option_env!("WSGI_PYTHON_PREFIX") {
+        return Ok(PathBuf::from(prefix));
+    }
+    let maps = Path::new("/proc/self/maps");
+    let text = fs::read(maps).map_err(|err| failed(maps, &err))?;
+    let library = libpython(&text).ok_or("no libpython is loaded")?;
+    prefix_above(&library)
+        .ok_or_else(|| format!("there is no lib/{} above \"{}\"", python(), library.display()))
+}
+
+/// Where the libpython of a process lies, of which these are the /proc/PID/maps.
+fn libpython(maps: &[u8]) -> Option<PathBuf> {
+    let name = format!("lib{}.so", python());
+    maps.split(|&byte| byte == b'\n')
+        .filter_map(|line| line.iter().position(|&byte| byte == b'/').map(|at| &line[at..]))
+        .map(|path| Path::new(OsStr::from_bytes(path)))
+        .find(|path| {
+            path.file_name().is_some_and(|file| file.as_bytes().starts_with(name.as_bytes()))
+        })
+        .map(Path::to_owned)
+}
+
+fn prefix_above(library: &Path) -> Option<PathBuf> {
+    let mut above = library.ancestors().skip(1);
+    above.find(|prefix| check_library(prefix).is_ok()).map(Path::to_owned)
 }
 
 /// The link itself counts: its target may be out of reach for the worker's user.
@@ -74,4 +106,38 @@ fn check_library(prefix: &Path) -> Result<(), String> {
 
 fn failed(path: &Path, err: &std::io::Error) -> String {
     format!("cannot read \"{}\": {err}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{base, libpython, prefix_above, python};
+    use std::path::Path;
+
+    #[test]
+    fn the_prefix_is_found_above_the_libpython_in_use() {
+        let maps = std::fs::read("/proc/self/maps").unwrap();
+        let library = libpython(&maps).unwrap();
+        assert!(library.is_file(), "{}", library.display());
+        // That of a build which knows its prefix may lie elsewhere.
+        if let Some(prefix) = prefix_above(&library) {
+            assert!(prefix.join("lib").join(python()).join("os.py").is_file());
+            assert_eq!(prefix, base().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_no_libpython_of_this_version_is_not_taken_for_it() {
+        let line = |path: &str| format!("7f00-7f01 r--p 00000000 fd:00 12   {path}\n");
+        let text = [
+            "7f00-7f01 rw-p 00000000 00:00 0 \n".to_owned(),
+            line("/usr/lib/libpython3.so"),
+            line("/usr/lib/libpython2.7.so.1.0"),
+            line(&format!("/opt/my python/lib/lib{}.so.1.0", python())),
+        ]
+        .concat();
+        let found = libpython(text.as_bytes()).unwrap();
+        assert_eq!(found.parent(), Some(Path::new("/opt/my python/lib")));
+        assert_eq!(libpython(b""), None);
+        assert_eq!(prefix_above(&found), None);
+    }
 }
