@@ -104,7 +104,7 @@ def check(wheel, suite):
 
 
 def refusals(root, nginx):
-    """What load_libpython says of what is none."""
+    """What load_libpython says of what is none, and the command without one."""
     for path, expected in (("/nowhere", "cannot load"),
                            ("/lib/x86_64-linux-gnu/libc.so.6", "is no libpython")):
         (root / "srv/nginx.conf").write_text(f"load_libpython {path};\nevents {{}}\n")
@@ -115,6 +115,15 @@ def refusals(root, nginx):
                 continue
             raise
         raise Failed(f"load_libpython {path} is not refused")
+    for path in root.glob("usr/lib/*/libpython*.so*"):
+        path.unlink()
+    try:
+        roots.within(root, "/venv/bin/nginx-wsgi", "check", "/srv/hello.py")
+    except Failed as said:
+        if "has no shared library" in str(said) and "package libpython3" in str(said):
+            return
+        raise
+    raise Failed("a Python without a shared library is not refused")
 
 
 def make_certificate(folder):
