@@ -8,7 +8,6 @@ from .steps import WORK, Failed, run, say
 
 # The Python of each release.
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13", "sid": "3.14"}
-MIRROR = "http://deb.debian.org/debian"
 # In a mount namespace of its own, which takes its mounts along when it ends.
 ENTER = 'mount -t proc proc "$1/proc" && shift && exec "$@"'
 # And with nothing to write to but /tmp.
@@ -27,7 +26,7 @@ def make(suite):
         say(f"making a root of Debian {suite} (a minute or two)")
         packages = ["python3", "python3-venv", f"libpython{PYTHONS[suite]}"]
         run("debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, root,
-            MIRROR, log=WORK / f"debootstrap-{suite}.log")
+            log=WORK / f"debootstrap-{suite}.log")
         run("tar", "-C", root, "-cf", f"{packed}.new", ".")
         os.rename(f"{packed}.new", packed)
         remove(root)
