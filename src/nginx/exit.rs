@@ -38,6 +38,7 @@ pub unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
     let mut ending = Ending::new(timeout);
     worker.mailbox.close();
     worker.runners.stop();
+    worker.sockets.stop();
     // Nobody else terminates one worker: the import may have done it to itself.
     if !terminate {
         retry::leaves();
@@ -125,7 +126,8 @@ impl Ending {
     }
 
     fn look(&mut self, worker: &Worker, now: Instant) -> Outcome {
-        let (alive, stuck) = (worker.runners.alive(), worker.runners.all_stuck());
+        let alive = worker.runners.alive() + worker.sockets.alive();
+        let stuck = worker.runners.all_stuck();
         let exit = worker.imports.exit_functions();
         if worker.watch.is_unreachable() {
             return Outcome::Stuck;

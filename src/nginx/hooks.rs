@@ -20,13 +20,14 @@ use ngx::http::{HttpModule, HttpModuleConfExt, NgxHttpCoreModule};
 
 use super::balance;
 use super::config::{LocConf, MainConf, merge, validate};
-use super::config::{directives, headers, surroundings as around};
+use super::config::{directives, headers, sockets, surroundings as around};
 use super::handler::ngx_http_wsgi_handler;
 use super::request::{in_flight, left_body, variables};
 use super::status::{ngx_http_wsgi_status, stacks};
 use super::sys::module::http_module;
 use super::sys::panic::protect;
 use super::sys::{code, log, pool, process};
+use super::websocket;
 use super::worker::{self, Setup, accepting, clock, counters, display, generation, hold};
 use super::worker::{retire, retry, surroundings, zone};
 use super::{check, exit, mail};
@@ -79,7 +80,7 @@ const CONTENT_HANDLER: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_
 const STATUS_HANDLER: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t =
     ngx_http_wsgi_status;
 
-static mut COMMANDS: [ngx_command_t; 43] = [
+static mut COMMANDS: [ngx_command_t; 48] = [
     main(c"wsgi_python_home", NGX_CONF_TAKE1, directives::cmd_wsgi_python_home),
     main(c"wsgi_python_path", NGX_CONF_1MORE, directives::cmd_wsgi_python_path),
     main(c"wsgi_chdir", NGX_CONF_TAKE1, directives::cmd_wsgi_chdir),
@@ -98,6 +99,7 @@ static mut COMMANDS: [ngx_command_t; 43] = [
     main(c"wsgi_check_timeout", NGX_CONF_TAKE1, directives::cmd_wsgi_check_timeout),
     main(c"wsgi_balance", NGX_CONF_FLAG, directives::cmd_wsgi_balance),
     main(c"wsgi_reload", NGX_CONF_FLAG, directives::cmd_wsgi_reload),
+    main(c"wsgi_uwsgi_api", NGX_CONF_FLAG, sockets::cmd_wsgi_uwsgi_api),
     ngx_command_t {
         post: CONTENT_HANDLER as *mut c_void,
         ..local(
@@ -146,6 +148,15 @@ static mut COMMANDS: [ngx_command_t; 43] = [
         directives::cmd_wsgi_ignore_client_abort,
     ),
     local(c"wsgi_debug", ANY, NGX_CONF_FLAG, directives::cmd_wsgi_debug),
+    local(c"wsgi_websocket", ANY, NGX_CONF_FLAG, sockets::cmd_wsgi_websocket),
+    local(c"wsgi_websocket_threads", ANY, NGX_CONF_TAKE1, sockets::cmd_wsgi_websocket_threads),
+    local(
+        c"wsgi_websocket_max_message",
+        ANY,
+        NGX_CONF_TAKE1,
+        sockets::cmd_wsgi_websocket_max_message,
+    ),
+    local(c"wsgi_websocket_ping", ANY, NGX_CONF_TAKE12, sockets::cmd_wsgi_websocket_ping),
     ngx_command_t::empty(),
 ];
 
@@ -382,7 +393,7 @@ unsafe extern "C" fn ngx_http_wsgi_init_process(cycle: *mut ngx_cycle_t) -> ngx_
             let Some(main) = MainConf::of_cycle(cycle).filter(|main| !main.apps.is_empty()) else {
                 return;
             };
-            retire::start(main, (*cycle).log);
+            retire::start(main, (*cycle).log, websocket::cut_all);
             if let Some(member) = generation::start(main) {
                 accepting::start(cycle, main, member);
                 hold::start(cycle, main);

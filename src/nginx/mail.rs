@@ -7,10 +7,10 @@ use ngx::ffi::ngx_cycle_t;
 use super::balance::{Balance, balance};
 use super::handler::{deadline, stream};
 use super::request::context::{self, Context, Table};
-use super::response;
 use super::status::stacks;
 use super::sys::log;
 use super::sys::panic::protect;
+use super::websocket;
 use super::worker::pool::Pool;
 use super::worker::{Worker, worker};
 use crate::wsgi::mailbox::{ExchangeId, LogRecord, Mail};
@@ -35,7 +35,7 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
     for mail in mails.drain(..) {
         match mail {
             Mail::Response(id) => match table.find(id) {
-                Some(_) => act(table, id, response::advance),
+                Some(_) => act(table, id, websocket::advance),
                 None => balanced(|balance| balance.guests.tell_owner(id)),
             },
             Mail::BodyRoom(id) => act(table, id, stream::resume),
@@ -56,6 +56,7 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
             Mail::Stacks => stacks::found(),
             Mail::Imported => {
                 worker.imports.ended();
+                worker.sockets.look();
                 balanced(Balance::imported);
             }
             Mail::Tidy => {

@@ -80,6 +80,34 @@ impl ResponseHead {
         self.block
     }
 
+    /// 101, with which an application takes its connection over (RFC 9110 section 15.2.2). Of what
+    /// belongs to the connection Upgrade alone stays; nginx says the rest itself.
+    pub fn switching<'a>(
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Self, HeadError> {
+        const STATUS: &[u8] = b"101 Switching Protocols";
+        let mut head = Self {
+            code: 101,
+            status_len: STATUS.len(),
+            block: STATUS.to_vec(),
+            content_length: None,
+            redirect: false,
+            buffering: None,
+            file: false,
+        };
+        for (name, value) in fields {
+            check_name(name)?;
+            check_value(name, value)?;
+            let is_upgrade = name.eq_ignore_ascii_case(b"upgrade");
+            match Meaning::of(name) {
+                Meaning::HopByHop if !is_upgrade => (),
+                Meaning::ContentLength => (),
+                _ => head.append(name, value.trim_ascii()),
+            }
+        }
+        Ok(head)
+    }
+
     /// Appends one header. Content-Length is kept apart, see [`Self::content_length`]. White space
     /// around a value is none of it, and malformed in HTTP/2 (RFC 9110 section 5.5).
     pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
@@ -102,13 +130,17 @@ impl ResponseHead {
             Meaning::Buffering => self.buffering = parse_buffering(text).or(self.buffering),
             Meaning::HopByHop | Meaning::Plain => (),
         }
+        self.append(name, text);
+        Ok(())
+    }
+
+    /// Appends what has been checked, also against the limits of both.
+    fn append(&mut self, name: &[u8], text: &[u8]) {
         for part in [name, text] {
-            // Both have been checked against their limits.
             let len = part.len() as u16;
             self.block.extend_from_slice(&len.to_le_bytes());
             self.block.extend_from_slice(part);
         }
-        Ok(())
     }
 
     /// The length the server found out by itself.
@@ -125,7 +157,7 @@ impl ResponseHead {
         self.file
     }
 
-    /// Three digits, 200 to 599.
+    /// Three digits, 200 to 599, or 101.
     pub fn code(&self) -> u16 {
         self.code
     }
@@ -172,10 +204,10 @@ impl ResponseHead {
         self.buffering
     }
 
-    /// False for the codes that never have a body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5), and
+    /// False for the codes that never have a body (RFC 9110 sections 15.2, 15.3.5, 15.3.6, 15.4.5), and
     /// with X-Accel-Redirect: the body comes from where nginx is sent to.
     pub fn allows_body(&self) -> bool {
-        !self.redirect && !matches!(self.code, 204 | 205 | 304)
+        !self.redirect && !matches!(self.code, 101 | 204 | 205 | 304)
     }
 }
 

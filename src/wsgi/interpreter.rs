@@ -41,6 +41,8 @@ pub struct Settings {
     pub measures_cpu: bool,
     /// A location has `wsgi_debug`.
     pub debug: bool,
+    /// `wsgi_uwsgi_api`: the module `uwsgi` is there.
+    pub uwsgi_api: bool,
     /// When this signal is raised, the stacks of all threads are written to the descriptor.
     pub stack_dump: Option<(i32, RawFd)>,
 }

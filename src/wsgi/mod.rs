@@ -34,6 +34,7 @@ pub mod mailbox;
 pub mod target;
 
 pub mod head_variables;
+pub mod upgrade;
 
 pub mod exchange;
 
@@ -45,6 +46,8 @@ pub mod interpreter;
 
 pub mod main_thread;
 pub mod queue;
+
+pub mod own_threads;
 
 pub mod relay;
 

@@ -14,7 +14,7 @@ HTTP_ONLY = {
     "wsgi_chdir": "@DIR@/site", "wsgi_env": "A b", "wsgi_switch_interval": "5ms",
     "wsgi_shutdown_timeout": "5s", "wsgi_max_requests": "5", "wsgi_max_rss": "1g",
     "wsgi_check_timeout": "5s", "wsgi_reload": "on", "wsgi_balance": "off", "wsgi_umask": "022",
-    "wsgi_tzset": "off", "wsgi_stdio_level": "info",
+    "wsgi_tzset": "off", "wsgi_stdio_level": "info", "wsgi_uwsgi_api": "on",
 }
 EVERYWHERE = {
     "wsgi_thread_pool": "default", "wsgi_queue": "5", "wsgi_param": "A b", "wsgi_mount": "/app",
@@ -23,7 +23,9 @@ EVERYWHERE = {
     "wsgi_request_buffering": "off", "wsgi_request_timeout": "5s", "wsgi_ignore_client_abort": "on",
     "wsgi_slow_request": "1s repeat=5s depth=20",
     "wsgi_hide_header": "X-A", "wsgi_pass_header": "X-A", "wsgi_ignore_headers": "Vary",
-    "wsgi_debug": "off", "wsgi_check": "off",
+    "wsgi_debug": "off", "wsgi_check": "off", "wsgi_websocket": "on",
+    "wsgi_websocket_threads": "10", "wsgi_websocket_max_message": "64k",
+    "wsgi_websocket_ping": "30s timeout=5s",
 }
 FLAGS = ["wsgi_intercept_errors", "wsgi_force_ranges", "wsgi_pass_request_headers",
          "wsgi_pass_request_body"]
@@ -108,6 +110,7 @@ BAD_HTTP = [
     ("wsgi_switch_interval", "0", ""),
     ("wsgi_stdio_level", "loud", 'invalid value "loud"'),
     ("wsgi_stdio_level", '""', 'invalid value ""'),
+    ("wsgi_uwsgi_api", "1", 'invalid value "1", it must be "on" or "off"'),
     ("wsgi_shutdown_timeout", "soon", "invalid value"),
     ("wsgi_shutdown_timeout", "-5s", "invalid value"),
     ("wsgi_check_timeout", "soon", "invalid value"),
@@ -124,6 +127,16 @@ BAD_ANYWHERE = [
     ("wsgi_slow_request", "1s 5s", 'invalid parameter "5s"'),
     ("wsgi_ignore_client_abort", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
     ("wsgi_debug", "1", 'invalid value "1", it must be "on" or "off"'),
+    ("wsgi_websocket", "1", 'invalid value "1", it must be "on" or "off"'),
+    ("wsgi_websocket_threads", "0", 'invalid value "0"'),
+    ("wsgi_websocket_threads", "-1", 'invalid value "-1"'),
+    ("wsgi_websocket_threads", "many", 'invalid value "many"'),
+    ("wsgi_websocket_max_message", "0", 'invalid value "0"'),
+    ("wsgi_websocket_max_message", "1x", 'invalid value "1x"'),
+    ("wsgi_websocket_ping", "often", 'invalid value "often"'),
+    ("wsgi_websocket_ping", "30s timeout=0", 'invalid value "timeout=0"'),
+    ("wsgi_websocket_ping", "30s timeout=x", 'invalid value "timeout=x"'),
+    ("wsgi_websocket_ping", "30s 5s", 'invalid parameter "5s"'),
     ("wsgi_thread_pool", "unknown", 'unknown thread pool "unknown"|unknown'),
     ("wsgi_thread_pool", '""', ""),
     ("wsgi_check", "maybe", 'invalid value "maybe", it must be "on" or "off"'),
@@ -274,6 +287,15 @@ def test_the_default_pool_need_not_be_declared(make_nginx):
 def test_a_declared_pool_is_accepted(make_nginx):
     accepted(make_nginx, main="thread_pool wsgi threads=2;",
              location="wsgi_app mod:app; wsgi_thread_pool wsgi;")
+
+
+@pytest.mark.parametrize("life", ["wsgi_max_requests 100;", "wsgi_max_rss 1g;"])
+@pytest.mark.parametrize("main, warned", [("", 1), ("worker_shutdown_timeout 10s;", 0)])
+def test_a_replacement_that_would_wait_for_websockets_is_warned_of(make_nginx, life, main, warned):
+    _, status, said = check(make_nginx, http=life + " wsgi_websocket on;", main=main,
+                            location="wsgi_app mod:app;")
+    assert status == 0, said
+    assert len(re.findall(r'\[warn\] .*"wsgi_websocket" with ', said)) == warned
 
 
 @pytest.mark.parametrize("aio", ["aio threads;", "aio threads=default;"])

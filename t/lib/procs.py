@@ -46,6 +46,15 @@ def title(pid):
     return TITLES.get(read(pid, "comm").decode("latin-1").rstrip("\n")) or cmdline(pid)
 
 
+def thread_names(pid):
+    """What the threads of a process are called."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return sorted(read(pid, f"task/{t}/comm").decode("latin-1").rstrip("\n") for t in threads)
+
+
 def cpu_seconds(pid):
     """User and system time used so far, or None when the process is gone."""
     fields = stat(pid)

@@ -18,7 +18,7 @@ NAMES = """
     requests_total request_duration_seconds queue_duration_seconds requests_in_flight threads
     rejected_total timeouts_total exceptions_total import_duration_seconds import_failures_total
     handed_over_total worker_resident_memory_bytes worker_start_time_seconds worker_info
-    worker_replacements_total checks_total app_loaded_workers
+    worker_replacements_total checks_total app_loaded_workers websockets websocket_threads
 """.split()
 
 

@@ -71,6 +71,7 @@ def test_each_option_is_a_directive_or_a_comment(make_site, name):
         "static-index": "index", "add-header": "add_header", "del-header": "wsgi_hide_header",
         "logto": "error_log", "pidfile": "pid", "log-format": "log_format", "env": "wsgi_env",
         "py-autoreload": "wsgi_reload", "umask": "wsgi_umask",
+        "websocket-max-size": "wsgi_websocket_max_message", "http-websockets": "wsgi_websocket",
     }
     obeyed = ("if-", "for", "end", "ini", "set-placeholder")
     section = checked = 0
@@ -221,7 +222,7 @@ def test_threads_stand_in_for_an_event_loop(make_site):
     site = make_site("loop.ini").start()
     assert told(site.get("/"))["multithread"]
     assert "thread_pool wsgi threads=16;" in site.text
-    assert "WebSocket is not supported" in site.text
+    assert "wsgi_websocket on;" in site.text
 
 
 def test_without_an_application_the_answer_is_503(make_site):

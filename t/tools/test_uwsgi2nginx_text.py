@@ -53,6 +53,7 @@ def test_contradictory_options_are_named(tmp_path):
     ("limit-post = 10m", "client_max_body_size 10;"),
     ("py-autoreload = 3 ; seconds", "wsgi_reload on;"),
     ("py-autoreload = 0 ; off", ""),
+    ("websocket-max-size = 64 ; kilobytes", "wsgi_websocket_max_message 64k;"),
     ("gevent = 100 ; greenlets", "thread_pool wsgi threads=16;"),
     ("gevent = 0 ; off", "thread_pool wsgi threads=1;"),
 ])
@@ -65,6 +66,23 @@ def test_numbers_are_read_as_uwsgi_reads_them(tmp_path, line, directive):
         assert directive in text
     else:
         assert "wsgi_max_rss" not in text and "wsgi_reload" not in text
+
+
+@pytest.mark.parametrize("line, directive", [
+    ("websockets-max-size = 1048576", "wsgi_websocket_max_message 1048576k;"),
+    ("websockets-ping-freq = 20", "wsgi_websocket_ping 20s timeout=3s;"),
+    ("websocket-pong-tolerance = 5", "wsgi_websocket_ping 30s timeout=5s;"),
+    ("http-websockets = true", "wsgi_websocket on;"),
+])
+def test_websockets_are_asked_for_where_the_options_of_uwsgi_are(tmp_path, line, directive):
+    (tmp_path / "w.ini").write_text(f"[uwsgi]\nmodule = a\n{line}\n")
+    text = text_of("w.ini", cwd=tmp_path)
+    assert "wsgi_websocket on;" in text and directive in text
+
+
+def test_without_such_options_there_is_no_websocket(tmp_path):
+    (tmp_path / "w.ini").write_text("[uwsgi]\nmodule = a\nhttp-websockets = false\n")
+    assert "wsgi_websocket" not in text_of("w.ini", cwd=tmp_path)
 
 
 def test_options_with_one_reason_have_one_note(tmp_path):

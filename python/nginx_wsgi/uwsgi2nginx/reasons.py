@@ -84,7 +84,6 @@ LOOK = {
         "route* final-route* error-route* response-route*",
     "nginx's stub_status and log variables, or the application, tell such figures": "stats*"
         " metric* metrics* carbon* snmp* enable-metrics alarm* *-alarm lq-alarm udp",
-    "WebSocket is not supported": "websocket* http-websockets",
     "an event loop does not run in the module: requests take threads": "async gevent* asyncio"
         " ugreen fiber coroae greenlet loop asyncio* tornado* stackless",
     "uWSGI's cache, and the module `uwsgi`, do not exist here": "cache* add-cache-item"

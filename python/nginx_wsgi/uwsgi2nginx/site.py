@@ -278,6 +278,7 @@ class Site:
         if found := settings.number("listen"):
             server.add("wsgi_queue", str(found[1]))
         self.times(server)
+        self.websockets(server)
         if option := settings.flag("need-app"):
             settings.quiet(option, "wsgi_check, on by default, refuses a reload with an application"
                            " that cannot be imported; at a start nginx runs, it answers 500 and the"
@@ -322,6 +323,28 @@ class Site:
             server.add("wsgi_read_timeout", f"{harakiri[1]}s")
         if harakiri:
             server.add("wsgi_request_timeout", f"{harakiri[1]}s")
+
+    def websockets(self, server):
+        """uWSGI has them in every application; here they are asked for."""
+        settings = self.settings
+        asked = settings.flag("http-websockets")
+        if asked:
+            settings.quiet(asked, "wsgi_websocket does it")
+        # In kilobytes. No message has more than 1t.
+        size = settings.number("websockets-max-size", "websocket-max-size", most=1 << 30)
+        every = settings.number("websockets-ping-freq", "websocket-ping-freq", most=MOST_SECONDS)
+        answer = settings.number("websockets-pong-tolerance", "websocket-pong-tolerance",
+                                 most=MOST_SECONDS)
+        if not any((asked, size, every, answer)):
+            return
+        server.note("For an application with WebSockets: see docs/websocket.md. One that calls"
+                    " uwsgi.websocket_handshake() takes wsgi_uwsgi_api on too, in http.")
+        server.add("wsgi_websocket", "on")
+        if size:
+            server.add("wsgi_websocket_max_message", f"{size[1]}k")
+        if every or answer:
+            server.add("wsgi_websocket_ping", f"{every[1] if every else 30}s",
+                       Raw(f"timeout={answer[1] if answer else 3}s"))
 
     # -- what is no directive
 

@@ -160,7 +160,7 @@ impl Guests {
         if let Some(display) = display() {
             display.guest_begins();
         }
-        let request = Request { vars, body, pipe: None, flags };
+        let request = Request { vars, body, flags, ..Request::default() };
         // A queue that is closed ends the exchange, which is answered.
         let _ = pool.push(Job::Call { app, request, response }, usize::MAX);
         Ok(())

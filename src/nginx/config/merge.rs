@@ -128,6 +128,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
         ignore_client_abort,
         policy,
         debug,
+        websocket,
         // Inherited by some blocks only, or made for each location.
         app: _,
         app_text: _,
@@ -151,6 +152,7 @@ fn inherit(prev: &LocConf, conf: &mut LocConf) {
     from(&mut conf.ignore_client_abort, ignore_client_abort);
     conf.policy.inherit(policy);
     from(&mut conf.debug, debug);
+    conf.websocket.inherit(websocket);
 }
 
 fn note_aio_pool(main: &mut MainConf, clcf: &ngx_http_core_loc_conf_t) {
@@ -193,6 +195,7 @@ unsafe fn resolve(cf: *mut ngx_conf_t, main: &mut MainConf, conf: &mut LocConf) 
         main.named.push(named);
     }
     main.debug |= conf.debug();
+    main.has_websockets |= conf.websocket.is_on();
     conf.endpoint = Some(Endpoint { app, pool, series: main.status.series(app, pool) });
     Some(())
 }

@@ -1,7 +1,7 @@
 //! What is written in nginx.conf: the structures that hold it, and how they are found.
 //!
-//! `directives.rs`, `headers.rs` and `surroundings.rs` fill them while nginx reads its files,
-//! `merge.rs` says how a location inherits, `validate.rs` and `shadow.rs` refuse what only the
+//! `directives.rs`, `headers.rs`, `sockets.rs` and `surroundings.rs` fill them while nginx reads
+//! its files, `merge.rs` says how a location inherits, `validate.rs` and `shadow.rs` refuse what only the
 //! whole configuration shows. The structures live in the configuration's pool and are dropped with
 //! it.
 //! Runs on: event loop (configuration, in the master).
@@ -10,6 +10,7 @@ mod balance;
 mod location;
 mod pool_use;
 pub mod status;
+mod websocket;
 
 mod args;
 pub mod merge;
@@ -17,6 +18,7 @@ pub mod shadow;
 
 pub mod directives;
 pub mod headers;
+pub mod sockets;
 pub mod surroundings;
 pub mod validate;
 
@@ -40,6 +42,7 @@ pub use self::balance::{Balance, Forced};
 pub use self::location::Location;
 pub use self::pool_use::PoolUse;
 pub use self::status::Status;
+pub use self::websocket::Websocket;
 use super::sys::module::http_module;
 use crate::wsgi::exchange::spool::{Buffering, Spooling};
 use crate::wsgi::header_policy::{Accel, HeaderPolicy};
@@ -83,12 +86,16 @@ pub struct MainConf {
     /// Bytes.
     pub max_rss: Option<usize>,
     pub reload: Option<bool>,
+    /// `wsgi_uwsgi_api`.
+    pub uwsgi_api: Option<bool>,
     /// The configuration has `$wsgi_cpu_time`.
     pub measures_cpu: bool,
     /// nginx's own handlers of `$upstream_http_` and `$upstream_cookie_`.
     pub upstream_fields: [ngx_http_get_variable_pt; 2],
     /// A location with an application has `wsgi_debug`.
     pub debug: bool,
+    /// And one has `wsgi_websocket`.
+    pub has_websockets: bool,
     /// The shared memory of the workers, see `zone`; null without an application.
     pub zone: *mut ngx_shm_zone_t,
     /// That of all generations of workers, see `worker/generation.rs`; null without an application.
@@ -139,6 +146,7 @@ impl MainConf {
             stdio_level: self.stdio_level,
             measures_cpu: self.measures_cpu,
             keeps_zone: !self.tzset.unwrap_or(true),
+            uwsgi_api: self.uwsgi_api.unwrap_or(false),
             stack_dump,
             ..Settings::default()
         }
@@ -189,6 +197,7 @@ pub struct LocConf {
     pub ignore_client_abort: Option<bool>,
     pub policy: HeaderPolicy,
     pub debug: Option<bool>,
+    pub websocket: Websocket,
     pub endpoint: Option<Endpoint>,
     /// `wsgi_status`.
     pub status: Option<Wanted>,

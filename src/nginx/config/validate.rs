@@ -32,6 +32,13 @@ pub unsafe fn validate(cycle: *mut ngx_cycle_t, main: &MainConf) -> Result<(), S
                         start another worker";
             log::write((*cycle).log, Level::Warn, format_args!("{text}"));
         }
+        let is_replaced = main.max_requests.is_some() || main.max_rss.is_some();
+        if main.has_websockets && is_replaced && core_of_cycle(cycle).shutdown_timeout == 0 {
+            let text = "\"wsgi_websocket\" with \"wsgi_max_requests\" or \"wsgi_max_rss\" and \
+                        without \"worker_shutdown_timeout\": a worker that is to be replaced waits \
+                        for its last WebSocket, and nobody serves in its place";
+            log::write((*cycle).log, Level::Warn, format_args!("{text}"));
+        }
     }
     for pool in &main.pools {
         thread_pool(pool, main)?;

@@ -8,11 +8,13 @@ use std::time::Instant;
 use ngx::ffi::{ngx_event_t, ngx_http_request_t, ngx_int_t};
 
 use super::slow;
+use crate::nginx::config::LocConf;
 use crate::nginx::request::context::{self, Context};
 use crate::nginx::response::end::{abort, finish};
 use crate::nginx::response::headers;
 use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::{code, log};
+use crate::nginx::websocket;
 use crate::nginx::worker::{display, worker};
 use crate::wsgi::exchange::{Progress, time_left};
 use crate::wsgi::mailbox::Level;
@@ -29,6 +31,16 @@ pub unsafe fn unavailable(r: *mut ngx_http_request_t, seconds: u64) -> ngx_int_t
         let value = seconds.to_string();
         let header = headers::push_header(r, b"Retry-After", value.as_bytes());
         if header.is_none() { code::INTERNAL_SERVER_ERROR } else { code::SERVICE_UNAVAILABLE }
+    }
+}
+
+/// Counts a request that is answered without a place in a queue.
+pub fn refused(conf: &LocConf, why: Rejected, rc: ngx_int_t) {
+    if let Some(endpoint) = conf.endpoint {
+        display::count(endpoint.series, |cells| {
+            cells.rejected(why);
+            cells.refused(usize::try_from(rc).unwrap_or_default());
+        });
     }
 }
 
@@ -77,6 +89,9 @@ unsafe fn timed_out(context: *mut Context) {
     let now = Instant::now();
     // SAFETY: the context is not detached, its request is live.
     unsafe {
+        if websocket::timed_out(context) {
+            return;
+        }
         let r = (*context).request;
         let progress = (*context).exchange.progress();
         slow::look(context, progress, now);

@@ -1,14 +1,18 @@
 //! The content handler: from nginx's request to a job in a queue.
 //!
-//! `stream.rs` is the body of a request that is handed on as it comes, `deadline.rs` how a request
-//! ends that gets no thread or no answer in time, `slow.rs` what is logged of one that takes long.
+//! `vars.rs` is what an application is told of it, `stream.rs` the body of a request that is handed
+//! on as it comes, `upgrade.rs` a request for a WebSocket. `deadline.rs` is how a request ends that
+//! gets no thread or no answer in time, `slow.rs` what is logged of one that takes long.
 //! Runs on: event loop.
 
 pub mod stream;
 
 mod slow;
+mod vars;
 
 pub mod deadline;
+
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,15 +22,16 @@ use ngx::ffi::{
     ngx_http_request_t, ngx_int_t, ngx_uint_t,
 };
 
-use self::deadline::{NO_THREAD, ngx_http_wsgi_timeout, unavailable};
+use self::deadline::{NO_THREAD, ngx_http_wsgi_timeout, refused, unavailable};
+use self::vars::{split_path, vars};
 use super::balance::balance;
 use super::config::{self, LocConf};
 use super::request::body::request_body;
 use super::request::client::watch_client;
 use super::request::context::{self, Context, Waiting};
-use super::request::vars;
 use super::sys::panic::protect;
 use super::sys::{bits, code, log};
+use super::websocket::asked::asks_for_websocket;
 use super::worker::display::{self, display};
 use super::worker::retry::{self, Answer};
 use super::worker::{retire, worker};
@@ -35,7 +40,6 @@ use crate::wsgi::exchange::Exchange;
 use crate::wsgi::header_policy::Accel;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::queue::{Full, Job};
-use crate::wsgi::request::vars::Vars;
 use crate::wsgi::request::{Flags, Request};
 use crate::wsgi::status::counters::Rejected;
 
@@ -52,7 +56,9 @@ pub unsafe extern "C" fn ngx_http_wsgi_handler(r: *mut ngx_http_request_t) -> ng
             if split_path((*r).uri.as_bytes(), conf.mount()).is_none() {
                 return code::NOT_FOUND;
             }
-            let streams = !conf.request_buffering() && conf.policy.passes_request_body();
+            let streams = !conf.request_buffering()
+                && conf.policy.passes_request_body()
+                && !is_upgrade(r, conf);
             let rc = if streams && stream::is_unread(r) {
                 bits::request::set_request_body_no_buffering(r, true);
                 ngx_http_read_client_request_body(r, Some(ngx_http_wsgi_body_begun))
@@ -62,12 +68,6 @@ pub unsafe extern "C" fn ngx_http_wsgi_handler(r: *mut ngx_http_request_t) -> ng
             if rc >= code::SPECIAL_RESPONSE { rc } else { code::DONE }
         }
     })
-}
-
-/// SCRIPT_NAME and PATH_INFO (RFC 3875 sections 4.1.5 and 4.1.13); whole segments only.
-fn split_path<'a>(uri: &'a [u8], mount: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let rest = uri.strip_prefix(mount)?;
-    matches!((mount, rest), ([], _) | (_, [] | [b'/', ..])).then(|| uri.split_at(mount.len()))
 }
 
 /// The body is complete: queue the request, or say why not.
@@ -135,6 +135,9 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             log::write_request(r, Level::Error, text);
             return Err(not_loaded(r, conf));
         }
+        if is_upgrade(r, conf) {
+            return upgrade::submit(r, worker, app);
+        }
         let is_elsewhere =
             || balance().is_some_and(|balance| balance.has_room(endpoint.pool, endpoint.app));
         if pool.stuck() >= pool.threads() && !is_elsewhere() {
@@ -167,6 +170,7 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             vars: vars(r, conf, len, left)?,
             body,
             pipe: pipe.clone(),
+            upgrade: None,
             flags: Flags {
                 head: (*r).method == NGX_HTTP_HEAD as ngx_uint_t,
                 ignores_redirect: conf.policy.ignores(Accel::Redirect),
@@ -217,6 +221,12 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
     }
 }
 
+/// Whether the application may take over the connection of `r`.
+unsafe fn is_upgrade(r: *mut ngx_http_request_t, conf: &LocConf) -> bool {
+    // SAFETY: the request is live, as the caller says.
+    conf.websocket.is_on() && unsafe { asks_for_websocket(r) }
+}
+
 /// 500 for an application that is not there. A worker that is to be replaced for it keeps no
 /// connection.
 unsafe fn not_loaded(r: *mut ngx_http_request_t, conf: &LocConf) -> ngx_int_t {
@@ -226,32 +236,4 @@ unsafe fn not_loaded(r: *mut ngx_http_request_t, conf: &LocConf) -> ngx_int_t {
         unsafe { bits::request::set_keepalive(r, false) };
     }
     code::INTERNAL_SERVER_ERROR
-}
-
-/// Counts a request that is answered without a place in a queue.
-fn refused(conf: &LocConf, why: Rejected, rc: ngx_int_t) {
-    if let Some(endpoint) = conf.endpoint {
-        display::count(endpoint.series, |cells| {
-            cells.rejected(why);
-            cells.refused(usize::try_from(rc).unwrap_or_default());
-        });
-    }
-}
-
-/// The vars of the request. `body`: its length, as far as it is known; `left`: to be written over.
-unsafe fn vars(
-    r: *mut ngx_http_request_t,
-    conf: &LocConf,
-    body: Option<u64>,
-    left: Vars,
-) -> Result<Vars, ngx_int_t> {
-    // SAFETY: the request is live, as the caller says.
-    unsafe {
-        let path = split_path((*r).uri.as_bytes(), conf.mount()).ok_or(code::NOT_FOUND)?;
-        let main = config::main_of_request(r);
-        vars::request_vars(r, main, conf, path, body, left).map_err(|err| {
-            log::write_request(r, Level::Info, format_args!("request variables: {err}"));
-            code::BAD_REQUEST
-        })
-    }
 }

@@ -20,6 +20,7 @@ use ngx::ffi::{
 
 use super::seen::Seen;
 use super::timings::Timings;
+use super::upgraded::{Upgraded, Way};
 use crate::nginx::config::LocConf;
 use crate::nginx::sys::event::{add_timer, del_timer};
 use crate::nginx::sys::module::http_module;
@@ -52,6 +53,8 @@ pub struct Context {
     pub pipe: Option<Arc<BodyPipe>>,
     /// The body, or a part of it, has come by the pipe: nginx has it no more.
     pub takes_body: bool,
+    /// It asks for a WebSocket.
+    pub upgraded: Option<Upgraded>,
     /// The request does not fit a message to another worker.
     pub stays: bool,
     /// Where others see the request, once it has been under way for a moment.
@@ -202,6 +205,7 @@ impl Context {
                 blocks: Blocks::default(),
                 pipe: waiting.pipe,
                 takes_body: waiting.takes_body,
+                upgraded: None,
                 stays: false,
                 row: None,
                 is_lingering: false,
@@ -292,9 +296,22 @@ impl Context {
         unsafe { &*self.conf }
     }
 
-    /// The pool that the request waits for.
+    /// The pool that the request waits for, unless it has a thread of its own.
     pub fn pool(&self) -> Option<usize> {
-        Some(self.conf().endpoint?.pool)
+        self.conf().endpoint.filter(|_| self.upgraded.is_none()).map(|endpoint| endpoint.pool)
+    }
+
+    /// `wsgi_request_timeout`, if it counts.
+    fn request_timeout(&self) -> Option<Duration> {
+        self.conf().request_timeout().filter(|_| self.upgraded.is_none())
+    }
+
+    /// The connection is the application's: no time counts any more. The timer only keeps a leaving
+    /// worker from leaving.
+    pub fn disarm(&mut self) {
+        const FAR: Duration = Duration::from_secs(24 * 3600);
+        self.stack_due = None;
+        self.arm(FAR);
     }
 
     /// When it is given up unless a thread has taken it.
@@ -302,9 +319,15 @@ impl Context {
         self.timings.queued + self.conf().queue_timeout()
     }
 
+    /// Arms the timer for nothing but this time, in milliseconds.
+    pub fn arm_for(&mut self, msec: ngx_msec_t) {
+        // SAFETY: the event lives as long as the context, which deletes it when it is detached.
+        unsafe { add_timer(&mut self.timer, msec) };
+    }
+
     /// Arms the timer, at the latest for when `wsgi_request_timeout` may be over or a stack due.
     pub fn arm(&mut self, time: Duration) {
-        let time = self.conf().request_timeout().map_or(time, |timeout| timeout.min(time));
+        let time = self.request_timeout().map_or(time, |timeout| timeout.min(time));
         let time = self.stack_due.map_or(time, |due| {
             let ran = self.exchange.taken().map_or(Duration::ZERO, |taken| taken.at.elapsed());
             due.saturating_sub(ran).min(time)
@@ -317,7 +340,7 @@ impl Context {
     /// How long until the request has been in the application for `wsgi_request_timeout`; `None`
     /// if there is no such time, or it is not there.
     pub fn request_time_left(&self, progress: Progress, now: Instant) -> Option<Duration> {
-        let timeout = self.conf().request_timeout().filter(|_| progress != Progress::Ended)?;
+        let timeout = self.request_timeout().filter(|_| progress != Progress::Ended)?;
         let begun = self.exchange.taken()?.at;
         Some(timeout.saturating_sub(now.saturating_duration_since(begun)))
     }
@@ -330,6 +353,14 @@ impl Context {
         }
         self.timings.close();
         let taken = self.cancel();
+        if let Some(upgraded) = &mut self.upgraded {
+            upgraded.close();
+        }
+        if let Some(display) = display()
+            && let Some(endpoint) = self.conf().endpoint.filter(|_| self.is_websocket())
+        {
+            display.websocket(endpoint.app, false);
+        }
         self.table.contexts.borrow_mut().remove(&self.exchange.id());
         if let Some(display) = display().filter(|_| !self.is_lingering) {
             let row = self.row.take();
@@ -345,7 +376,7 @@ impl Context {
             }
             // Another worker that runs the request follows it.
             let is_here = self.exchange.handed_over().is_none();
-            if let Some(timeout) = self.conf().request_timeout().filter(|_| is_here) {
+            if let Some(timeout) = self.request_timeout().filter(|_| is_here) {
                 worker.watch.follow(&self.exchange, index, timeout, || self.title());
             }
         }
@@ -365,7 +396,13 @@ impl Context {
             timings: &self.timings,
             endpoint: self.conf().endpoint,
             head_taken: self.head_taken,
+            websocket: self.upgraded.as_ref().map(|_| self.is_websocket()),
         }
+    }
+
+    /// The connection is the application's, by a 101.
+    pub fn is_websocket(&self) -> bool {
+        self.upgraded.as_ref().is_some_and(|upgraded| upgraded.way == Way::Switched)
     }
 
     /// What the log calls a request that is gone, in nginx's words. Until the context is detached.
@@ -388,6 +425,9 @@ impl Context {
         let taken = self.exchange.cancel();
         if let Some(pipe) = &self.pipe {
             pipe.fail(BodyError::Gone);
+        }
+        if let Some(upgraded) = &self.upgraded {
+            upgraded.hang_up();
         }
         taken
     }

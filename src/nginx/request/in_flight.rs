@@ -16,8 +16,16 @@ pub fn show() {
         // SAFETY: contexts that the table knows are live, and none of this frees one.
         hidden += u64::from(!unsafe { show_request(display, &mut **context) });
     }
-    let mut is_busy = !contexts.is_empty();
+    // What an application's own connections do is not looked at all the time.
+    let is_shown = |context: &*mut Context| {
+        // SAFETY: contexts that the table knows are live.
+        let context = unsafe { &**context };
+        context.row.is_some() && context.is_websocket()
+    };
+    let mut is_busy = !contexts.iter().all(is_shown);
+    let mut own = (0, 0);
     if let Some(worker) = worker() {
+        own = (worker.sockets.alive(), worker.sockets.busy());
         display.left.borrow_mut().retain_mut(|left| goes_on(display, worker, left));
         for (index, pool) in worker.pools().iter().enumerate() {
             let load = pool.queue().load();
@@ -35,7 +43,7 @@ pub fn show() {
     if is_busy {
         display.is_under_way();
     }
-    display.show_worker(hidden);
+    display.show_worker(hidden, own);
 }
 
 /// False if there is no row for it.

@@ -13,7 +13,7 @@ use crate::nginx::worker::display::{Display, Left};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{Account, End, Exchange, Progress, Taken};
 use crate::wsgi::status::counters::{Done, Rejected};
-use crate::wsgi::status::records::{Phase, Row};
+use crate::wsgi::status::records::{OWN_THREAD, Phase, Row};
 
 /// What is to be known of a request, which is live.
 pub struct Seen<'a> {
@@ -22,6 +22,8 @@ pub struct Seen<'a> {
     pub timings: &'a Timings,
     pub endpoint: Option<Endpoint>,
     pub head_taken: bool,
+    /// It asks for a WebSocket; true if its connection is the application's.
+    pub websocket: Option<bool>,
 }
 
 impl Seen<'_> {
@@ -37,12 +39,14 @@ impl Seen<'_> {
         };
         let phase = match self.exchange.progress() {
             _ if taken.is_none() => Phase::Queued,
+            _ if self.websocket == Some(true) => Phase::Websocket,
             Progress::Blocked => Phase::Waiting,
             _ if self.head_taken && is_buffered => Phase::Waiting,
             _ if self.head_taken => Phase::Sending,
             _ => Phase::Running,
         };
         let (app, pool) = self.endpoint.map_or((0, 0), |at| (at.app as u64, at.pool as u64));
+        let pool = self.websocket.map_or(pool, |_| OWN_THREAD);
         let since = self.timings.start();
         let waited = self.timings.queue_time(taken);
         Row {
@@ -81,6 +85,7 @@ impl Seen<'_> {
     /// still at it.
     pub fn leave_row(&self, display: &Display, row: Option<usize>, taken: Option<Taken>) {
         let goes_on = taken.is_some()
+            && self.websocket.is_none()
             && self.exchange.progress() != Progress::Ended
             && self.exchange.handed_over().is_none();
         let Some(endpoint) = self.endpoint.filter(|_| goes_on) else {
@@ -106,10 +111,16 @@ impl Seen<'_> {
     pub fn count(&self, display: &Display, end: Option<End>) {
         let Some(endpoint) = self.endpoint else { return };
         let Account { taken, is_handed_over, cpu } = self.exchange.account();
+        let is_websocket = self.websocket == Some(true);
         display.count(endpoint.series, |cells| {
             cells.done(Done {
                 status: self.timings.status(),
-                duration: self.timings.duration(),
+                // How long it lasts says nothing about the application.
+                duration: if is_websocket {
+                    self.timings.until_head()
+                } else {
+                    self.timings.duration()
+                },
                 queued: taken.map(|taken| self.timings.waited(taken)),
                 is_handed_over: is_handed_over && taken.is_some(),
                 has_raised: end == Some(Err(Failure::Application)),

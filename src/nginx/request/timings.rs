@@ -56,6 +56,11 @@ impl Timings {
         1000 * self.since_start(self.end.unwrap_or_else(now)) as u64
     }
 
+    /// From then to the head of the response, in microseconds.
+    pub fn until_head(&self) -> u64 {
+        1000 * self.since_start(self.head.unwrap_or_else(now)) as u64
+    }
+
     /// Until a thread took the request, in microseconds.
     pub fn waited(&self, taken: Taken) -> u64 {
         let waited = taken.at.saturating_duration_since(self.queued);

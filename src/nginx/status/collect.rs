@@ -70,6 +70,8 @@ fn add_worker(snapshot: &mut Snapshot, main: &MainConf, table: Table, slot: usiz
         requests: record.requests,
         guests: record.guests,
         handed_over,
+        own_threads: record.own_threads,
+        own_busy: record.own_busy,
         hidden: record.hidden,
         silent: (record.is_ticking && quiet >= SILENCE).then_some(quiet),
         pools: table.pools(slot).iter().filter_map(|pool| pool.read().as_ref().map(read)).collect(),

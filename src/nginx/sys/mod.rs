@@ -3,8 +3,8 @@
 //!
 //! `bits` reads and writes bit-fields, `event` has the inline functions of nginx that do, and
 //! `thread_pool` knows a structure that nginx's headers only name, all three from a bindgen run of
-//! our own (`raw`, build.rs). `process`, `children` and `seqpacket` are about processes, not about
-//! nginx.
+//! our own (`raw`, build.rs). `process`, `children`, `pair` and `seqpacket` are about processes, not
+//! about nginx.
 //! Runs on: event loop, unless a file says otherwise.
 
 mod raw;
@@ -14,6 +14,7 @@ pub mod code;
 pub mod list;
 pub mod log;
 pub mod module;
+pub mod pair;
 pub mod process;
 pub mod seqpacket;
 

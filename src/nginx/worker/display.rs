@@ -299,7 +299,7 @@ pub fn start(main: &'static MainConf, generation: u32, log: *mut ngx_log_t, tick
     for app in table.apps(own) {
         app.write(&App::default().pack());
     }
-    display.show_worker(0);
+    display.show_worker(0, (0, 0));
     DISPLAY.set(Some(display));
 }
 
@@ -375,8 +375,9 @@ impl Display {
         self.table.pools(self.own)[index].write(&pool.pack());
     }
 
-    /// Writes what is known of the worker itself. `hidden`: requests that have no row.
-    pub fn show_worker(&self, hidden: u64) {
+    /// Writes what is known of the worker itself. `hidden`: requests that have no row; `own`: threads
+    /// of requests for a WebSocket, and those that are at one.
+    pub fn show_worker(&self, hidden: u64, own: (usize, usize)) {
         let worker = Worker {
             holder: self.holder,
             generation: self.generation.into(),
@@ -387,6 +388,8 @@ impl Display {
             hidden,
             requests: self.requests.get(),
             guests: self.guests.get(),
+            own_threads: own.0 as u64,
+            own_busy: own.1 as u64,
         };
         self.table.workers()[self.own].write(&worker.pack());
     }
@@ -405,6 +408,14 @@ impl Display {
             app.state = State::Importing;
             app.begun = now();
         });
+    }
+
+    /// The connection of a request has become the application's, or is its no more.
+    pub fn websocket(&self, app: usize, is_open: bool) {
+        self.show_app(app, |app| {
+            app.websockets = app.websockets.saturating_add_signed(if is_open { 1 } else { -1 });
+        });
+        self.is_under_way();
     }
 
     /// It has ended, or is put off. `error`: why it has failed.

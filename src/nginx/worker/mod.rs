@@ -1,12 +1,13 @@
 //! A worker process: its interpreter, its pools, and its life.
 //!
-//! [`start`] makes a [`Worker`] in init_process, which lives until the process ends. `pool.rs`
-//! calls threads, `imports.rs` is Python's main thread as the event loop sees it, `watch.rs` knows
-//! requests without a client and threads that are stuck, `retire.rs`, `retry.rs` and `reload.rs`
-//! replace the worker, `zone.rs` is what it shares with the other ones. `generation.rs` knows the
-//! workers before and behind, so that one always serves: `accepting.rs` is a new worker's part in
-//! that, `hold.rs` an old one's. `counters.rs` and `display.rs` are for `wsgi_status`. What the application sees around it is `surroundings.rs`'s,
-//! `clock.rs` keeps the time zone of nginx's logs.
+//! [`start`] makes a [`Worker`] in init_process, which lives until the process ends. `pool.rs` and
+//! `sockets.rs` call threads, `imports.rs` is Python's main thread as the event loop sees it,
+//! `watch.rs` knows requests without a client and threads that are stuck, `retire.rs`, `retry.rs`
+//! and `reload.rs` replace the worker, `zone.rs` is what it shares with the other ones.
+//! `generation.rs` knows the workers before and behind, so that one always serves: `accepting.rs`
+//! is a new worker's part in that, `hold.rs` an old one's. `counters.rs` and `display.rs` are for
+//! `wsgi_status`. What the application sees around it is `surroundings.rs`'s, `clock.rs` keeps the
+//! time zone of nginx's logs.
 //! Runs on: event loop, unless a file says otherwise.
 
 pub mod counters;
@@ -22,6 +23,7 @@ pub mod accepting;
 pub mod hold;
 pub mod pool;
 pub mod retire;
+pub mod sockets;
 
 pub mod retry;
 pub mod watch;
@@ -40,6 +42,7 @@ use ngx::ffi::ngx_cycle_t;
 use self::imports::Imports;
 use self::pool::Pool;
 use self::reload::Reload;
+use self::sockets::Sockets;
 use self::stacks::StackDump;
 use self::watch::Watch;
 use super::config::{MainConf, PoolUse, core_of_cycle};
@@ -66,6 +69,7 @@ pub struct Worker {
     /// `wsgi_reload`.
     pub reload: Option<&'static Reload>,
     pub imports: &'static Imports,
+    pub sockets: &'static Sockets,
     /// The empty vector of the last batch of mail.
     pub mails: Cell<Vec<Mail>>,
     pools: Vec<&'static Pool>,
@@ -163,6 +167,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
     let threads = main.pools.iter().map(PoolUse::threads);
     let queue = |threads| Arc::new(RequestQueue::new(threads, timers, interval));
     let names: Vec<String> = main.pools.iter().map(|pool| pool.name.clone()).collect();
+    let sockets = Sockets::leak(interpreter.clone(), Arc::clone(&mailbox));
     let runners = Runners::new(interpreter, threads.map(queue).collect(), Arc::clone(&mailbox));
     let runners = Arc::new(runners.named(names.clone()));
     if let Some(reload) = reload {
@@ -196,6 +201,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
         watch,
         reload,
         imports,
+        sockets,
         mails: Cell::default(),
         pools,
     }))));

@@ -81,6 +81,8 @@ pub struct Retirement {
     served: u64,
     max_rss: Option<usize>,
     looked: Cell<ngx_msec_t>,
+    /// Ends what would keep a worker whose code is out of date.
+    cut: fn(),
     timer: Timer,
 }
 
@@ -95,9 +97,9 @@ fn retirement() -> Option<&'static Retirement> {
 }
 
 /// The worker has started: if it follows one that has left, the token is its own until
-/// [`settled`].
-pub fn start(main: &MainConf, log: *mut ngx_log_t) {
-    let retirement: &'static _ = Box::leak(Box::new(Retirement::new(main, log)));
+/// [`settled`]. `cut` ends what would keep a worker whose code is out of date.
+pub fn start(main: &MainConf, log: *mut ngx_log_t, cut: fn()) {
+    let retirement: &'static _ = Box::leak(Box::new(Retirement::new(main, log, cut)));
     retirement.timer.calls(move || retirement.look());
     retirement.take_over();
     RETIREMENT.set(Some(retirement));
@@ -130,7 +132,7 @@ pub fn is_outdated() -> bool {
 }
 
 impl Retirement {
-    fn new(main: &MainConf, log: *mut ngx_log_t) -> Self {
+    fn new(main: &MainConf, log: *mut ngx_log_t, cut: fn()) -> Self {
         let served = main.max_requests.map_or(u64::MAX, |(number, jitter)| {
             // SAFETY: nginx has seeded it in each worker: with glibc it is random().
             let random = u64::from(unsafe { libc::rand() }.unsigned_abs());
@@ -147,6 +149,7 @@ impl Retirement {
             served,
             max_rss: main.max_rss,
             looked: Cell::new(0),
+            cut,
             timer: Timer::new(log),
         }
     }
@@ -256,6 +259,8 @@ impl Retirement {
                     display::replaced(self.cause.get());
                     let reason = self.reason.borrow();
                     log::write_worker(Level::Notice, &format!("is to be replaced: {reason}"));
+                } else {
+                    (self.cut)();
                 }
                 self.state.set(State::Gone);
                 hold::quit();

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyBrokenPipeError, PyOSError};
+use pyo3::exceptions::{PyBrokenPipeError, PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyString, PyTuple};
@@ -18,6 +18,7 @@ use crate::python::interpreter::{exception, ffi, log};
 use crate::python::request::errors::Context;
 pub use crate::python::request::objects::ObjectFactory;
 use crate::python::request::objects::{Body, RequestObjects};
+use crate::python::request::socket::Connection;
 use crate::python::response::file_wrapper::FileWrapper;
 use crate::python::response::{Refused, Response, TOO_LONG, Wanted};
 use crate::wsgi::error::Failure;
@@ -258,7 +259,12 @@ impl<'py> Call<'_, 'py> {
                 self.explain_late(broken);
             }
         } else {
-            self.end_exchange(self.end(outcome));
+            let is_over = self.objects.connection.as_ref().is_some_and(Connection::is_used);
+            self.end_exchange(if is_over {
+                self.end_connection(outcome)
+            } else {
+                self.end(outcome)
+            });
         }
         self.end_start_response();
         self.finished.set(true);
@@ -290,6 +296,18 @@ impl<'py> Call<'_, 'py> {
                 self.explain(what, &err);
                 self.show(UNCAUGHT, Some(&err), Failure::Application)
             }
+        }
+    }
+
+    /// How the exchange is to end of an application that has taken the connection over: what it
+    /// says by start_response and returns is nobody's. gunicorn's way to end is StopIteration.
+    fn end_connection(&self, outcome: Result<(), Broken>) -> End {
+        match outcome {
+            Err(Broken::Raised(what, err)) if !err.is_instance_of::<PyStopIteration>(self.py) => {
+                self.explain(what, &err);
+                Err(Failure::Application)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -329,6 +347,12 @@ impl<'py> Call<'_, 'py> {
             self.say(Level::Info, "application was interrupted by wsgi_request_timeout");
         } else if gone && err.is_instance_of::<PyBrokenPipeError>(self.py) {
             self.say(Level::Info, "application stopped at write(): the client is gone");
+        } else if gone
+            && self.objects.connection.as_ref().is_some_and(Connection::is_used)
+            && err.is_instance_of::<PyOSError>(self.py)
+        {
+            let line = format!("application stopped at its socket: {}", err.value(self.py));
+            self.say(Level::Info, &line);
         } else if gone && self.objects.input.is_broken() && err.is_instance_of::<PyOSError>(self.py)
         {
             let line = format!("application stopped at wsgi.input: {}", err.value(self.py));
@@ -400,6 +424,9 @@ impl Drop for Call<'_, '_> {
         // Once more: a write() in another thread may have held it.
         self.end_start_response();
         self.objects.input.end();
+        if let Some(connection) = &self.objects.connection {
+            connection.close();
+        }
         self.objects.errors.get().end(self.py);
     }
 }

@@ -15,6 +15,7 @@ use super::environ::EnvironFactory;
 use super::errors::LogStream;
 use super::free_list::FreeList;
 use super::input::Input;
+use super::socket::Connection;
 use super::stream::Stream;
 
 /// The objects of one request.
@@ -23,6 +24,8 @@ pub struct RequestObjects<'py> {
     pub start: Bound<'py, StartResponse>,
     pub input: Body<'py>,
     pub errors: Bound<'py, LogStream>,
+    /// Of a request for a WebSocket.
+    pub connection: Option<Connection<'py>>,
 }
 
 /// `wsgi.input`.
@@ -79,7 +82,7 @@ impl ObjectFactory {
         request: Request,
         sender: ResponseSender,
     ) -> PyResult<RequestObjects<'py>> {
-        let Request { vars, body, pipe, flags } = request;
+        let Request { vars, body, pipe, upgrade, flags } = request;
         let input = match pipe {
             Some(pipe) => Body::Stream(Bound::new(py, Stream::new(pipe))?),
             None => {
@@ -91,15 +94,16 @@ impl ObjectFactory {
         let errors = self.errors.take_or_make(py, LogStream::of_request)?;
         errors.get().begin(sender.id());
         let environ = self.environs.make(py, &vars, flags, input.as_any(), &errors)?.into_any();
+        let connection = upgrade.map(|upgrade| Connection::open(&environ, upgrade)).transpose()?;
         let start = self.starts.take_or_make(py, StartResponse::new)?;
         let response = Response::new(sender, flags.head);
         start.try_borrow_mut()?.begin(response, flags.ignores_redirect);
-        Ok(RequestObjects { environ, start, input, errors })
+        Ok(RequestObjects { environ, start, input, errors, connection })
     }
 
     /// The request has ended, and its objects have been told.
     pub fn leave(&self, objects: RequestObjects<'_>) {
-        let RequestObjects { environ, start, input, errors } = objects;
+        let RequestObjects { environ, start, input, errors, connection: _ } = objects;
         // It refers to the others, and its end may run code of the application.
         drop(environ);
         self.starts.leave(start);

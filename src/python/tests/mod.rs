@@ -13,6 +13,7 @@ mod load;
 mod log;
 mod objects;
 mod response;
+mod socket;
 mod stream;
 
 use std::os::fd::IntoRawFd;

@@ -10,6 +10,7 @@ pub mod vars;
 
 use std::sync::Arc;
 
+use super::upgrade::Upgrade;
 use body::RequestBody;
 use body_pipe::BodyPipe;
 use vars::Vars;
@@ -39,5 +40,7 @@ pub struct Request {
     pub body: Option<Arc<RequestBody>>,
     /// Instead of the body, with `wsgi_request_buffering off`.
     pub pipe: Option<Arc<BodyPipe>>,
+    /// It asks for a WebSocket.
+    pub upgrade: Option<Arc<Upgrade>>,
     pub flags: Flags,
 }

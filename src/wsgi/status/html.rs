@@ -236,6 +236,10 @@ fn write_worker(out: &mut String, snapshot: &Snapshot, worker: &Worker) -> fmt::
             pool.busy, pool.threads, pool.stuck, pool.waiting, pool.room
         )?;
     }
+    if worker.own_threads > 0 {
+        let (busy, threads) = (worker.own_busy, worker.own_threads);
+        write!(out, "<div>websockets: {busy} / {threads}</div>")?;
+    }
     match &worker.stacks {
         Stacks::Unasked | Stacks::Shown => (),
         Stacks::Silent => write!(out, "<div class=\"bad\">stacks: does not answer</div>")?,

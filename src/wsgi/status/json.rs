@@ -175,6 +175,8 @@ fn write_worker(json: &mut Json, snapshot: &Snapshot, worker: &Worker) {
     json.number("handed_over", worker.handed_over);
     json.number("taken_over", worker.guests);
     json.number("requests_hidden", worker.hidden);
+    json.number("websocket_threads", worker.own_threads);
+    json.number("websocket_threads_busy", worker.own_busy);
     if let Some(silent) = worker.silent {
         json.number("silent_ms", silent);
     }
@@ -192,6 +194,7 @@ fn write_worker(json: &mut Json, snapshot: &Snapshot, worker: &Worker) {
         json.text("app", name);
         json.text("state", app.state.name());
         json.number("import_ms", app.took);
+        json.number("websockets", app.websockets);
         if !app.error.is_empty() {
             json.text("error", &app.error);
         }

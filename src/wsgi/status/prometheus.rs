@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 
 use super::counters::{BOUNDS, Cause, Observed, Rejected, Timeout, Totals};
 use super::records::{Phase, State};
-use super::snapshot::{Series, Snapshot};
+use super::snapshot::{Series, Snapshot, Worker};
 use super::visible::visible;
 
 /// A family of metrics that is being written.
@@ -184,7 +184,7 @@ fn in_flight(out: &mut String, snapshot: &Snapshot) {
                     .filter(|row| row.phase == phase)
                     .count()
             };
-            for phase in Phase::ALL {
+            for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Websocket) {
                 let state = phase.label();
                 family.sample("", &[("app", app), ("pool", pool), ("state", state)], of(phase));
             }
@@ -198,6 +198,19 @@ fn in_flight(out: &mut String, snapshot: &Snapshot) {
         for (state, count) in [("busy", busy), ("idle", idle), ("stuck", pool.stuck)] {
             family.sample("", &[("pool", name), ("state", state)], count);
         }
+    }
+    let sum = |of: fn(&Worker) -> u64| -> u64 { snapshot.workers.iter().map(of).sum() };
+    let (threads, busy) = (sum(|worker| worker.own_threads), sum(|worker| worker.own_busy));
+    let help = "Threads of requests for a WebSocket.";
+    let mut family = Family::new(out, "websocket_threads", "gauge", help);
+    for (state, count) in [("busy", busy), ("idle", threads.saturating_sub(busy))] {
+        family.sample("", &[("state", state)], count);
+    }
+    let help = "Connections that are an application's.";
+    let mut family = Family::new(out, "websockets", "gauge", help);
+    for (index, name) in snapshot.apps.iter().enumerate() {
+        let open: u64 = snapshot.app_of_all(index).map(|(_, app)| app.websockets).sum();
+        family.sample("", &[("app", name)], open);
     }
 }
 

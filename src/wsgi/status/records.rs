@@ -21,11 +21,20 @@ pub enum Phase {
     Left,
     /// The same, and the thread has not come back when it was to.
     Stuck,
+    /// Its connection is the application's.
+    Websocket,
 }
 
 impl Phase {
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Running, Self::Sending, Self::Waiting, Self::Left, Self::Stuck];
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Sending,
+        Self::Waiting,
+        Self::Left,
+        Self::Stuck,
+        Self::Websocket,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -35,6 +44,7 @@ impl Phase {
             Self::Waiting => "waiting for the client",
             Self::Left => "left by the client",
             Self::Stuck => "stuck",
+            Self::Websocket => "websocket",
         }
     }
 
@@ -57,6 +67,9 @@ impl Phase {
         at.copied().unwrap_or_default()
     }
 }
+
+/// In place of the pool of a request that has a thread of its own.
+pub const OWN_THREAD: u64 = u64::MAX;
 
 const METHOD: usize = 2;
 const HOST: usize = 8;
@@ -138,7 +151,7 @@ impl Row {
 }
 
 /// Words of a [`Worker`].
-pub const WORKER: usize = 9;
+pub const WORKER: usize = 11;
 
 /// A worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -158,6 +171,9 @@ pub struct Worker {
     /// Requests that were begun here, other workers' too, and those of other workers among them.
     pub requests: u64,
     pub guests: u64,
+    /// Threads of requests for a WebSocket, and those among them that are at one.
+    pub own_threads: u64,
+    pub own_busy: u64,
 }
 
 impl Worker {
@@ -165,7 +181,8 @@ impl Worker {
         let words =
             Packer::default().number(self.holder).number(self.generation).number(self.started);
         let words = words.number(self.beat).number(u64::from(self.is_ticking)).number(self.rows);
-        words.number(self.hidden).number(self.requests).number(self.guests).words()
+        let words = words.number(self.hidden).number(self.requests).number(self.guests);
+        words.number(self.own_threads).number(self.own_busy).words()
     }
 
     pub fn unpack(words: &[u64; WORKER]) -> Self {
@@ -180,6 +197,8 @@ impl Worker {
             hidden: from.number(),
             requests: from.number(),
             guests: from.number(),
+            own_threads: from.number(),
+            own_busy: from.number(),
         }
     }
 }
@@ -237,7 +256,7 @@ impl State {
 
 const ERROR: usize = 48;
 /// Words of an [`App`].
-pub const APP: usize = 4 + 1 + ERROR;
+pub const APP: usize = 5 + 1 + ERROR;
 
 /// An application in one worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -249,6 +268,8 @@ pub struct App {
     pub took: u64,
     /// Bytes of the worker that were resident when the import had ended.
     pub resident: u64,
+    /// Connections that are its own now.
+    pub websockets: u64,
     /// Why the last import failed; empty: it has not.
     pub error: String,
 }
@@ -257,7 +278,8 @@ impl App {
     pub fn pack(&self) -> [u64; APP] {
         let words =
             Packer::default().number(self.state as u64).number(self.begun).number(self.took);
-        words.number(self.resident).text(self.error.as_bytes(), ERROR).words()
+        let words = words.number(self.resident).number(self.websockets);
+        words.text(self.error.as_bytes(), ERROR).words()
     }
 
     pub fn unpack(words: &[u64; APP]) -> Self {
@@ -268,6 +290,7 @@ impl App {
             begun: from.number(),
             took: from.number(),
             resident: from.number(),
+            websockets: from.number(),
             error: from.text(ERROR),
         }
     }
@@ -279,7 +302,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn row() -> impl Strategy<Value = Row> {
-        let numbers = (1u64.., 0..6usize, any::<[u64; 7]>());
+        let numbers = (1u64.., 0..Phase::ALL.len(), any::<[u64; 7]>());
         let texts = ("[A-Z]{1,16}", ".{0,16}", ".{0,32}", ".{0,32}", "[0-9.]{0,46}");
         (numbers, texts).prop_map(|((id, phase, numbers), (method, host, path, query, client))| {
             let [since, taken, app, pool, thread, there, sent] = numbers;
@@ -329,12 +352,15 @@ mod tests {
             hidden: 6,
             requests: 7,
             guests: 8,
+            own_threads: 9,
+            own_busy: 10,
         };
         assert_eq!(Worker::unpack(&worker.pack()), worker);
         let pool = Pool { threads: 1, busy: 2, stuck: 3, waiting: 4, room: 5 };
         assert_eq!(Pool::unpack(&pool.pack()), pool);
         let error = String::from("ImportError: no");
-        let app = App { state: State::Failed, begun: 1, took: 2, resident: 3, error };
+        let app =
+            App { state: State::Failed, begun: 1, took: 2, resident: 3, websockets: 4, error };
         assert_eq!(App::unpack(&app.pack()), app);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::counters::{Check, Totals};
 use super::records;
-use super::records::{App, Phase, Pool, State};
+use super::records::{App, OWN_THREAD, Phase, Pool, State};
 use super::stack::Frame;
 
 /// What has come of asking a worker for its stacks.
@@ -39,6 +39,9 @@ pub struct Worker {
     pub guests: u64,
     /// Requests of its clients that other workers have taken, in this slot.
     pub handed_over: u64,
+    /// Threads of requests for a WebSocket, and those among them that are at one.
+    pub own_threads: u64,
+    pub own_busy: u64,
     /// Requests that are not shown.
     pub hidden: u64,
     /// It was to be heard of long ago: milliseconds.
@@ -133,8 +136,9 @@ impl Snapshot {
         name(&self.apps, index)
     }
 
+    /// Threads that requests have of their own are of no pool, and called after what they are for.
     pub fn pool(&self, index: u64) -> &str {
-        name(&self.pools, index)
+        if index == OWN_THREAD { "websocket" } else { name(&self.pools, index) }
     }
 
     /// A pool in all workers.

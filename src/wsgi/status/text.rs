@@ -63,6 +63,9 @@ fn write_all(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
             if app.took > 0 {
                 write!(out, ", import took {took}")?;
             }
+            if app.websockets > 0 {
+                write!(out, ", websockets {}", app.websockets)?;
+            }
             if !app.error.is_empty() {
                 write!(out, ", last error: {}", visible(&app.error))?;
             }
@@ -125,6 +128,10 @@ fn write_worker(out: &mut String, snapshot: &Snapshot, worker: &Worker) -> fmt::
             pool.waiting,
             pool.room
         )?;
+    }
+    if worker.own_threads > 0 {
+        let (threads, busy) = (worker.own_threads, worker.own_busy);
+        writeln!(out, "    websockets: {busy} of {threads} threads busy")?;
     }
     match &worker.stacks {
         Stacks::Unasked | Stacks::Shown => Ok(()),

@@ -2,6 +2,8 @@
 
 #[path = "../bits.rs"]
 pub mod bits;
+#[path = "../pair.rs"]
+mod pair;
 #[path = "../raw.rs"]
 mod raw;
 #[path = "../seqpacket.rs"]
@@ -13,4 +15,6 @@ mod walk;
 mod compared;
 mod list;
 mod messages;
+#[path = "pair.rs"]
+mod pairs;
 mod thread_pool;
