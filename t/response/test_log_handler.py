@@ -112,3 +112,8 @@ def test_outside_it_finds_whatever_stderr_is():
                    "logs.log.error('hello')\n"
                    "real.write(sys.stderr.getvalue().upper())")
     assert said.endswith(": HELLO\n")
+
+
+def test_looking_for_the_package_imports_nothing(nginx):
+    # Python looks with a lock that other imports wait for.
+    assert nginx(apps=["found"]).get("/found").text == "True []"

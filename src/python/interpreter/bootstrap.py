@@ -142,7 +142,22 @@ class _Packages:
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        return _finder().find_spec(name) if name in packages else None
+        # Nothing is imported here: a lock is held that every other import may wait for.
+        if name in packages:
+            return importlib.machinery.ModuleSpec(name, _Packages, origin=f"<{name}>")
+        return None
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        _finder().find_spec(module.__name__).loader.exec_module(module)
+
+    @staticmethod
+    def get_source(name):
+        return packages[name]
 
 
 def bring_packages(log):
