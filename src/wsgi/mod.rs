@@ -32,6 +32,7 @@ pub mod zone;
 pub mod head;
 pub mod mailbox;
 pub mod target;
+pub mod websocket;
 
 pub mod head_variables;
 pub mod upgrade;

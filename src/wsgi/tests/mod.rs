@@ -3,6 +3,8 @@
 //! `laws` says what holds; the fuzzers in `t/fuzz` use it too. The others draw the input.
 
 mod body;
+mod frame_laws;
+mod frames;
 mod head;
 mod laws;
 mod line_laws;

@@ -3,6 +3,9 @@
 #[path = "../../../src/wsgi/mod.rs"]
 pub mod wsgi;
 
+#[path = "../../../src/wsgi/tests/frame_laws.rs"]
+pub mod frame_laws;
+
 #[path = "../../../src/wsgi/tests/laws.rs"]
 pub mod laws;
 
