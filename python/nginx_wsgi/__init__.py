@@ -12,7 +12,10 @@ try:
 except ImportError:
     _server = None
 
-__all__ = ["LogHandler"]
+__all__ = ["LogHandler", "WebSocketError"]
+
+# What environ["wsgi.websocket"] raises.
+WebSocketError = getattr(_server, "WebSocketError", OSError)
 
 _PLACE = "%(name)s (%(pathname)s:%(lineno)d): %(message)s"
 # nginx has date and level of its own.

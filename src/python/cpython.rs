@@ -19,6 +19,7 @@ use crate::python::interpreter::layout::Layout;
 use crate::python::interpreter::{bootstrap, exception, ffi, log, start};
 use crate::python::request::errors::{self, LogStream, Std};
 use crate::python::response::deferred_release;
+use crate::python::websocket::{socket, uwsgi};
 use crate::wsgi::application::Application;
 use crate::wsgi::error::LoadError;
 use crate::wsgi::exchange::Exchange;
@@ -66,6 +67,11 @@ fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     module.call_method0("wrap_exit")?;
     module.call_method1("wrap_signal", (wrap_pyfunction!(signal_ignored, py)?,))?;
     module.call_method1("bring_packages", (wrap_pyfunction!(errors::log_record, py)?,))?;
+    let inside = py.import("_nginx_wsgi")?;
+    inside.setattr("WebSocketError", py.get_type::<socket::WebSocketError>())?;
+    if let Some(api) = &settings.uwsgi {
+        uwsgi::bring(py, api, &wrap_pyfunction!(errors::current_request, py)?)?;
+    }
     errors::log_stdio_at(settings.stdio_level.unwrap_or(Level::Error));
     if settings.measures_cpu {
         call::measure_cpu();

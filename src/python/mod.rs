@@ -1,7 +1,8 @@
 //! The pool threads' room: everything of Python, behind [`crate::wsgi::interpreter::Interpreter`].
 //!
 //! `cpython` is what the other rooms see. `interpreter` starts CPython; `app` loads an application and
-//! calls it: `request` makes the objects it gets, `response` passes on what comes back.
+//! calls it: `request` makes the objects it gets, `response` passes on what comes back, `websocket` is
+//! for requests whose connection becomes the application's.
 //! Runs on: pool thread, except `start`. PEP 3333.
 
 // Each imports only from the groups above its own (scripts/lint).
@@ -9,6 +10,7 @@
 mod interpreter;
 
 mod response;
+mod websocket;
 
 mod request;
 

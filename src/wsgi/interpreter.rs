@@ -41,10 +41,26 @@ pub struct Settings {
     pub measures_cpu: bool,
     /// A location has `wsgi_debug`.
     pub debug: bool,
-    /// `wsgi_uwsgi_api`: the module `uwsgi` is there.
-    pub uwsgi_api: bool,
+    /// `wsgi_uwsgi_api on`.
+    pub uwsgi: Option<UwsgiApi>,
     /// When this signal is raised, the stacks of all threads are written to the descriptor.
     pub stack_dump: Option<(i32, RawFd)>,
+}
+
+/// What the module `uwsgi` says of the server.
+#[derive(Debug, Clone)]
+pub struct UwsgiApi {
+    /// The number of this worker, from 1.
+    pub worker: usize,
+    /// How many there are.
+    pub processes: usize,
+    /// Threads that run requests.
+    pub threads: usize,
+    /// There is a master process, whose child this one is.
+    pub has_master: bool,
+    /// A file that all workers have, for the locks of the application; without it they are those of
+    /// each worker.
+    pub lock_file: Option<RawFd>,
 }
 
 /// An interpreter that runners attach to.

@@ -46,7 +46,7 @@ pub use self::websocket::Websocket;
 use super::sys::module::http_module;
 use crate::wsgi::exchange::spool::{Buffering, Spooling};
 use crate::wsgi::header_policy::{Accel, HeaderPolicy};
-use crate::wsgi::interpreter::Settings;
+use crate::wsgi::interpreter::{Settings, UwsgiApi};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::slow::SlowRequest;
 use crate::wsgi::status::wanted::Wanted;
@@ -146,9 +146,20 @@ impl MainConf {
             stdio_level: self.stdio_level,
             measures_cpu: self.measures_cpu,
             keeps_zone: !self.tzset.unwrap_or(true),
-            uwsgi_api: self.uwsgi_api.unwrap_or(false),
+            uwsgi: self.uwsgi_api.unwrap_or(false).then(|| self.uwsgi()),
             stack_dump,
             ..Settings::default()
+        }
+    }
+
+    /// What the module `uwsgi` says where no worker knows better.
+    fn uwsgi(&self) -> UwsgiApi {
+        UwsgiApi {
+            worker: 1,
+            processes: 1,
+            threads: self.pools.iter().map(PoolUse::threads).max().unwrap_or(1),
+            has_master: true,
+            lock_file: websocket::lock_file(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ngx::ffi::{ngx_command_t, ngx_conf_t};
 
 use super::args::{Args, Refusal, Text, directive, handler, parse_time, set_once};
+use super::websocket::lock_file;
 use super::{LocConf, MainConf};
 
 handler!(cmd_wsgi_websocket, LocConf, |args, conf| {
@@ -45,5 +46,7 @@ handler!(cmd_wsgi_websocket_ping, LocConf, |args, conf| {
 });
 
 handler!(cmd_wsgi_uwsgi_api, MainConf, |args, conf| {
+    // In the master: its children have it from there.
+    lock_file();
     set_once(&mut conf.uwsgi_api, || args.flag(0))
 });

@@ -40,7 +40,8 @@ pub unsafe fn submit(
         let id = table.next_id();
         let (left, old) = worker.stock.take();
         let vars = vars(r, conf, Some(0), left)?;
-        let mut upgraded = websocket::open(id, (*ngx::ffi::ngx_cycle).log).ok_or_else(|| {
+        let mut upgraded = websocket::open(id, conf, &worker.mailbox, (*ngx::ffi::ngx_cycle).log)
+            .ok_or_else(|| {
             log::write_request(r, Level::Error, format_args!("no socket for a websocket"));
             unavailable(r, 1)
         })?;

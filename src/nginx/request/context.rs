@@ -402,7 +402,9 @@ impl Context {
 
     /// The connection is the application's, by a 101.
     pub fn is_websocket(&self) -> bool {
-        self.upgraded.as_ref().is_some_and(|upgraded| upgraded.way == Way::Switched)
+        self.upgraded
+            .as_ref()
+            .is_some_and(|upgraded| matches!(upgraded.way, Way::Switched | Way::Frames))
     }
 
     /// What the log calls a request that is gone, in nginx's words. Until the context is detached.
@@ -421,13 +423,15 @@ impl Context {
 
     /// Tells the application that nobody reads any more, nor brings the rest of its body. Returns
     /// which thread had taken the request, if any.
-    pub fn cancel(&self) -> Option<Taken> {
+    pub fn cancel(&mut self) -> Option<Taken> {
         let taken = self.exchange.cancel();
         if let Some(pipe) = &self.pipe {
             pipe.fail(BodyError::Gone);
         }
-        if let Some(upgraded) = &self.upgraded {
+        if let Some(upgraded) = &mut self.upgraded {
             upgraded.hang_up();
+            // SAFETY: the request is live, and its connection open, until this is done.
+            unsafe { upgraded.part((*self.request).connection) };
         }
         taken
     }

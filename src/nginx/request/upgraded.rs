@@ -4,11 +4,17 @@
 //! `nginx/websocket` passes it on. Runs on: event loop.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use ngx::ffi::ngx_connection_t;
+
+use crate::nginx::sys::connection::send;
 use crate::nginx::sys::pair::{self, Received, Sent};
+use crate::nginx::sys::process;
 use crate::nginx::sys::socket::Socket;
 use crate::wsgi::upgrade::Upgrade;
 use crate::wsgi::upgrade::buffer::Buffer;
+use crate::wsgi::websocket::Look;
 
 /// How the application answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub enum Way {
     Wsgi,
     /// By a 101 of its own: what follows is between the application and the client.
     Switched,
+    /// By the handshake of a WebSocket: the server makes frames of its messages.
+    Frames,
     /// By another response of its own, which goes to the client as it is.
     Verbatim,
 }
@@ -39,6 +47,10 @@ pub struct Upgraded {
     /// The client sends no more, and whether the application knows.
     pub client_ended: bool,
     pub is_told: bool,
+    /// What the conversation has said last.
+    pub look: Look,
+    /// What the timer is armed for.
+    pub due: Option<Instant>,
 }
 
 impl Upgraded {
@@ -54,6 +66,8 @@ impl Upgraded {
             has_returned: false,
             client_ended: false,
             is_told: false,
+            look: Look::default(),
+            due: None,
         }
     }
 
@@ -106,6 +120,33 @@ impl Upgraded {
         if let Some(socket) = &self.socket {
             pair::hang_up(socket);
         }
+    }
+
+    /// The application has no client any more. If that is because the worker leaves, the client is
+    /// told, as far as that needs no waiting.
+    ///
+    /// # Safety
+    ///
+    /// `c` is the client's connection, and open.
+    pub unsafe fn part(&mut self, c: *mut ngx_connection_t) {
+        let frames = &self.upgrade.frames;
+        if self.way == Way::Frames && process::is_leaving() {
+            frames.leave();
+            for look in [false, true] {
+                if look && self.to_client.is_empty() {
+                    self.to_client.exchange(|spare| frames.look(spare, Instant::now()).output);
+                }
+                if self.to_client.is_empty() {
+                    continue;
+                }
+                // SAFETY: the connection is open, as the caller says.
+                match usize::try_from(unsafe { send(c, self.to_client.bytes_mut()) }) {
+                    Ok(len) => self.to_client.passed(len),
+                    Err(_) => break,
+                }
+            }
+        }
+        frames.gone();
     }
 
     /// Nothing goes there or comes from there any more. Calling it again does nothing.

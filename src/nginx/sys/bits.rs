@@ -146,6 +146,7 @@ structures! {
         write set_allow_ranges: bool = set_allow_ranges_raw;
         write set_disable_not_modified: bool = set_disable_not_modified_raw;
         write set_keepalive: bool = set_keepalive_raw;
+        write set_lingering_close: bool = set_lingering_close_raw;
         write set_limit_rate_set: bool = set_limit_rate_set_raw;
         write set_request_body_no_buffering: bool = set_request_body_no_buffering_raw;
         write set_single_range: bool = set_single_range_raw;

@@ -19,6 +19,7 @@ pub mod process;
 pub mod seqpacket;
 
 pub mod children;
+pub mod connection;
 pub mod event;
 pub mod panic;
 pub mod thread_pool;

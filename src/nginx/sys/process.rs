@@ -6,6 +6,7 @@
 //! own thread.
 //! Runs on: event loop (start of the worker), pool thread (`unblock_signals`).
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -177,15 +178,21 @@ pub fn stack_signal() -> i32 {
     libc::SIGRTMAX() - 1
 }
 
-/// A file in memory, for the stacks of a worker that does not stop.
-pub fn memory_file() -> io::Result<OwnedFd> {
-    // SAFETY: a constant C string; the result is checked before it is owned.
+/// A file in memory.
+pub fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: a C string; the result is checked before it is owned.
     unsafe {
-        match libc::memfd_create(c"wsgi-stacks".as_ptr(), libc::MFD_CLOEXEC) {
+        match libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),
         }
     }
+}
+
+/// Whether nginx ends this process, or waits for its connections to end.
+pub fn is_leaving() -> bool {
+    // SAFETY: nginx's own flags, on the event loop.
+    unsafe { ngx::ffi::ngx_exiting != 0 || ngx::ffi::ngx_terminate != 0 }
 }
 
 /// The number of this process; nginx's own is of before it became a daemon.

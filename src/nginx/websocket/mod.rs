@@ -4,35 +4,43 @@
 //! application does first decides: if it writes a 101 there, the event loop sends that through
 //! nginx's filters and from then on passes bytes both ways (`pump.rs`), whatever they mean; TLS is
 //! nginx's. If it writes another response, that goes to the client as it is, and the connection is
-//! closed. If it calls start_response, it is answered as any other request is.
+//! closed. If it does the handshake of `wsgi.websocket` or `uwsgi`, messages go back and forth
+//! (`frames.rs`). If it calls start_response, it is answered as any other request is.
 //! Runs on: event loop. RFC 6455 section 4.2.
 
+mod frames;
 mod pump;
 
 pub mod asked;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
-use ngx::ffi::{NGX_HTTP_FLUSH, ngx_http_send_special, ngx_log_t, ngx_tcp_nodelay, ngx_uint_t};
+use ngx::ffi::{
+    NGX_HTTP_FLUSH, ngx_http_request_t, ngx_http_send_special, ngx_log_t, ngx_tcp_nodelay,
+    ngx_uint_t,
+};
 
-use self::pump::{ngx_http_wsgi_socket_read, ngx_http_wsgi_socket_write, pump};
-use super::config;
+use self::pump::pump;
+use super::config::{self, LocConf};
 use super::request::context::{self, Context};
 use super::request::upgraded::{Upgraded, Way};
 use super::response;
 use super::response::end::finish;
 use super::response::headers::send_head;
 use super::sys::pair::{self, Received};
+use super::sys::panic::protect;
 use super::sys::socket::{Ready, Socket};
 use super::sys::{bits, code, log};
 use super::worker::display::display;
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::mailbox::{ExchangeId, Level};
+use crate::wsgi::mailbox::{ExchangeId, Level, Mail, Mailbox};
 use crate::wsgi::upgrade::Upgrade;
 use crate::wsgi::upgrade::buffer::SIZE;
 use crate::wsgi::upgrade::head::{self, Written};
 use crate::wsgi::upgrade::raw::Raw;
+use crate::wsgi::websocket::Conversation;
 
 /// The pair of sockets for the request with this number; `None` if there is none to be had, which
 /// has been logged.
@@ -40,7 +48,12 @@ use crate::wsgi::upgrade::raw::Raw;
 /// # Safety
 ///
 /// On the event loop of a worker; `log` lives as long as the process.
-pub unsafe fn open(id: ExchangeId, log: *mut ngx_log_t) -> Option<Upgraded> {
+pub unsafe fn open(
+    id: ExchangeId,
+    conf: &LocConf,
+    mailbox: &Arc<Mailbox>,
+    log: *mut ngx_log_t,
+) -> Option<Upgraded> {
     let ends = pair::pair().inspect_err(|err| {
         log::write_here(Level::Alert, format_args!("socketpair() failed: {err}"));
     });
@@ -54,7 +67,11 @@ pub unsafe fn open(id: ExchangeId, log: *mut ngx_log_t) -> Option<Upgraded> {
     let fd = std::os::fd::AsRawFd::as_raw_fd(&ours);
     // SAFETY: the event loop, and a log that lives as long, as the caller says.
     let socket = unsafe { Socket::open(ours, log, act) }?;
-    let upgrade = Upgrade { raw: Raw::new(theirs, fd, pair::has_bytes) };
+    let mailbox = Arc::clone(mailbox);
+    let wake = move || mailbox.post(Mail::Response(id));
+    let frames = Conversation::new(conf.websocket.limits(), Instant::now(), wake);
+    let raw = Raw::new(theirs, fd, pair::has_bytes);
+    let upgrade = Upgrade { raw, frames: Arc::new(frames) };
     Some(Upgraded::new(Arc::new(upgrade), socket))
 }
 
@@ -70,7 +87,7 @@ unsafe fn happened(context: *mut Context, ready: Ready) {
                 listen(context);
             }
             (_, Way::Switched | Way::Verbatim) => pump(context),
-            (_, Way::Wsgi) => (),
+            (_, Way::Wsgi | Way::Frames) => (),
         }
     }
 }
@@ -86,7 +103,12 @@ pub unsafe fn advance(context: *mut Context) {
     unsafe {
         match (*context).upgraded.as_ref().map(|upgraded| upgraded.way) {
             None | Some(Way::Wsgi) => response::advance(context),
+            Some(Way::Undecided) if converses(context) => (),
             Some(Way::Undecided) => decide(context),
+            Some(Way::Frames) => {
+                take_end(context);
+                frames::pump(context);
+            }
             Some(Way::Switched | Way::Verbatim) => {
                 take_end(context);
                 pump(context);
@@ -95,11 +117,26 @@ pub unsafe fn advance(context: *mut Context) {
     }
 }
 
+/// Whether the application has done the handshake of a WebSocket. Then that is answered, and
+/// `context` may be gone.
+unsafe fn converses(context: *mut Context) -> bool {
+    // SAFETY: the context is not detached, and its request is live. What may free them comes last.
+    unsafe {
+        match (*context).upgraded.as_mut().and_then(frames::head) {
+            Some(Ok(head)) => switch(context, head, Way::Frames),
+            // Only checked values are in it.
+            Some(Err(_)) => finish(context, code::INTERNAL_SERVER_ERROR),
+            None => return false,
+        }
+        true
+    }
+}
+
 /// It has not written to its socket, as far as is known.
 unsafe fn decide(context: *mut Context) {
     // SAFETY: the context is not detached, and its request is live. What may free them comes last.
     unsafe {
-        if !listen(context) {
+        if !listen(context) || converses(context) {
             // What has been decided has been done, but for the end of the application.
             return;
         }
@@ -143,6 +180,11 @@ unsafe fn listen(context: *mut Context) -> bool {
                 return false;
             }
             match upgraded.receive() {
+                Received::Bytes(_) if !upgraded.upgrade.frames.withdraw() => {
+                    // The handshake has been done just now.
+                    upgraded.to_client.clear();
+                    return true;
+                }
                 Received::Bytes(_) => (),
                 Received::End if !upgraded.to_client.is_empty() => {
                     refuse(context, format_args!("its head is not complete"));
@@ -157,7 +199,7 @@ unsafe fn listen(context: *mut Context) -> bool {
                 Ok(Written::Part) => continue,
                 Ok(Written::Switch(head, len)) => {
                     upgraded.to_client.passed(len);
-                    switch(context, head);
+                    switch(context, head, Way::Switched);
                 }
                 Ok(Written::Response(status)) => verbatim(context, status),
                 Err(why) => refuse(context, format_args!("{why}")),
@@ -191,7 +233,7 @@ unsafe fn begin(context: *mut Context, way: Way, status: u16) {
             upgraded.way = way;
         }
         if let Some(display) = display()
-            && let Some(endpoint) = (*context).conf().endpoint.filter(|_| way == Way::Switched)
+            && let Some(endpoint) = (*context).conf().endpoint.filter(|_| way != Way::Verbatim)
         {
             display.websocket(endpoint.app, true);
         }
@@ -202,13 +244,13 @@ unsafe fn begin(context: *mut Context, way: Way, status: u16) {
 }
 
 /// The application has taken the connection over: sends the 101, and passes on what follows.
-unsafe fn switch(context: *mut Context, head: ResponseHead) {
+unsafe fn switch(context: *mut Context, head: ResponseHead, way: Way) {
     // SAFETY: the context is not detached, and its request is live. `finish` and `pump`, which may
     // free them, come last.
     unsafe {
         let r = (*context).request;
         let c = (*r).connection;
-        begin(context, Way::Switched, head.code());
+        begin(context, way, head.code());
         (*context).head = Some(head);
         let rc = (*context).head.as_ref().map_or(code::ERROR, |head| send_head(r, head));
         if rc == code::ERROR || rc > code::OK {
@@ -228,7 +270,10 @@ unsafe fn switch(context: *mut Context, head: ResponseHead) {
             upgraded.to_app.append(std::slice::from_raw_parts((*ahead).pos, len));
             (*ahead).pos = (*ahead).last;
         }
-        pump(context);
+        match way {
+            Way::Frames => frames::pump(context),
+            _ => pump(context),
+        }
     }
 }
 
@@ -265,8 +310,13 @@ pub unsafe fn timed_out(context: *mut Context) -> bool {
     // SAFETY: the context is not detached, and its request is live until `finish`.
     unsafe {
         let Some(upgraded) = (*context).upgraded.as_ref() else { return false };
-        if upgraded.way != Way::Switched {
-            return false;
+        match upgraded.way {
+            Way::Switched => (),
+            Way::Frames => {
+                frames::tick(context);
+                return true;
+            }
+            _ => return false,
         }
         if upgraded.client_ended {
             let text = "application goes on after the end of its websocket's client";
@@ -276,5 +326,32 @@ pub unsafe fn timed_out(context: *mut Context) -> bool {
             (*context).disarm();
         }
         true
+    }
+}
+
+/// The client has sent something, or has gone.
+unsafe extern "C" fn ngx_http_wsgi_socket_read(r: *mut ngx_http_request_t) {
+    // SAFETY: nginx calls this for a live request.
+    protect((), || unsafe { moves(r) });
+}
+
+/// The client can take more, or has not for send_timeout.
+unsafe extern "C" fn ngx_http_wsgi_socket_write(r: *mut ngx_http_request_t) {
+    // SAFETY: nginx calls this for a live request.
+    protect((), || unsafe { moves(r) });
+}
+
+unsafe fn moves(r: *mut ngx_http_request_t) {
+    // SAFETY: the request is live, as the caller says.
+    unsafe {
+        let context = Context::of(r);
+        if context.is_null() || (*context).is_detached() {
+            return;
+        }
+        match (*context).upgraded.as_ref().map(|upgraded| upgraded.way) {
+            Some(Way::Switched | Way::Verbatim) => pump(context),
+            Some(Way::Frames) => frames::pump(context),
+            Some(Way::Undecided | Way::Wsgi) | None => (),
+        }
     }
 }

@@ -7,28 +7,28 @@
 
 use ngx::ffi::{
     NGX_HTTP_LAST, ngx_connection_t, ngx_event_t, ngx_handle_read_event, ngx_handle_write_event,
-    ngx_http_output_filter, ngx_http_request_t, ngx_http_send_special, ngx_int_t, ngx_msec_t,
+    ngx_http_output_filter, ngx_http_request_t, ngx_http_send_special, ngx_msec_t,
     ngx_posted_next_events, ngx_uint_t,
 };
 
 use crate::nginx::config;
 use crate::nginx::request::context::Context;
-use crate::nginx::request::upgraded::{Upgraded, Way};
+use crate::nginx::request::upgraded::Way;
 use crate::nginx::response::end::finish;
+use crate::nginx::sys::connection::{receive, send};
 use crate::nginx::sys::event::{add_timer, del_timer, post_event};
 use crate::nginx::sys::pair::{Received, Sent};
-use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::{bits, code, log};
 use crate::nginx::worker::display;
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::status::counters::Timeout;
 
 /// How often a buffer is filled before other connections get their turn.
-const ROUNDS: usize = 16;
+pub(super) const ROUNDS: usize = 16;
 
 /// How far one direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Passed {
+pub(super) enum Passed {
     /// Until somebody has to be waited for.
     All,
     /// There is more to do, later.
@@ -68,11 +68,10 @@ pub unsafe fn pump(context: *mut Context) {
 }
 
 /// The application has written its last, and the client has been sent all of it.
-unsafe fn end(context: *mut Context) {
+pub(super) unsafe fn end(context: *mut Context) {
     // SAFETY: the context is not detached, and its request is live until it is finished.
     unsafe {
-        let is_switched =
-            (*context).upgraded.as_ref().is_some_and(|upgraded| upgraded.way == Way::Switched);
+        let is_switched = (*context).is_websocket();
         let rc = if is_switched {
             ngx_http_send_special((*context).request, NGX_HTTP_LAST as ngx_uint_t)
         } else {
@@ -83,7 +82,7 @@ unsafe fn end(context: *mut Context) {
 }
 
 /// The client has taken nothing for send_timeout.
-unsafe fn give_up(context: *mut Context) {
+pub(super) unsafe fn give_up(context: *mut Context) {
     // SAFETY: the context is not detached, and its request is live until it is finished.
     unsafe {
         let r = (*context).request;
@@ -97,7 +96,7 @@ unsafe fn give_up(context: *mut Context) {
 }
 
 /// Whether the client can be sent something behind what nginx's filters still have.
-unsafe fn is_writable(r: *mut ngx_http_request_t) -> Option<bool> {
+pub(super) unsafe fn is_writable(r: *mut ngx_http_request_t) -> Option<bool> {
     // SAFETY: the request is live.
     unsafe {
         let c = (*r).connection;
@@ -148,18 +147,6 @@ unsafe fn to_client(context: *mut Context) -> Passed {
     }
 }
 
-/// Gives bytes to nginx's connection: how many it has taken, or its code.
-unsafe fn send(c: *mut ngx_connection_t, bytes: &mut [u8]) -> ngx_int_t {
-    // SAFETY: an open connection has a function for it, which only reads the bytes.
-    unsafe { (*c).send.map_or(code::ERROR, |send| send(c, bytes.as_mut_ptr(), bytes.len())) }
-}
-
-/// What nginx's connection has received into the buffer, or its code.
-unsafe fn receive(c: *mut ngx_connection_t, into: &mut [u8]) -> ngx_int_t {
-    // SAFETY: an open connection has a function for it, which writes no more than the length.
-    unsafe { (*c).recv.map_or(code::ERROR, |recv| recv(c, into.as_mut_ptr(), into.len())) }
-}
-
 unsafe fn to_app(context: *mut Context) -> Passed {
     // SAFETY: the context is not detached, and its request is live; nothing here ends it.
     unsafe {
@@ -197,7 +184,7 @@ unsafe fn to_app(context: *mut Context) -> Passed {
 
 /// Whether the client has reset the connection, while what it had sent before waits for the
 /// application.
-unsafe fn has_failed(c: *mut ngx_connection_t) -> bool {
+pub(super) unsafe fn has_failed(c: *mut ngx_connection_t) -> bool {
     let mut err: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the connection is open; the option is an int, whose address and size are given.
@@ -215,7 +202,7 @@ unsafe fn has_failed(c: *mut ngx_connection_t) -> bool {
 }
 
 /// Be called when more can be done, and time a client that takes nothing.
-unsafe fn watch(context: *mut Context) {
+pub(super) unsafe fn watch(context: *mut Context) {
     // SAFETY: the context is not detached, and its request is live until it is finished.
     unsafe {
         let r = (*context).request;
@@ -245,32 +232,6 @@ unsafe fn time(event: *mut ngx_event_t, time: Option<ngx_msec_t>) {
             Some(time) => add_timer(event, time),
             None if bits::event::timer_set(event) => del_timer(event),
             None => (),
-        }
-    }
-}
-
-/// The client has sent something, or has gone.
-pub unsafe extern "C" fn ngx_http_wsgi_socket_read(r: *mut ngx_http_request_t) {
-    // SAFETY: nginx calls this for a live request.
-    protect((), || unsafe { moves(r) });
-}
-
-/// The client can take more, or has not for send_timeout.
-pub unsafe extern "C" fn ngx_http_wsgi_socket_write(r: *mut ngx_http_request_t) {
-    // SAFETY: nginx calls this for a live request.
-    protect((), || unsafe { moves(r) });
-}
-
-unsafe fn moves(r: *mut ngx_http_request_t) {
-    // SAFETY: the request is live, as the caller says.
-    unsafe {
-        let context = Context::of(r);
-        let ours = |upgraded: &Upgraded| matches!(upgraded.way, Way::Switched | Way::Verbatim);
-        if !context.is_null()
-            && !(*context).is_detached()
-            && (*context).upgraded.as_ref().is_some_and(ours)
-        {
-            pump(context);
         }
     }
 }

@@ -37,7 +37,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ngx::ffi::ngx_cycle_t;
+use ngx::ffi::{ngx_cycle_t, ngx_worker};
 
 use self::imports::Imports;
 use self::pool::Pool;
@@ -142,13 +142,21 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
         reload.flatten()
     };
     let stack_dump = StackDump::new().map(Arc::new);
-    let settings = Settings {
+    // SAFETY: the cycle of this process is live, and the core module's configuration is complete.
+    let (log, ccf) = unsafe { ((*cycle).log, core_of_cycle(cycle)) };
+    let mut settings = Settings {
         sources: reload.map(Reload::sources),
         debug: main.debug,
         ..main.settings(stack_dump.as_ref().map(|dump| dump.target()))
     };
-    // SAFETY: the cycle of this process is live, and the core module's configuration is complete.
-    let (log, ccf) = unsafe { ((*cycle).log, core_of_cycle(cycle)) };
+    if let Some(uwsgi) = &mut settings.uwsgi {
+        // SAFETY: nginx has set the number before this process has begun.
+        uwsgi.worker = unsafe { ngx_worker } + 1;
+        uwsgi.has_master = ccf.master != 0;
+        if uwsgi.has_master {
+            uwsgi.processes = usize::try_from(ccf.worker_processes).unwrap_or(1);
+        }
+    }
     let started =
         imports::start_interpreter(settings, Arc::clone(&mailbox), setup.start_interpreter);
     let (main_thread, interpreter) = started.inspect_err(|_| {

@@ -23,7 +23,7 @@ pub struct StackDump {
 impl StackDump {
     /// `None` if the system gives no file.
     pub fn new() -> Option<Self> {
-        let file = process::memory_file().ok()?;
+        let file = process::memory_file(c"wsgi-stacks").ok()?;
         Some(Self { signal: process::stack_signal(), file })
     }
 

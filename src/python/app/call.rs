@@ -24,8 +24,11 @@ use crate::python::response::{Refused, Response, TOO_LONG, Wanted};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{End, Ender, Follows, ResponseSender};
 use crate::wsgi::fork;
+use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::{ExchangeId, Level};
 use crate::wsgi::request::Request;
+use crate::wsgi::websocket::Outcome;
+use crate::wsgi::websocket::handshake::{self, Refusal};
 
 use super::development::{Form, Page};
 use super::watchdog;
@@ -128,7 +131,8 @@ impl<'py> Call<'_, 'py> {
         returned();
         match result {
             Ok(result) => {
-                self.finish(self.pass_on(&result));
+                let nothing = result.is_none() && self.is_taken_over();
+                self.finish(if nothing { Ok(()) } else { self.pass_on(&result) });
                 self.close(&result);
             }
             Err(err) => self.finish(Err(Broken::Raised("", err))),
@@ -259,15 +263,21 @@ impl<'py> Call<'_, 'py> {
                 self.explain_late(broken);
             }
         } else {
-            let is_over = self.objects.connection.as_ref().is_some_and(Connection::is_used);
-            self.end_exchange(if is_over {
-                self.end_connection(outcome)
-            } else {
-                self.end(outcome)
-            });
+            let end =
+                if self.is_taken_over() { self.end_connection(outcome) } else { self.end(outcome) };
+            if let Some(connection) = &self.objects.connection {
+                let is_good = end.is_ok();
+                connection.ended(if is_good { Outcome::Returned } else { Outcome::Raised });
+            }
+            self.end_exchange(end);
         }
         self.end_start_response();
         self.finished.set(true);
+    }
+
+    /// The application has answered on its connection, or as a WebSocket.
+    fn is_taken_over(&self) -> bool {
+        self.objects.connection.as_ref().is_some_and(Connection::is_used)
     }
 
     fn flush(&self) {
@@ -279,7 +289,9 @@ impl<'py> Call<'_, 'py> {
     fn end(&self, outcome: Result<(), Broken>) -> End {
         match outcome.and_then(|()| self.response(Response::complete)) {
             Ok(end) => {
-                if end == Err(Failure::Protocol) {
+                if let Some(refusal) = self.refusal().filter(|_| end.is_err()) {
+                    self.refuse(refusal)
+                } else if end == Err(Failure::Protocol) {
                     self.say(Level::Error, NO_HEAD);
                     self.show(NO_HEAD, None, Failure::Protocol)
                 } else {
@@ -293,6 +305,11 @@ impl<'py> Call<'_, 'py> {
                 self.show(&line, None, Failure::Protocol)
             }
             Err(Broken::Raised(what, err)) => {
+                if let Some(refusal) = self.refusal()
+                    && err.is_instance_of::<PyOSError>(self.py)
+                {
+                    return self.refuse(refusal);
+                }
                 self.explain(what, &err);
                 self.show(UNCAUGHT, Some(&err), Failure::Application)
             }
@@ -309,6 +326,29 @@ impl<'py> Call<'_, 'py> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Why the client's request is no handshake, if the application has tried to do it.
+    fn refusal(&self) -> Option<Refusal> {
+        self.objects.connection.as_ref()?.refusal()
+    }
+
+    /// The application has nothing to say to a client whose handshake is bad.
+    fn refuse(&self, refusal: Refusal) -> End {
+        self.say(Level::Info, &refusal.to_string());
+        let head = ResponseHead::new(refusal.reason().as_bytes()).and_then(|mut head| {
+            if refusal == Refusal::Version {
+                head.push(b"Sec-WebSocket-Version", handshake::VERSION.as_bytes())?;
+            }
+            Ok(head)
+        });
+        let answered = self.response(|response| {
+            let head = head.ok().filter(|_| !response.is_head_sent())?;
+            response.start(head);
+            response.know_length(0);
+            Some(response.complete())
+        });
+        answered.ok().flatten().unwrap_or(Err(Failure::Application))
     }
 
     /// With `wsgi_debug` the client is shown what has happened, if it still can be.
@@ -340,6 +380,11 @@ impl<'py> Call<'_, 'py> {
         }
     }
 
+    /// The client of a WebSocket has closed it or has gone, or the worker leaves.
+    fn has_lost_websocket(&self) -> bool {
+        self.objects.connection.as_ref().is_some_and(|connection| connection.end().is_some())
+    }
+
     /// A client that has gone is not the application's fault: no traceback for it.
     fn explain(&self, what: &str, err: &PyErr) {
         let gone = self.response(|response| response.is_cancelled()).unwrap_or(false);
@@ -347,8 +392,8 @@ impl<'py> Call<'_, 'py> {
             self.say(Level::Info, "application was interrupted by wsgi_request_timeout");
         } else if gone && err.is_instance_of::<PyBrokenPipeError>(self.py) {
             self.say(Level::Info, "application stopped at write(): the client is gone");
-        } else if gone
-            && self.objects.connection.as_ref().is_some_and(Connection::is_used)
+        } else if (gone || self.has_lost_websocket())
+            && self.is_taken_over()
             && err.is_instance_of::<PyOSError>(self.py)
         {
             let line = format!("application stopped at its socket: {}", err.value(self.py));

@@ -121,6 +121,12 @@ pub fn log_record(py: Python<'_>, level: i64, text: &Bound<'_, PyString>) -> PyR
     Ok(())
 }
 
+/// What tells the request that this thread serves from any other of the worker.
+#[pyfunction]
+pub fn current_request() -> Option<ExchangeId> {
+    CURRENT.get()
+}
+
 /// One of the two streams of the process.
 #[derive(Debug, Clone, Copy)]
 pub enum Std {

@@ -2,7 +2,7 @@
 //!
 //! `environ["werkzeug.socket"]` and `environ["gunicorn.socket"]` are the same `socket.socket`, the
 //! application's end of a pair: libraries that speak RFC 6455 by themselves look for the one or the
-//! other.
+//! other. `environ["wsgi.websocket"]` is for those that leave that to the server.
 //! Runs on: pool thread.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -11,13 +11,19 @@ use std::sync::Arc;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 
+use crate::python::websocket::socket::WebSocket;
+use crate::python::websocket::uwsgi::Serving;
 use crate::wsgi::upgrade::Upgrade;
+use crate::wsgi::websocket::handshake::Refusal;
+use crate::wsgi::websocket::{End, Outcome};
 
 /// The application's end of the connection, which is closed with the request.
 pub struct Connection<'py> {
     upgrade: Arc<Upgrade>,
     socket: Option<Bound<'py, PyAny>>,
+    _serving: Serving,
 }
 
 impl<'py> Connection<'py> {
@@ -29,7 +35,10 @@ impl<'py> Connection<'py> {
             environ.set_item(intern!(py, "werkzeug.socket"), socket)?;
             environ.set_item(intern!(py, "gunicorn.socket"), socket)?;
         }
-        Ok(Self { upgrade, socket })
+        let websocket = WebSocket::new(Arc::clone(&upgrade.frames), environ.cast::<PyDict>()?)?;
+        let websocket = Bound::new(py, websocket)?;
+        environ.set_item(intern!(py, "wsgi.websocket"), &websocket)?;
+        Ok(Self { upgrade, socket, _serving: Serving::enter(&websocket) })
     }
 
     /// Whether the application has answered on it.
@@ -37,8 +46,24 @@ impl<'py> Connection<'py> {
         self.upgrade.is_used()
     }
 
+    /// Why the client's request is no handshake, if the application has tried.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.upgrade.frames.refusal()
+    }
+
+    /// Why the client sends nothing more, unless it is the application's own doing.
+    pub fn end(&self) -> Option<End> {
+        self.upgrade.frames.end().filter(|end| *end != End::Application)
+    }
+
+    /// The application has returned or raised.
+    pub fn ended(&self, outcome: Outcome) {
+        self.upgrade.frames.ended(outcome);
+    }
+
     /// The request has ended, whatever the application keeps.
     pub fn close(&self) {
+        self.ended(Outcome::Raised);
         if let Some(socket) = &self.socket {
             // A socket that is closed already is closed once more without a word.
             let _ = socket.call_method0(intern!(socket.py(), "close"));

@@ -15,6 +15,8 @@ mod objects;
 mod response;
 mod socket;
 mod stream;
+mod uwsgi;
+mod websocket;
 
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ use crate::wsgi::application::Application;
 use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::exchange::{Batch, End, Exchange, ResponseSender, Taken};
 use crate::wsgi::head::ResponseHead;
-use crate::wsgi::interpreter::{Interpreter, Settings};
+use crate::wsgi::interpreter::{Interpreter, Settings, UwsgiApi};
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::request::vars::VarsWriter;
@@ -81,6 +83,13 @@ fn worker() -> &'static Worker {
             path: vec![dir.join("extra")],
             switch_interval: Some(Duration::from_millis(7)),
             stack_dump: Some((libc::SIGUSR2, fd)),
+            uwsgi: Some(UwsgiApi {
+                worker: 2,
+                processes: 3,
+                threads: 4,
+                has_master: true,
+                lock_file: None,
+            }),
             ..Settings::default()
         };
         let mailbox = Arc::new(Mailbox::new(|| ()));

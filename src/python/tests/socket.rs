@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use super::websocket::offered;
 use super::{Outcome, app, request};
 use crate::wsgi::error::Failure;
 use crate::wsgi::mailbox::Level;
@@ -18,7 +19,7 @@ fn upgrade(code: &str, used: bool) -> (Outcome, Vec<u8>) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let has_bytes = if used { |_| true } else { |_| false };
     let raw = Raw::new(theirs.into(), ours.as_raw_fd(), has_bytes);
-    let upgrade = Some(Arc::new(Upgrade { raw }));
+    let upgrade = Some(Arc::new(Upgrade { raw, frames: offered() }));
     let outcome = request(&app(code), Request { upgrade, ..Request::default() });
     let mut written = Vec::new();
     // Up to the end: nobody has the other end any more.

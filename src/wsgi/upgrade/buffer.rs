@@ -48,6 +48,14 @@ impl Buffer {
         self.to = self.block.len();
     }
 
+    /// Takes a block of bytes over, and gives back the one before. Only when it is empty.
+    pub fn exchange(&mut self, with: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+        let mut spare = std::mem::take(&mut self.block);
+        spare.clear();
+        self.block = with(spare);
+        (self.from, self.to) = (0, self.block.len());
+    }
+
     /// So many bytes need not be kept any more.
     pub fn passed(&mut self, len: usize) {
         self.from = (self.from + len).min(self.to);
@@ -87,6 +95,20 @@ mod tests {
         assert_eq!(buffer.bytes_mut().as_ptr(), place.wrapping_add(1));
         buffer.passed(2);
         assert_eq!((buffer.is_empty(), buffer.room().len()), (true, SIZE));
+    }
+
+    #[test]
+    fn a_block_is_taken_over() {
+        let mut buffer = Buffer::default();
+        buffer.exchange(|_| b"abc".to_vec());
+        buffer.passed(3);
+        buffer.exchange(|spare| {
+            assert!(spare.is_empty() && spare.capacity() >= 3);
+            b"d".to_vec()
+        });
+        assert_eq!(buffer.bytes(), b"d");
+        buffer.append(b"e");
+        assert_eq!(buffer.bytes(), b"de");
     }
 
     #[test]

@@ -1,26 +1,31 @@
 //! A request that asks for a WebSocket, and what its application is given for it.
 //!
 //! `raw.rs` is one end of a pair of sockets, `head.rs` reads what the application answers there,
-//! `buffer.rs` is what is on its way between that and the client.
+//! `buffer.rs` is what is on its way between that and the client. Instead of the socket the
+//! application may use a conversation in messages (`src/wsgi/websocket`).
 //! Runs on: either.
 
 pub mod buffer;
 pub mod head;
 pub mod raw;
 
+use std::sync::Arc;
+
+use super::websocket::Conversation;
 use raw::Raw;
 
 /// What crosses with such a request.
-#[derive(Debug)]
 pub struct Upgrade {
     pub raw: Raw,
+    /// The other way, by frames.
+    pub frames: Arc<Conversation>,
 }
 
 impl Upgrade {
     /// Whether the application has answered on the connection itself: what it says by
     /// start_response and by returning is nobody's then.
     pub fn is_used(&self) -> bool {
-        self.raw.is_used()
+        self.frames.is_accepted() || self.raw.is_used()
     }
 }
 

@@ -44,6 +44,7 @@ ngx_http_wsgi_test_bits(const char *structure, const char *name, void *of, int w
     REQUEST(header_only)
     REQUEST(internal)
     REQUEST(keepalive)
+    REQUEST(lingering_close)
     REQUEST(limit_rate_set)
     REQUEST(main_filter_need_in_memory)
     REQUEST(post_action)
