@@ -37,7 +37,7 @@ def code(number):
 
 
 def test_a_client_that_does_not_answer_counts_as_gone(start, dial):
-    site = start("wsgi_websocket_ping 200ms timeout=200ms;")
+    site = start("wsgi_websocket_ping 1s timeout=1s;")
     client = opened(site, dial)
     assert client.hear() == (PING, b"")
     assert client.at_eof()
@@ -46,7 +46,7 @@ def test_a_client_that_does_not_answer_counts_as_gone(start, dial):
 
 
 def test_a_client_that_answers_stays(start, dial):
-    site = start("wsgi_websocket_ping 100ms timeout=10s;")
+    site = start("wsgi_websocket_ping 500ms timeout=10s;")
     client = opened(site, dial)
     for _ in range(5):
         assert client.hear() == (PING, b"")
@@ -64,10 +64,10 @@ def test_a_client_that_talks_is_not_asked(start, dial):
 
 def test_without_a_ping_nobody_is_asked(start, dial):
     site = start("wsgi_websocket_ping 0;",
-                 http="wsgi_request_timeout 300ms; wsgi_read_timeout 300ms; wsgi_slow_request 1ms;"
-                      "send_timeout 300ms; keepalive_timeout 300ms;")
+                 http="wsgi_request_timeout 2s; wsgi_read_timeout 2s; wsgi_slow_request 1ms;"
+                      "send_timeout 2s; keepalive_timeout 2s;")
     client = opened(site, dial)
-    elapse(1)
+    elapse(4)
     assert echoes(client)
 
 
@@ -99,7 +99,7 @@ def test_a_client_that_takes_nothing_has_send_timeout(start, dial):
 
 
 def test_until_the_handshake_an_application_has_the_read_timeout(start, dial):
-    site = start(http="wsgi_read_timeout 200ms;")
+    site = start(http="wsgi_read_timeout 2s;")
     gate = site.gate("waits")
     assert dial(site).ask("/messages/waits").read_response().status == 504
     gate.open()

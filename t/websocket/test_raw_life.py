@@ -93,15 +93,15 @@ def test_an_application_that_closes_its_socket_ends_the_connection(start, dial):
 
 
 def test_times_of_requests_do_not_count(start, dial):
-    site = start(http="wsgi_request_timeout 300ms; wsgi_read_timeout 300ms; wsgi_slow_request 1ms;"
-                      "send_timeout 300ms; keepalive_timeout 300ms; client_body_timeout 300ms;")
+    site = start(http="wsgi_request_timeout 2s; wsgi_read_timeout 2s; wsgi_slow_request 1ms;"
+                      "send_timeout 2s; keepalive_timeout 2s; client_body_timeout 2s;")
     client = dial(site, "/raw_socket/echo")
-    elapse(1)
+    elapse(4)
     assert echoes(client)
 
 
 def test_until_it_has_answered_an_application_has_the_read_timeout(start, dial):
-    site = start(http="wsgi_read_timeout 200ms;")
+    site = start(http="wsgi_read_timeout 2s;")
     gate = site.gate("waits")
     assert dial(site).ask("/raw_socket/waits").read_response().status == 504
     gate.open()
