@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::wrap_pyfunction;
@@ -44,9 +43,6 @@ pub fn start(settings: &Settings, mailbox: Arc<Mailbox>) -> Result<Arc<dyn Inter
 /// What has to be done in Python before any code of the application runs.
 fn prepare(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     let sys = py.import("sys")?;
-    if sys.getattr("abiflags")?.contains("t")? {
-        return Err(PyRuntimeError::new_err("a free-threaded Python is not supported"));
-    }
     for (std, name) in [(Std::Out, "stdout"), (Std::Err, "stderr")] {
         let stream = Bound::new(py, LogStream::of_process(std))?;
         sys.setattr(name, &stream)?;

@@ -43,8 +43,27 @@ pub fn finalize() {
     }
 }
 
+/// Whether the libpython that the dynamic loader has found is what the module was built for: its
+/// structures are those of one version, and only right while one thread at a time is in Python.
+/// `version`: what Py_GetVersion says.
+fn check_version(version: &str) -> Result<(), String> {
+    let built = env!("WSGI_PYTHON_VERSION");
+    let found = version.split_whitespace().next().unwrap_or_default();
+    if !found.strip_prefix(built).is_some_and(|rest| rest.starts_with('.')) {
+        return Err(format!(
+            "the libpython that was found is Python {found}, this module was built for Python {built}"
+        ));
+    }
+    if version.contains("free-threading") {
+        return Err(format!("a free-threaded Python is not supported, libpython is {version}"));
+    }
+    Ok(())
+}
+
 /// Leaves the calling thread attached on success.
 fn initialize(layout: &Layout) -> Result<(), String> {
+    // SAFETY: Py_GetVersion may be called before Python is started, and returns a static C string.
+    check_version(&unsafe { CStr::from_ptr(cpython::Py_GetVersion()) }.to_string_lossy())?;
     let home = c_string(&layout.home)?;
     let executable = c_string(&layout.executable)?;
     let mut preconfig = MaybeUninit::<cpython::PyPreConfig>::zeroed();
@@ -118,4 +137,38 @@ fn succeeded(status: cpython::PyStatus) -> Result<(), String> {
 fn c_string(path: &Path) -> Result<CString, String> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| format!("\"{}\" contains a NUL byte", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_version;
+
+    const BUILT: &str = env!("WSGI_PYTHON_VERSION");
+
+    #[test]
+    fn the_version_that_it_was_built_for_is_taken() {
+        for rest in [".1 (main, Jan  1 2026, 00:00:00) [GCC 12.2.0]", ".0rc1 (main)", ".12+"] {
+            assert_eq!(check_version(&format!("{BUILT}{rest}")), Ok(()));
+        }
+    }
+
+    #[test]
+    fn another_version_is_named_with_the_one_it_was_built_for() {
+        for found in [format!("{BUILT}0.1"), "3.1.2".to_owned(), "4.0.0".to_owned()] {
+            let text = format!(
+                "the libpython that was found is Python {found}, \
+                 this module was built for Python {BUILT}"
+            );
+            assert_eq!(check_version(&format!("{found} (main)")), Err(text));
+        }
+    }
+
+    #[test]
+    fn a_free_threaded_build_is_refused() {
+        for text in ["free-threading build", "experimental free-threading build"] {
+            let version = format!("{BUILT}.5 {text} (main)");
+            let refused = check_version(&version);
+            assert!(refused.is_err_and(|text| text.contains(&version)));
+        }
+    }
 }
