@@ -205,27 +205,39 @@ pub static mut ngx_http_wsgi_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-/// A list of pointers to constants, as nginx looks it up in a dynamic module.
-#[repr(transparent)]
-pub struct Exported<const N: usize, T>([*const T; N]);
+/// The tables by which nginx takes modules out of a file. nginx's own configure writes them itself.
+#[cfg(not(feature = "configure"))]
+pub mod file {
+    use std::ffi::c_char;
+    use std::ptr;
 
-// SAFETY: nginx reads the lists and writes only to the modules they name, from its main thread.
-unsafe impl<const N: usize, T> Sync for Exported<N, T> {}
+    use ngx::ffi::ngx_module_t;
 
-const GUARD_NAME: *const c_char = c"ngx_http_wsgi_guard_module".as_ptr();
+    /// A list of pointers to constants.
+    #[repr(transparent)]
+    pub struct Exported<const N: usize, T>([*const T; N]);
 
-#[unsafe(no_mangle)]
-pub static ngx_modules: Exported<3, ngx_module_t> =
-    Exported([&raw const ngx_http_wsgi_guard_module, &raw const ngx_http_wsgi_module, ptr::null()]);
+    // SAFETY: nginx reads the lists and writes only to the modules they name, from its main thread.
+    unsafe impl<const N: usize, T> Sync for Exported<N, T> {}
 
-#[unsafe(no_mangle)]
-pub static ngx_module_names: Exported<3, c_char> =
-    Exported([GUARD_NAME, c"ngx_http_wsgi_module".as_ptr(), ptr::null()]);
+    const GUARD_NAME: *const c_char = c"ngx_http_wsgi_guard_module".as_ptr();
 
-/// The guard goes in front of the thread pools; the HTTP module, not named here, to the end.
-#[unsafe(no_mangle)]
-pub static ngx_module_order: Exported<3, c_char> =
-    Exported([GUARD_NAME, c"ngx_thread_pool_module".as_ptr(), ptr::null()]);
+    #[unsafe(no_mangle)]
+    pub static ngx_modules: Exported<3, ngx_module_t> = Exported([
+        &raw const super::ngx_http_wsgi_guard_module,
+        &raw const super::ngx_http_wsgi_module,
+        ptr::null(),
+    ]);
+
+    #[unsafe(no_mangle)]
+    pub static ngx_module_names: Exported<3, c_char> =
+        Exported([GUARD_NAME, c"ngx_http_wsgi_module".as_ptr(), ptr::null()]);
+
+    /// The guard goes in front of the thread pools; the HTTP module, not named here, to the end.
+    #[unsafe(no_mangle)]
+    pub static ngx_module_order: Exported<3, c_char> =
+        Exported([GUARD_NAME, c"ngx_thread_pool_module".as_ptr(), ptr::null()]);
+}
 
 /// Before nginx reads the http block.
 unsafe extern "C" fn ngx_http_wsgi_preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
