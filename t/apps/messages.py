@@ -3,8 +3,9 @@
 import hashlib
 
 import gate
-from nginx_wsgi import WebSocketError
 from record import record
+
+from nginx_wsgi import WebSocketError
 
 
 def echo(ws):

@@ -76,8 +76,9 @@ fn libpython(maps: &[u8]) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
+/// Never the root, where /lib is that of /usr.
 fn prefix_above(library: &Path) -> Option<PathBuf> {
-    let mut above = library.ancestors().skip(1);
+    let mut above = library.ancestors().skip(1).filter(|prefix| prefix.parent().is_some());
     above.find(|prefix| check_library(prefix).is_ok()).map(Path::to_owned)
 }
 
