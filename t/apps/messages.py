@@ -1,6 +1,8 @@
 """Holds a WebSocket by its messages, environ["wsgi.websocket"]. The path says what is done."""
 
+import contextlib
 import hashlib
+import threading
 
 import gate
 from record import record
@@ -56,6 +58,22 @@ def sink(ws):
     record("received", size, digest.hexdigest())
 
 
+def both(ws):
+    """Sends more than a client takes that does not receive, and receives when the gate opens."""
+    def send():
+        with contextlib.suppress(WebSocketError):
+            ws.send(bytes(16 << 20))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    gate.wait("both")
+    size = 0
+    while size < 4 << 20 and (message := ws.receive()) is not None:
+        size += len(message)
+    record("heard", size)
+    sender.join()
+
+
 def push(ws):
     """Only sends, when the gate opens."""
     ws.send("begin")
@@ -77,7 +95,7 @@ def knows(ws):
 
 
 WAYS = {f"/{way.__name__}": way for way in (
-    echo, loop, returns, raises, closes, flood, sink, push, waits, knows)}
+    echo, loop, returns, raises, closes, flood, sink, both, push, waits, knows)}
 
 
 def application(environ, start_response):

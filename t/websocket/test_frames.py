@@ -265,6 +265,20 @@ def test_an_application_that_takes_nothing_holds_its_client_back(phone, site):
     site.wait_event(f"received {64 * len(data)} {hashlib.sha256(data * 64).hexdigest()}")
 
 
+def test_a_client_that_takes_nothing_is_heard(site, phone):
+    gate = site.gate("both")
+    before = [len(site.events(event)) for event in ("waiting both", "heard")]
+    client = phone("/messages/both", rcvbuf=4096)
+    site.wait_event("waiting both", before[0] + 1)
+    message = frame(BINARY, bytes(1 << 12))
+    sender = threading.Thread(target=lambda: [client.send(message) for _ in range(1 << 10)])
+    sender.start()
+    site.settle()
+    gate.open()
+    sender.join(20)
+    site.wait_event(f"heard {4 << 20}", before[1] + 1)
+
+
 @pytest.mark.parametrize("path", ["echo", "loop"])
 def test_the_library_websockets_is_content(site, path):
     with connect(f"ws://127.0.0.1:{site.port}/messages/{path}", max_size=None) as client:

@@ -99,6 +99,9 @@ unsafe fn round(context: *mut Context) -> Round {
             if upgraded.look.done {
                 return Round::Done;
             }
+        } else {
+            // A client that takes nothing for now may still say something.
+            upgraded.look.reads = frames.reads(now);
         }
         if !upgraded.look.reads {
             return if has_failed(c) { Round::Gone } else { Round::Waits };

@@ -119,6 +119,11 @@ impl Conversation {
         })
     }
 
+    /// [`Look::reads`] alone, while the output of the last look is still on its way. Event loop.
+    pub fn reads(&self, now: Instant) -> bool {
+        self.change(|state| state.resume(now))
+    }
+
     /// So many bytes of the output have been sent. Event loop.
     pub fn sent(&self, len: usize, now: Instant) {
         self.change(|state| state.sent(len, now));

@@ -161,18 +161,24 @@ impl State {
 
     /// What is to be sent, whether the client is to be read from, and whether all is over.
     pub fn look(&mut self, spare: Vec<u8>, now: Instant) -> (Vec<u8>, bool, bool) {
+        let reads = self.resume(now);
+        let output = if self.is_open() { self.out.take(spare) } else { spare };
+        (output, reads, self.is_done())
+    }
+
+    /// Whether the client is to be read from.
+    pub fn resume(&mut self, now: Instant) -> bool {
         self.announced = false;
         if self.backlog && self.reads() {
             self.feed(&[], now);
         }
-        let output = if self.is_open() { self.out.take(spare) } else { spare };
         let reads = self.reads();
         if reads && mem::take(&mut self.paused) {
             // Nobody has listened meanwhile.
             self.pings.heard(now);
         }
         self.paused |= !reads && self.is_open();
-        (output, reads, self.is_done())
+        reads
     }
 
     fn is_done(&self) -> bool {

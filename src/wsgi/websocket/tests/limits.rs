@@ -31,6 +31,25 @@ fn an_application_that_does_not_receive_holds_the_client_back() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_is_read_from_as_long_as_there_is_room() {
+    let event_loop = Loop::open();
+    event_loop.conversation.send(Kind::Binary, &[0; MAX]).unwrap();
+    let look = event_loop.look();
+    assert!(look.reads && !look.output.is_empty());
+    // The output is still there, so nobody looks for more.
+    let message = client::frame(0x82, &[0; MAX]);
+    let stream = message.repeat(1000);
+    let used = event_loop.feed(&stream);
+    assert_eq!(event_loop.feed(&stream[used..]), 0);
+    assert!(!event_loop.conversation.reads(event_loop.now));
+    event_loop.wakes();
+    while event_loop.conversation.poll().is_some() {}
+    assert_eq!(event_loop.wakes(), 1);
+    assert!(event_loop.conversation.reads(event_loop.now));
+    assert!(event_loop.feed(&stream[used..]) > 0);
+}
+
+#[test]
 fn what_was_taken_and_not_read_is_read_when_there_is_room() {
     for count in 50..80 {
         let event_loop = Loop::open();
