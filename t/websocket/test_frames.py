@@ -279,6 +279,20 @@ def test_a_client_that_takes_nothing_is_heard(site, phone):
     site.wait_event(f"heard {4 << 20}", before[1] + 1)
 
 
+def test_a_client_that_resets_what_waits_both_ways_is_no_alert(site, phone):
+    gate = site.gate("both")
+    before = [len(site.events(event)) for event in ("waiting both", "heard")]
+    client = phone("/messages/both", rcvbuf=4096)
+    site.wait_event("waiting both", before[0] + 1)
+    client.sock.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        while True:
+            client.say(BINARY, bytes(1 << 12))
+    client.reset()
+    gate.open()
+    site.wait_event("heard", before[1] + 1)
+
+
 @pytest.mark.parametrize("path", ["echo", "loop"])
 def test_the_library_websockets_is_content(site, path):
     with connect(f"ws://127.0.0.1:{site.port}/messages/{path}", max_size=None) as client:

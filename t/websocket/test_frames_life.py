@@ -134,6 +134,16 @@ def test_worker_shutdown_timeout_closes_with_1001(start, dial):
     until(lambda: not procs.alive(old), what="the old worker's end")
 
 
+def test_a_worker_that_leaves_puts_nothing_into_a_head(start, dial):
+    site = start("limit_rate 10;", main=TWO + "worker_shutdown_timeout 300ms;")
+    client = dial(site).ask("/messages/echo", ahead=frame(TEXT, b"x"))
+    assert client.read_exactly(9) == b"HTTP/1.1 "
+    site.reload()
+    rest, _ = client.read_to_end()
+    assert rest.isascii(), rest
+    site.wait_event("over /echo")
+
+
 @pytest.mark.parametrize("how", ["stop", "quit"])
 def test_the_end_of_nginx_closes_with_1001(start, dial, how):
     site = start(main=TWO + ("worker_shutdown_timeout 300ms;" if how == "quit" else ""))

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use ngx::ffi::ngx_connection_t;
 
+use crate::nginx::sys::bits;
 use crate::nginx::sys::connection::send;
 use crate::nginx::sys::pair::{self, Received, Sent};
 use crate::nginx::sys::process;
@@ -132,7 +133,10 @@ impl Upgraded {
         let frames = &self.upgrade.frames;
         if self.way == Way::Frames && process::is_leaving() {
             frames.leave();
-            for look in [false, true] {
+            // What nginx still has, the head for one, goes first.
+            // SAFETY: the connection is open, as the caller says.
+            let is_free = unsafe { bits::connection::buffered(c) } == 0;
+            for look in [false, true].into_iter().filter(|_| is_free) {
                 if look && self.to_client.is_empty() {
                     self.to_client.exchange(|spare| frames.look(spare, Instant::now()).output);
                 }
@@ -147,6 +151,11 @@ impl Upgraded {
             }
         }
         frames.gone();
+        if self.way != Way::Undecided && !self.to_client.is_empty() {
+            // With TLS nothing can follow what has been sent in part, not even the end.
+            // SAFETY: the connection is open, as the caller says.
+            unsafe { bits::connection::set_error(c, true) };
+        }
     }
 
     /// Nothing goes there or comes from there any more. Calling it again does nothing.

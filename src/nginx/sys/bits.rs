@@ -191,6 +191,7 @@ structures! {
         read reusable: bool = reusable_raw;
         read timedout: bool = timedout_raw;
         write set_close: bool = set_close_raw;
+        write set_error: bool = set_error_raw;
         write set_timedout: bool = set_timedout_raw;
     }
 
