@@ -62,6 +62,16 @@ def leaves():
     record("left")
 
 
+def forks():
+    if not (pid := os.fork()):
+        try:
+            uwsgi.connection_fd()
+        except OSError:
+            os._exit(7)
+        os._exit(0)
+    record("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
 def application(environ, start_response):
     path = environ["PATH_INFO"].removeprefix("/uwsgi_chat")
     if path == "/facts":
@@ -83,7 +93,7 @@ def application(environ, start_response):
         return []
     uwsgi.websocket_handshake(environ["HTTP_SEC_WEBSOCKET_KEY"], environ.get("HTTP_ORIGIN", ""))
     try:
-        {"/echo": echo, "/chat": chat, "/leaves": leaves}[path]()
+        {"/echo": echo, "/chat": chat, "/leaves": leaves, "/forks": forks}[path]()
     finally:
         record("over", path)
     return ""

@@ -64,6 +64,11 @@ def test_disconnect_closes(site, dial):
     site.wait_event("left")
 
 
+def test_a_forked_child_has_no_descriptor(site, dial):
+    dial(site, "/uwsgi_chat/forks")
+    site.wait_event("child 7")
+
+
 def test_a_bad_handshake_is_refused(site, dial):
     answer = dial(site).ask("/uwsgi_chat/echo", {"Sec-WebSocket-Version": "7"}).read_response()
     assert (answer.status, answer.header("Sec-WebSocket-Version")) == (426, "13")

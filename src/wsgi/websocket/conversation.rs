@@ -297,6 +297,9 @@ impl Conversation {
     /// A descriptor that is readable while [`Self::poll`] has something; it is closed with the
     /// conversation. Application.
     pub fn bell(&self) -> io::Result<RawFd> {
+        if fork::is_child() {
+            return Err(io::Error::other(Unable::Forked.to_string()));
+        }
         self.lock().state.bell()
     }
 }
