@@ -66,8 +66,7 @@ impl Raw {
             state.is_used |= (self.has_bytes)(fd);
             close();
         }
-        // Nobody is to have it any more.
-        state.theirs = None;
+        // The thread may be about to take its end: all it finds there is that this is over.
     }
 }
 
@@ -75,7 +74,7 @@ impl Raw {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
     fn pair() -> (UnixStream, UnixStream) {
@@ -104,11 +103,15 @@ mod tests {
     #[test]
     fn the_end_is_closed_once_and_what_was_left_in_it_counts() {
         let (ours, theirs) = pair();
-        let raw = Raw::new(theirs.into(), ours.into_raw_fd(), |_| true);
-        let mut closed = 0;
+        let mut ours = Some(ours);
+        let fd = ours.as_ref().unwrap().as_raw_fd();
+        let raw = Raw::new(theirs.into(), fd, |_| true);
         for _ in 0..2 {
-            raw.close(|| closed += 1);
+            raw.close(|| drop(ours.take().unwrap()));
         }
-        assert_eq!((closed, raw.is_used(), raw.take().is_none()), (1, true, true));
+        assert!(raw.is_used());
+        // Who takes the other end now is told so.
+        let mut theirs = UnixStream::from(raw.take().unwrap());
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     }
 }
