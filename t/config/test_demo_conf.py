@@ -14,6 +14,7 @@ import pytest
 from lib import config, papers
 from lib.nginx import Nginx
 from lib.poll import until
+from lib.websocket import TEXT, WebSocket
 
 SHIPPED = os.path.join(config.ROOT, "nginx-conf")
 MINIPROJECT = os.path.join(config.HERE, "apps/miniproject")
@@ -159,6 +160,17 @@ def test_the_configuration_of_the_demo_serves_its_pages(demo):
     style = demo.get("/static/admin/css/base.css")
     assert (style.status, style.header("Content-Type")) == (200, "text/css")
     assert demo.get("/stream/?lines=3&delay=0").end == "chunked"
+    assert demo.get("/live/").status == 200
+
+
+def test_the_configuration_of_the_demo_has_a_websocket(demo):
+    assert demo.get("/live/socket").status == 400
+    with WebSocket(demo.port) as client:
+        client.open("/live/socket")
+        client.say(TEXT, b"abc")
+        heard = [client.hear() for _ in range(2)]
+        assert re.fullmatch(rb"\d\d:\d\d:\d\d", min(heard)[1])
+        assert re.fullmatch(rb"websocket-1 of worker \d+ says: cba", max(heard)[1])
 
 
 def test_the_configuration_of_the_demo_has_the_usual_extras(demo):

@@ -110,7 +110,8 @@ REQUESTS = {
     "miniproject.wsgi": [
         *[(method, path, {}, b"", None) for method, path in
           (("GET", "/"), ("HEAD", "/"), ("GET", "/miniProj/segment/querySegment"),
-           ("GET", "/stream/?lines=3&delay=0"), ("GET", "/admin/"), ("GET", "/missing"))],
+           ("GET", "/stream/?lines=3&delay=0"), ("GET", "/live/"), ("GET", "/admin/"),
+           ("GET", "/missing"))],
         ("POST", "/upload/", {"Content-Type": "application/x-www-form-urlencoded"}, b"a=b", None),
     ],
 }

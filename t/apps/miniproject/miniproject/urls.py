@@ -11,5 +11,7 @@ urlpatterns = [
     path("miniProj/segment/querySegment", query_segment, name="query-segment"),
     path("upload/", views.upload, name="upload"),
     path("stream/", views.stream, name="stream"),
+    path("live/", views.live, name="live"),
+    path("live/socket", views.live_socket, name="live-socket"),
     path("admin/", admin.site.urls),
 ]

@@ -1,5 +1,6 @@
-"""The home page, the upload form and the streamed page."""
+"""The home page, the upload form, the streamed page, and the live page with its WebSocket."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -7,7 +8,7 @@ import threading
 import time
 
 import django
-from django.http import HttpResponseBadRequest, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_http_methods, require_safe
@@ -70,3 +71,34 @@ def stream(request):
         yield bottom
 
     return StreamingHttpResponse(pieces())
+
+
+@require_safe
+def live(request):
+    return render(request, "live.html")
+
+
+@require_safe
+def live_socket(request):
+    """Tells a WebSocket the time each second, and what it says itself, turned round."""
+    websocket = request.environ.get("wsgi.websocket")
+    if websocket is None:
+        return HttpResponseBadRequest("only for WebSockets\n", content_type="text/plain")
+    over = threading.Event()
+    clock = threading.Thread(target=tell_the_time, args=(websocket, over), name="clock")
+    clock.start()
+    try:
+        while (text := websocket.receive()) is not None:
+            here = f"{threading.current_thread().name} of worker {os.getpid()}"
+            websocket.send(f"{here} says: {text[::-1]}")
+    finally:
+        over.set()
+        clock.join()
+    return HttpResponse()
+
+
+def tell_the_time(websocket, over):
+    # OSError: the client has gone. The thread in receive() sees that too.
+    with contextlib.suppress(OSError):
+        while not over.wait(1):
+            websocket.send(time.strftime("%H:%M:%S"))
