@@ -128,6 +128,19 @@ def test_a_hand_over_is_a_figure_for_those_that_were_handed_over():
     assert figures.hand_over_note({}, rows)[1].endswith("with 0 -> 0 % handed over")
 
 
+def test_websockets_have_a_line_for_each_server():
+    rounds = [{"per_second": speed, "cpu_us": cpu} for speed, cpu in ((9, 1), (700, 2), (800, 30))]
+    assert figures.websocket_line("module-sock", {"rounds": rounds}) == (
+        "module-sock        700 messages/s, 2.0 us CPU a message")
+    row = {"bytes_per_socket": 4096, "sockets": 256, "before_mib": 1, "after_mib": 2,
+           "cpu_ms": 3, "seconds": 10}
+    assert figures.websocket_idle_line("module-frames", row) == (
+        "module-frames     4096 bytes for each of 256 WebSockets (1.0 -> 2.0 MiB PSS),"
+        " 3 ms CPU in 10 s")
+    for line in (figures.websocket_line, figures.websocket_idle_line):
+        assert line("uwsgi", {"failed": "why"}).endswith("left out: why")
+
+
 def test_an_http2_load_that_fails_says_why(tmp_path):
     class Nobody:
         h2_port = config.free_port()

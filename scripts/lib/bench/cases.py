@@ -1,7 +1,7 @@
 """What is asked of the servers."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,15 @@ class Case:
         """It needs Django."""
         return self.target.startswith(("miniproject", "bench_django"))
 
+    @property
+    def websocket(self):
+        """It needs Flask-Sock."""
+        return self.target.startswith("bench_websocket")
+
+    def of(self, target):
+        """The same of another application."""
+        return replace(self, target=target)
+
     def stable(self, body):
         """A body without what differs from process to process: the table on the home page."""
         return re.sub(rb"<td>.*?</td>", b"", body) if self.django else body
@@ -38,6 +47,8 @@ class Case:
 # it is chance how many connections a worker has.
 STARTS = {"processes": 4, "threads": 4, "connections": 16, "reuseport": False}
 DJANGO = "miniproject.wsgi:application"
+# Of the module by Flask-Sock and by messages, and of peers (websocket.py).
+WEBSOCKETS = ("module-sock", "module-frames", "uwsgi-sockets", "gunicorn-sock")
 ECHO = b"0123456789abcdef" * 4096
 
 CASES = {
@@ -64,6 +75,10 @@ CASES = {
              "bench_cases:hello", only=("module", "module-forced"), counted=True),
         Case("idle", "memory of idle connections", "bench_cases:hello",
              only=("floor", "module")),
+        Case("websocket", "16 WebSockets, messages of 1 KiB there and back",
+             "bench_websocket:frames", only=WEBSOCKETS),
+        Case("websocket-idle", "idle WebSockets, and 10 s of them",
+             "bench_websocket:frames", only=WEBSOCKETS[:2]),
     )
 }
 # Those of a run without --cases.

@@ -108,8 +108,25 @@ def stall_line(name, row):
             f" errors: {error_text(row)}")
 
 
+def websocket_line(name, row):
+    if "failed" in row:
+        return f"{name:<14}  left out: {row['failed']}"
+    speed, cpu = (median(found[key] for found in row["rounds"])
+                  for key in ("per_second", "cpu_us"))
+    return f"{name:<14}{speed:>8.0f} messages/s, {cpu:.1f} us CPU a message"
+
+
+def websocket_idle_line(name, row):
+    if "failed" in row:
+        return f"{name:<14}  left out: {row['failed']}"
+    return (f"{name:<14}{row['bytes_per_socket']:>8.0f} bytes for each of {row['sockets']}"
+            f" WebSockets ({row['before_mib']:.1f} -> {row['after_mib']:.1f} MiB PSS),"
+            f" {row['cpu_ms']:.0f} ms CPU in {row['seconds']} s")
+
+
 # Cases that have a line for each server instead of a table.
-LINES = {"idle": idle_line, "reload-stall": stall_line}
+LINES = {"idle": idle_line, "reload-stall": stall_line, "websocket": websocket_line,
+         "websocket-idle": websocket_idle_line}
 
 
 def threads_note(result, rows):

@@ -35,7 +35,8 @@ class Site:
         (self.files / "large").write_bytes(self.large)
         self.scratch = self.subdirectory("scratch")
         apps = self.subdirectory("apps")
-        for name in ("bench_bare.py", "bench_cases.py", "bench_django.py", "bench_slow.py"):
+        for name in ("bench_bare.py", "bench_cases.py", "bench_django.py", "bench_slow.py",
+                     "bench_websocket.py"):
             shutil.copy(APPS / name, apps)
         self.python_path = [apps]
         self.environ = {"BENCH_FILE": str(self.files / "large")}

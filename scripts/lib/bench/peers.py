@@ -15,6 +15,7 @@ PACKAGES = {
     "gunicorn": "gunicorn==27.0.1",
     "granian": "granian==2.8.7",
     "bjoern": "bjoern==3.2.2",
+    "flask-sock": "flask-sock==0.7.0 Flask==3.1.3 simple-websocket==1.1.0",
     "matplotlib": "matplotlib==3.11.2",
 }
 # Peers that need Debian packages: the job of scripts/requirements that brings them.
@@ -80,7 +81,7 @@ def install(peer):
     if peer == "mod_wsgi":
         check_mod_wsgi()
     if peer in PACKAGES:
-        pip_install(peer, PACKAGES[peer])
+        pip_install(peer, *PACKAGES[peer].split())
 
 
 def check_mod_wsgi():
