@@ -15,6 +15,16 @@ def echo(ws):
         ws.send(data)
 
 
+@sock.route("/answered")
+def answered(ws):
+    """An echo that stays until the thread of the library has answered the client's close."""
+    try:
+        while True:
+            ws.send(ws.receive())
+    finally:
+        ws.thread.join()
+
+
 @sock.route("/count/<int:number>")
 def count(ws, number):
     """Ends by itself."""
