@@ -21,3 +21,11 @@ def dial():
     yield open_one
     for client in opened:
         client.close()
+
+
+@pytest.fixture(params=["plain", "tls"])
+def phone(request, site, dial):
+    """phone(path, ...) is dial(site, path, ...), over TCP and over TLS, of a file's own site."""
+    if request.param == "plain":
+        return lambda *args, **options: dial(site, *args, **options)
+    return lambda *args, **options: dial(site, *args, port=site.ports["PORT2"], tls=True, **options)

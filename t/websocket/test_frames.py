@@ -25,14 +25,6 @@ def site(shared_nginx):
     )
 
 
-@pytest.fixture(params=["plain", "tls"])
-def phone(request, site, dial):
-    """A client over TCP, and over TLS."""
-    if request.param == "plain":
-        return lambda *args, **options: dial(site, *args, **options)
-    return lambda *args, **options: dial(site, *args, port=site.ports["PORT2"], tls=True, **options)
-
-
 def code(number, reason=b""):
     return CLOSE, struct.pack("!H", number) + reason
 

@@ -24,14 +24,6 @@ def site(shared_nginx):
     )
 
 
-@pytest.fixture(params=["plain", "tls"])
-def phone(request, site, dial):
-    """A client over TCP, and over TLS."""
-    if request.param == "plain":
-        return lambda *args, **options: dial(site, *args, **options)
-    return lambda *args, **options: dial(site, *args, port=site.ports["PORT2"], tls=True, **options)
-
-
 def test_the_applications_head_is_sent_as_nginx_sends_heads(site, dial):
     head = dial(site).ask("/raw_socket/echo").read_head()
     assert (head.status, head.reason) == (101, "Switching Protocols")

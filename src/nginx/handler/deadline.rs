@@ -3,6 +3,7 @@
 //! Each request has a timer from when it is queued to its end.
 //! Runs on: event loop.
 
+use std::fmt;
 use std::time::Instant;
 
 use ngx::ffi::{ngx_event_t, ngx_http_request_t, ngx_int_t};
@@ -15,7 +16,7 @@ use crate::nginx::response::headers;
 use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::{code, log};
 use crate::nginx::websocket;
-use crate::nginx::worker::{display, worker};
+use crate::nginx::worker::{display, retire, worker};
 use crate::wsgi::exchange::{Progress, time_left};
 use crate::wsgi::mailbox::Level;
 use crate::wsgi::status::counters::{Cells, Rejected, Timeout};
@@ -31,6 +32,44 @@ pub unsafe fn unavailable(r: *mut ngx_http_request_t, seconds: u64) -> ngx_int_t
         let value = seconds.to_string();
         let header = headers::push_header(r, b"Retry-After", value.as_bytes());
         if header.is_none() { code::INTERNAL_SERVER_ERROR } else { code::SERVICE_UNAVAILABLE }
+    }
+}
+
+/// As many wait for a thread as may: the request is answered with what this returns.
+///
+/// # Safety
+///
+/// The context is in the table, and has just been made.
+pub unsafe fn full(context: *mut Context, why: fmt::Arguments<'_>) -> ngx_int_t {
+    // SAFETY: the context is not detached, and its request is live; its head has not been sent.
+    unsafe {
+        let r = (*context).request;
+        log::write_request(r, Level::Error, why);
+        let rc = unavailable(r, 1);
+        (*context).timings.refused(rc);
+        if let Some(endpoint) = (*context).conf().endpoint {
+            display::count(endpoint.series, |cells| cells.full(display::now()));
+        }
+        (*context).detach();
+        rc
+    }
+}
+
+/// The request waits for a thread from now on.
+///
+/// # Safety
+///
+/// The context is in the table, and has just been made.
+pub unsafe fn waits(context: *mut Context) {
+    // SAFETY: the context is not detached.
+    unsafe {
+        let conf = (*context).conf();
+        let time = conf.queue_timeout().min(conf.read_timeout());
+        (*context).arm(time);
+    }
+    retire::count();
+    if let Some(display) = display::display() {
+        display.begins();
     }
 }
 

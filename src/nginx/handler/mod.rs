@@ -22,7 +22,7 @@ use ngx::ffi::{
     ngx_http_request_t, ngx_int_t, ngx_uint_t,
 };
 
-use self::deadline::{NO_THREAD, ngx_http_wsgi_timeout, refused, unavailable};
+use self::deadline::{NO_THREAD, full, ngx_http_wsgi_timeout, refused, unavailable, waits};
 use self::vars::{split_path, vars};
 use super::balance::balance;
 use super::config::{self, LocConf};
@@ -32,7 +32,6 @@ use super::request::context::{self, Context, Waiting};
 use super::sys::panic::protect;
 use super::sys::{bits, code, log};
 use super::websocket::asked::asks_for_websocket;
-use super::worker::display::{self, display};
 use super::worker::retry::{self, Answer};
 use super::worker::{retire, worker};
 use crate::wsgi::application::Import;
@@ -205,18 +204,9 @@ unsafe fn submit(r: *mut ngx_http_request_t, reading: Reading) -> Result<(), ngx
             pushed => pushed,
         };
         if pushed.is_err() {
-            log::write_request(r, Level::Error, format_args!("wsgi queue is full"));
-            let rc = unavailable(r, 1);
-            (*context).timings.refused(rc);
-            display::count(endpoint.series, |cells| cells.full(display::now()));
-            (*context).detach();
-            return Err(rc);
+            return Err(full(context, format_args!("wsgi queue is full")));
         }
-        (*context).arm(conf.queue_timeout().min(conf.read_timeout()));
-        retire::count();
-        if let Some(display) = display() {
-            display.begins();
-        }
+        waits(context);
         Ok(())
     }
 }

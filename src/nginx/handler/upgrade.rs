@@ -8,14 +8,13 @@ use std::time::Instant;
 
 use ngx::ffi::{ngx_http_request_t, ngx_int_t};
 
-use super::deadline::{ngx_http_wsgi_timeout, unavailable};
+use super::deadline::{full, ngx_http_wsgi_timeout, unavailable, waits};
 use super::vars::vars;
 use crate::nginx::config;
 use crate::nginx::request::context::{self, Context, Waiting};
 use crate::nginx::sys::{code, log};
 use crate::nginx::websocket;
-use crate::nginx::worker::display::{self, display};
-use crate::nginx::worker::{Worker, retire};
+use crate::nginx::worker::Worker;
 use crate::wsgi::application::AppSlot;
 use crate::wsgi::exchange::Exchange;
 use crate::wsgi::header_policy::Accel;
@@ -79,20 +78,9 @@ pub unsafe fn submit(
         let threads = conf.websocket.threads();
         if worker.sockets.push(Job::Call { app, request, response }, threads).is_err() {
             let text = format_args!("all {threads} websocket threads are in use");
-            log::write_request(r, Level::Error, text);
-            let rc = unavailable(r, 1);
-            (*context).timings.refused(rc);
-            if let Some(endpoint) = conf.endpoint {
-                display::count(endpoint.series, |cells| cells.full(display::now()));
-            }
-            (*context).detach();
-            return Err(rc);
+            return Err(full(context, text));
         }
-        (*context).arm(conf.queue_timeout().min(conf.read_timeout()));
-        retire::count();
-        if let Some(display) = display() {
-            display.begins();
-        }
+        waits(context);
         Ok(())
     }
 }

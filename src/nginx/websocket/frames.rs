@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use ngx::ffi::ngx_posted_next_events;
 
-use super::pump::{Passed, ROUNDS, end, give_up, has_failed, is_writable, watch};
+use super::pump::{Passed, ROUNDS, end, flush, give_up, has_failed, watch};
 use crate::nginx::request::context::Context;
 use crate::nginx::request::upgraded::Upgraded;
 use crate::nginx::response::end::finish;
-use crate::nginx::sys::connection::{receive, send};
+use crate::nginx::sys::connection::receive;
 use crate::nginx::sys::event::post_event;
 use crate::nginx::sys::{bits, code, log};
 use crate::wsgi::error::HeadError;
@@ -81,7 +81,7 @@ unsafe fn round(context: *mut Context) -> Round {
     // SAFETY: the context is not detached, and its request is live; nothing here ends it.
     unsafe {
         let c = (*(*context).request).connection;
-        if output(context) == Passed::Gone {
+        if flush(context) == Passed::Gone {
             return Round::Gone;
         }
         let Some(upgraded) = (*context).upgraded.as_mut() else { return Round::Gone };
@@ -122,34 +122,6 @@ unsafe fn round(context: *mut Context) -> Round {
                 Round::More
             }
         }
-    }
-}
-
-/// Sends what has been taken from the conversation.
-unsafe fn output(context: *mut Context) -> Passed {
-    // SAFETY: the context is not detached, and its request is live; nothing here ends it.
-    unsafe {
-        let r = (*context).request;
-        let Some(upgraded) = (*context).upgraded.as_mut() else { return Passed::Gone };
-        while !upgraded.to_client.is_empty() {
-            match is_writable(r) {
-                None => return Passed::Gone,
-                Some(false) => return Passed::All,
-                Some(true) => (),
-            }
-            match send((*r).connection, upgraded.to_client.bytes_mut()) {
-                code::ERROR => return Passed::Gone,
-                // With TLS it may be for something to be read.
-                code::AGAIN => return Passed::All,
-                len => {
-                    let len = usize::try_from(len).unwrap_or(0);
-                    upgraded.to_client.passed(len);
-                    upgraded.upgrade.frames.sent(len, Instant::now());
-                    (*context).timings.received(len as u64);
-                }
-            }
-        }
-        Passed::All
     }
 }
 

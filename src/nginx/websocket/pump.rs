@@ -5,6 +5,8 @@
 //! client. nginx's send_timeout counts for a client that takes nothing.
 //! Runs on: event loop.
 
+use std::time::Instant;
+
 use ngx::ffi::{
     NGX_HTTP_LAST, ngx_connection_t, ngx_event_t, ngx_handle_read_event, ngx_handle_write_event,
     ngx_http_output_filter, ngx_http_request_t, ngx_http_send_special, ngx_msec_t,
@@ -13,7 +15,7 @@ use ngx::ffi::{
 
 use crate::nginx::config;
 use crate::nginx::request::context::Context;
-use crate::nginx::request::upgraded::Way;
+use crate::nginx::request::upgraded::{Upgraded, Way};
 use crate::nginx::response::end::finish;
 use crate::nginx::sys::connection::{receive, send};
 use crate::nginx::sys::event::{add_timer, del_timer, post_event};
@@ -111,35 +113,56 @@ pub(super) unsafe fn is_writable(r: *mut ngx_http_request_t) -> Option<bool> {
     }
 }
 
-unsafe fn to_client(context: *mut Context) -> Passed {
+/// Sends what is in the buffer for the client, as far as that goes; then it is [`Passed::All`].
+pub(super) unsafe fn flush(context: *mut Context) -> Passed {
     // SAFETY: the context is not detached, and its request is live; nothing here ends it.
     unsafe {
         let r = (*context).request;
-        let c = (*r).connection;
-        let Some(upgraded) = (*context).upgraded.as_mut() else { return Passed::All };
+        loop {
+            let has = |upgraded: &Upgraded| !upgraded.to_client.is_empty();
+            if !(*context).upgraded.as_ref().is_some_and(has) {
+                return Passed::All;
+            }
+            // Filters may ask for variables, which look at the context: nothing of it is held.
+            match is_writable(r) {
+                None => return Passed::Gone,
+                Some(false) => return Passed::All,
+                Some(true) => (),
+            }
+            let Some(upgraded) = (*context).upgraded.as_mut() else { return Passed::Gone };
+            match send((*r).connection, upgraded.to_client.bytes_mut()) {
+                code::ERROR => return Passed::Gone,
+                // With TLS it may be for something to be read.
+                code::AGAIN => return Passed::All,
+                len => {
+                    let len = usize::try_from(len).unwrap_or(0);
+                    upgraded.to_client.passed(len);
+                    if upgraded.way == Way::Frames {
+                        upgraded.upgrade.frames.sent(len, Instant::now());
+                    }
+                    (*context).timings.received(len as u64);
+                }
+            }
+        }
+    }
+}
+
+unsafe fn to_client(context: *mut Context) -> Passed {
+    // SAFETY: the context is not detached, and its request is live; nothing here ends it.
+    unsafe {
         // The head may be held back, and nothing else may be there.
-        if is_writable(r).is_none() {
+        if is_writable((*context).request).is_none() {
             return Passed::Gone;
         }
         for _ in 0..ROUNDS {
-            while !upgraded.to_client.is_empty() {
-                match is_writable(r) {
-                    None => return Passed::Gone,
-                    Some(false) => return Passed::All,
-                    Some(true) => (),
-                }
-                match send(c, upgraded.to_client.bytes_mut()) {
-                    code::ERROR => return Passed::Gone,
-                    // With TLS it may be for something to be read.
-                    code::AGAIN => return Passed::All,
-                    len => {
-                        let len = usize::try_from(len).unwrap_or(0);
-                        upgraded.to_client.passed(len);
-                        (*context).timings.received(len as u64);
-                    }
-                }
+            if flush(context) == Passed::Gone {
+                return Passed::Gone;
             }
-            if !upgraded.is_readable || !matches!(upgraded.receive(), Received::Bytes(_)) {
+            let Some(upgraded) = (*context).upgraded.as_mut() else { return Passed::All };
+            if !upgraded.to_client.is_empty()
+                || !upgraded.is_readable
+                || !matches!(upgraded.receive(), Received::Bytes(_))
+            {
                 return Passed::All;
             }
         }
