@@ -34,7 +34,7 @@ def config(name, port, site):
     """One process without a master, `counted` with a wsgi_status, or what PAIRS names."""
     if name == "floor":
         made = Config(port)
-        made.hello()
+        made.floor(made.location, site)
     else:
         made = Config(port, module=site.module, workers=2 if name in PAIRS else 1)
         made.application("bench_cases:hello", site, site.environ)

@@ -3,7 +3,8 @@
 from collections import Counter
 from statistics import median
 
-KEYS = ("requests_per_second", "cpu_us", "switches", "p50_ms", "p99_ms", "pss_mib")
+KEYS = ("requests_per_second", "cpu_us", "switches", "loop_us", "loop_switches", "p50_ms", "p99_ms",
+        "pss_mib")
 # The case hand-over: how many requests are on their way at a time.
 IN_FLIGHT = (1, 16)
 
@@ -16,7 +17,7 @@ def summary(rounds):
     row = {"rounds": rounds, "requests": sum(found["requests"] for found in rounds),
            "errors": dict(errors)}
     for key in KEYS:
-        values = [found[key] for found in rounds if found[key] is not None]
+        values = [found[key] for found in rounds if found.get(key) is not None]
         row[key] = median(values) if values else None
     return row
 
@@ -58,6 +59,7 @@ def error_text(row):
 COLUMNS = (
     ("requests/s", "requests_per_second"), ("CPU us", "cpu_us"), ("x floor", "to_floor"),
     ("x module", "to_module"), ("x limit", "to_limit"), ("switches", "switches"),
+    ("loop us", "loop_us"), ("loop sw.", "loop_switches"),
     ("p50 ms", "p50_ms"), ("p99 ms", "p99_ms"), ("PSS MiB", "pss_mib"),
 )
 
@@ -88,7 +90,8 @@ def show(result):
         parts.append("")
     parts.append("CPU us: microseconds of CPU a request, user and system, of all processes of the"
                  " server,\nnginx in front included; x floor, x module, x limit: the same as a"
-                 " ratio; limit: floor and\nbare together; switches: voluntary ones a request.")
+                 " ratio; limit: floor and\nbare together; switches: voluntary ones a request;"
+                 " loop: what of these is that of nginx's\nevent loops.")
     parts += left_out(result)
     return "\n".join(parts)
 
@@ -191,7 +194,9 @@ def markdown(result):
     servers = list(dict.fromkeys(server for rows in cases.values() for server in rows))
     parts = []
     for title, key in (("CPU us/request", "cpu_us"), ("CPU/limit", "to_limit"),
-                       ("switches/request", "switches"), ("requests/s", "requests_per_second"),
+                       ("switches/request", "switches"), ("event loop, CPU us/request", "loop_us"),
+                       ("event loop, switches/request", "loop_switches"),
+                       ("requests/s", "requests_per_second"), ("p50 ms", "p50_ms"),
                        ("p99 ms", "p99_ms")):
         if any(row.get(key) is not None for rows in cases.values() for row in rows.values()):
             parts += [markdown_table(title, key, cases, servers), ""]

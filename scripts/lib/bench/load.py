@@ -84,11 +84,12 @@ class Load:
             script += f"function delay()\n    return {delay}\nend\n"
         self.script.write_text(script)
 
-    def run(self, server, seconds):
-        """What the program has counted."""
+    def run(self, server, seconds, path=None):
+        """What the program has counted; it asks for the path, else for that of the case."""
         output = execute(
             ["wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "10s",
-             "-s", str(self.script), f"http://127.0.0.1:{server.port}{self.case.path}"], seconds,
+             "-s", str(self.script), f"http://127.0.0.1:{server.port}{path or self.case.path}"],
+            seconds,
         )
         for line in output.splitlines():
             if line.startswith("FIGURES "):
@@ -101,8 +102,10 @@ class Load:
     def measure(self, server, seconds, least):
         """The figures of one round. An answer has `least` bytes: fewer are errors."""
         before, slept = server.family.cpu(), server.family.switches()
+        loops = server.family.loops()
         found = self.run(server, seconds)
         after, sleeps = server.family.cpu(), server.family.switches()
+        loop_cpu, loop_sleeps = map(grown, loops, server.family.loops())
         requests = found["requests"]
         errors = {kind: found[kind] for kind in KINDS if found[kind]}
         if found["bytes"] < requests * least:
@@ -115,6 +118,7 @@ class Load:
             "requests_per_second": requests / found["microseconds"] * 1e6,
             "cpu_us": nanoseconds / 1000 / requests if requests else None,
             "switches": grown(slept, sleeps) / requests if requests else None,
+            **server.of_loop(loop_cpu / 1000, loop_sleeps, requests),
             "p50_ms": found["p50_us"] / 1000,
             "p99_ms": found["p99_us"] / 1000,
             "pss_mib": server.family.memory() / (1 << 20),
@@ -126,12 +130,12 @@ class H2Load(Load):
     """h2load: one connection with prior knowledge of HTTP/2, which has as many streams at a time
     as wrk has connections."""
 
-    def run(self, server, seconds):
+    def run(self, server, seconds, path=None):
         log = self.script.with_suffix(".log")
         log.unlink(missing_ok=True)
         output = execute(
             ["h2load", "-t1", "-c1", f"-m{self.connections}", f"-D{seconds}", f"--log-file={log}",
-             f"http://127.0.0.1:{server.h2_port}{self.case.path}"], seconds,
+             f"http://127.0.0.1:{server.h2_port}{path or self.case.path}"], seconds,
         )
         found = {name: re.search(pattern, output) for name, pattern in SUMS.items()}
         if not all(found.values()) or not log.exists():

@@ -49,8 +49,13 @@ class Config(nginx.Config):
     def status(self):
         self.site.block("location", "= /status").add("wsgi_status")
 
-    def hello(self):
-        self.location.add("return", 200, "Hello, World!")
+    def floor(self, location, site, kind="return"):
+        """Nginx without Python answers there: by a line, or by the file of 1 MiB."""
+        if kind == "file":
+            location.add("root", site.files)
+            location.add("try_files", "/large", "=404")
+        else:
+            location.add("return", 200, "Hello, World!")
 
     def application(self, target, site, environ):
         """By the module, with the interpreter and the paths of the site."""

@@ -45,8 +45,11 @@ def make_venv():
 
 
 def version_of_python(python, option="-V"):
-    done = subprocess.run([python, option], capture_output=True, text=True, env=environment())
-    return done.stdout.strip()
+    return output([python, option])
+
+
+def output(command):
+    return subprocess.run(command, capture_output=True, text=True, env=environment()).stdout.strip()
 
 
 def pip_install(name, *packages):
@@ -80,8 +83,32 @@ def install(peer):
         require(DEBIAN[peer])
     if peer == "mod_wsgi":
         check_mod_wsgi()
+    if peer == "bjoern-libpython":
+        install("bjoern")
+        make_python()
     if peer in PACKAGES:
         pip_install(peer, *PACKAGES[peer].split())
+
+
+# `python3` of Debian has an interpreter of its own, and this one that of the shared library.
+MAIN = "#include <Python.h>\nint main(int argc, char **argv) { return Py_BytesMain(argc, argv); }\n"
+CONFIG = ("import sysconfig\n"
+          "for name in ('INCLUDEPY', 'LIBDIR', 'LDVERSION'): print(sysconfig.get_config_var(name))")
+
+
+def make_python():
+    """The virtualenv's python-libpython, a Python that is the shared library and nothing else."""
+    program = layout.VENV / "bin/python-libpython"
+    if program.exists():
+        return
+    include, directory, version = output([PYTHON, "-c", CONFIG]).split()
+    done = subprocess.run(
+        ["cc", "-x", "c", "-", "-o", program, f"-I{include}", f"-L{directory}",
+         f"-Wl,-rpath,{directory}", f"-lpython{version}"],
+        input=MAIN, capture_output=True, text=True, env=environment(),
+    )
+    if done.returncode:
+        raise Missing(f"no program can be made of libpython{version}: {done.stderr[-300:]}")
 
 
 def check_mod_wsgi():

@@ -67,6 +67,13 @@ class Family:
         """Voluntary context switches so far, for each process."""
         return {pid: proc.voluntary_switches(pid) for pid in self.pids()}
 
+    def loops(self):
+        """CPU nanoseconds and voluntary switches so far of each process's first thread, which is
+        the event loop in nginx."""
+        pids = self.pids()
+        return ({pid: proc.cpu_of_thread(pid, pid) for pid in pids},
+                {pid: proc.switches_of_thread(pid, pid) for pid in pids})
+
     def memory(self):
         """PSS of all processes together, in bytes."""
         return sum(proc.rollup(pid).get("Pss", 0) for pid in self.pids())

@@ -6,15 +6,19 @@ Where a peer has a choice it has the faster one: gunicorn and granian keep nginx
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench import load
+from bench.figures import KEYS
 from bench.nginx import Config
 from bench.processes import Family
 from common.nginx import FORCED, command
 from common.ports import free_port
 
 STARTING = 30
+# Where the floor is in the nginx of the row bare.
+FLOOR = "/floor"
 
 
 class Server:
@@ -22,6 +26,7 @@ class Server:
 
     peer = ""  # what has to be installed (peers.py); empty: nothing
     fewer_threads = False
+    in_nginx = False
 
     def __init__(self, name, site, options):
         self.name = name
@@ -113,6 +118,12 @@ class Server:
         """The figures of one round."""
         return wrk.measure(self, seconds, least)
 
+    def of_loop(self, microseconds, switches, requests):
+        """Figures of the event loops, for a server that consists of nothing else but nginx."""
+        shared = self.in_nginx and requests
+        return {"loop_us": microseconds / requests if shared else None,
+                "loop_switches": switches / requests if shared else None}
+
     def stop(self):
         self.family.stop()
 
@@ -120,13 +131,11 @@ class Server:
 class Floor(Server):
     """`return 200`, or for the cases of 1 MiB a file."""
 
+    in_nginx = True
+
     def run(self, case):
         config = self.config()
-        if case.floor == "file":
-            config.location.add("root", self.site.files)
-            config.location.add("try_files", "/large", "=404")
-        else:
-            config.hello()
+        config.floor(config.location, self.site, case.floor)
         self.nginx(config)
 
     def expected(self, case):
@@ -135,6 +144,7 @@ class Floor(Server):
 
 class Module(Server):
     directives = ()
+    in_nginx = True
 
     def run(self, case):
         config = self.config(module=self.site.module, threads=self.threads, counted=case.counted)
@@ -174,7 +184,8 @@ class ModuleForced(Module):
 
 
 class Bare(Module):
-    """The application called in a loop by a thread of the module, without nginx and clients."""
+    """The application called in a loop by a thread of the module, while the load generator loads
+    the floor of the same nginx."""
 
     def run(self, case):
         self.case = case
@@ -182,14 +193,18 @@ class Bare(Module):
         environ = {**self.site.environ, "PYTHONDONTWRITEBYTECODE": "1",
                    "BENCH_TARGET": case.target}
         config.application("bench_bare:application", self.site, environ)
+        config.floor(config.site.block("location", f"= {FLOOR}"), self.site, case.floor)
         self.nginx(config)
 
     def warm_up(self, wrk):
         self.measure(wrk, load.WARM_UP, 0)
 
     def measure(self, wrk, seconds, least):
-        status, body = load.fetch(self.port, self.case, seconds + 30,
-                                  {"X-Bare-Seconds": str(seconds)})
+        with ThreadPoolExecutor(1) as others:
+            floor = others.submit(wrk.run, self, seconds, FLOOR)
+            status, body = load.fetch(self.port, self.case, seconds + 30,
+                                      {"X-Bare-Seconds": str(seconds)})
+            floor.result()
         if status != 200:
             raise load.Wrong(f"status {status}{self.last_words()}")
         found = json.loads(body)
@@ -197,7 +212,7 @@ class Bare(Module):
         return {
             "requests": calls, "cpu_us": found["nanoseconds"] / 1000 / calls, "errors": {},
             # Of one thread, without clients.
-            **dict.fromkeys(("requests_per_second", "switches", "p50_ms", "p99_ms", "pss_mib")),
+            **dict.fromkeys(key for key in KEYS if key != "cpu_us"),
         }
 
 
@@ -288,9 +303,19 @@ class GranianNginx(Granian):
 class Bjoern(Server):
     peer = "bjoern"
 
+    python = "python"
+
     def run(self, case):
         script = Path(__file__).with_name("serve_bjoern.py")
-        self.launch([self.site.program("python"), script, case.target, self.port, self.processes])
+        self.launch([self.site.program(self.python), script, case.target, self.port,
+                     self.processes])
+
+
+class BjoernLibpython(Bjoern):
+    """In the libpython of the module, where the same call costs the same."""
+
+    peer = "bjoern-libpython"
+    python = "python-libpython"
 
 
 APACHE = """\
@@ -354,6 +379,7 @@ SERVERS = {
     "mod_wsgi": ModWsgi, "module-1": ModuleOneThread,
     "module-python": ModuleBuiltPython, "module-off": ModuleOff,
     "module-pinned": ModulePinned, "module-forced": ModuleForced,
+    "bjoern-libpython": BjoernLibpython,
 }
 # Those of a run without --servers.
-USUAL = [name for name in SERVERS if not name.startswith("module-")]
+USUAL = [name for name in SERVERS if not name.startswith(("module-", "bjoern-"))]

@@ -108,15 +108,23 @@ def threads(pid):
 
 def voluntary_switches(pid):
     """How often its threads have given up the processor of their own accord, all that are left."""
-    found = 0
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return found
-    for thread in threads:
-        status = read(pid, f"task/{thread}/status")
-        found += sum(map(int, re.findall(rb"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)))
-    return found
+        return 0
+    return sum(switches_of_thread(pid, thread) for thread in threads)
+
+
+def switches_of_thread(pid, thread):
+    """The same for one of them."""
+    status = read(pid, f"task/{thread}/status")
+    return sum(map(int, re.findall(rb"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)))
+
+
+def cpu_of_thread(pid, thread):
+    """Nanoseconds of CPU, user and system."""
+    fields = read(pid, f"task/{thread}/schedstat").split()
+    return int(fields[0]) if fields else 0
 
 
 def fds(pid):
