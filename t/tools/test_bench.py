@@ -37,12 +37,16 @@ def test_a_short_run_has_figures_of_each_server(tmp_path):
         assert row["pss_mib"] > 0
         assert 0 < row["cpu_us"] < 1e6 / row["requests_per_second"] * os.cpu_count() * 1.5
     assert rows["floor"]["to_floor"] == rows["module"]["to_module"] == 1
+    # The rest is that of the runners, or of the master, which sleeps.
+    assert 0 < rows["module"]["loop_us"] < 0.95 * rows["module"]["cpu_us"]
+    floor = rows["floor"]
+    assert 0.95 * floor["cpu_us"] < floor["loop_us"] < 1.05 * floor["cpu_us"]
     assert "module" in done.stdout
 
     again = bench("--read", path, "--markdown")
     assert again.returncode == 0, again.stderr
     assert "| CPU us/request | hello |" in again.stdout
-    assert again.stdout.count("\n| module | ") == 4
+    assert again.stdout.count("\n| module | ") == 7
 
 
 def test_the_limit_is_nginx_and_the_call_alone(tmp_path):
@@ -60,6 +64,21 @@ def test_the_limit_is_nginx_and_the_call_alone(tmp_path):
     again = bench("--read", path, "--markdown")
     assert "| CPU/limit | echo |" in again.stdout
     assert again.stdout.count("\n| limit | ") == 2
+
+
+def test_what_a_hand_over_and_one_thread_take_can_be_measured_beside_it(tmp_path):
+    path = tmp_path / "figures.json"
+    names = ["floor-file", "floor-threads", "bjoern-libpython"]
+    done = bench("--servers", ",".join(names), "--cases", "hello", "--rounds", "1", "--seconds",
+                 "1", "--json", path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(path.read_text())["cases"]["hello"]["servers"]
+    assert list(rows) == names
+    assert all(row["requests"] > 0 and row["errors"] == {} for row in rows.values())
+    # Only one of them has threads at work beside its event loops.
+    apart = {name: row["cpu_us"] - row["loop_us"] for name, row in rows.items() if row["loop_us"]}
+    assert apart["floor-threads"] > 0.1 * rows["floor-threads"]["cpu_us"] > apart["floor-file"]
+    assert rows["bjoern-libpython"]["loop_us"] is None
 
 
 def test_connections_may_wait_before_each_request(tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from bench.load import HELLO
 from bench.processes import unprivileged, worker
 from common.paths import APPS, MODULE, ROOT
 from common.processes import environment
@@ -33,6 +34,7 @@ class Site:
         self.files = self.subdirectory("files")
         self.large = bytes(range(256)) * (MIB // 256)
         (self.files / "large").write_bytes(self.large)
+        (self.files / "small").write_bytes(HELLO)
         self.scratch = self.subdirectory("scratch")
         apps = self.subdirectory("apps")
         for name in ("bench_bare.py", "bench_cases.py", "bench_django.py", "bench_slow.py",

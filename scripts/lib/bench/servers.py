@@ -142,6 +142,29 @@ class Floor(Server):
         return load.HELLO if case.floor == "return" else self.site.large
 
 
+class FloorFile(Floor):
+    """As many bytes, read from a file that is open and in memory, without sendfile."""
+
+    aio = "off"
+
+    def run(self, case):
+        if case.floor == "file" or case.post:
+            raise load.Wrong(f"is not for the case {case.name}")
+        config = self.config()
+        config.main.add("thread_pool", "default", f"threads={self.threads}")
+        for directive in (("root", self.site.files), ("try_files", "/small", "=404"),
+                          ("open_file_cache", "max=10"), ("open_file_cache_valid", "1h"),
+                          ("sendfile", "off"), ("aio", self.aio)):
+            config.location.add(*directive)
+        self.nginx(config)
+
+
+class FloorThreads(FloorFile):
+    """By a thread of nginx's own pool: what nginx takes for handing a task over and back."""
+
+    aio = "threads"
+
+
 class Module(Server):
     directives = ()
     in_nginx = True
@@ -379,7 +402,7 @@ SERVERS = {
     "mod_wsgi": ModWsgi, "module-1": ModuleOneThread,
     "module-python": ModuleBuiltPython, "module-off": ModuleOff,
     "module-pinned": ModulePinned, "module-forced": ModuleForced,
-    "bjoern-libpython": BjoernLibpython,
+    "bjoern-libpython": BjoernLibpython, "floor-file": FloorFile, "floor-threads": FloorThreads,
 }
 # Those of a run without --servers.
-USUAL = [name for name in SERVERS if not name.startswith(("module-", "bjoern-"))]
+USUAL = [name for name in SERVERS if not name.startswith(("module-", "bjoern-", "floor-"))]
