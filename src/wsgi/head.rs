@@ -134,6 +134,13 @@ impl ResponseHead {
         Ok(())
     }
 
+    /// What a 426 has to name (RFC 9110 sections 7.8 and 15.5.22): the server's own, not an
+    /// application's.
+    pub fn name_upgrade(&mut self, protocol: &[u8]) {
+        self.append(b"Upgrade", protocol);
+        self.append(b"Connection", b"upgrade");
+    }
+
     /// Appends what has been checked, also against the limits of both.
     fn append(&mut self, name: &[u8], text: &[u8]) {
         for part in [name, text] {

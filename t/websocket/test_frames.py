@@ -187,6 +187,9 @@ def test_a_bad_handshake_is_refused(site, dial, headers, status):
     answer = dial(site).ask("/messages/echo", headers).read_response()
     assert answer.status == status and answer.complete
     assert answer.header("Sec-WebSocket-Version") == ("13" if status == 426 else None)
+    assert answer.header("Upgrade") == ("websocket" if status == 426 else None)
+    options = [value for name, value in answer.headers if name.lower() == "connection"]
+    assert ("upgrade" in options) == (status == 426)
     name = "Version" if status == 426 else "Key"
     site.log.wait_for(rf"\[info\].*\"Sec-WebSocket-{name}\" header", start=mark)
     assert site.log.matching(r"\[(error|warn)\]", mark) == []

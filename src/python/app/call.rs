@@ -339,6 +339,7 @@ impl<'py> Call<'_, 'py> {
         let head = ResponseHead::new(refusal.reason().as_bytes()).and_then(|mut head| {
             if refusal == Refusal::Version {
                 head.push(b"Sec-WebSocket-Version", handshake::VERSION.as_bytes())?;
+                head.name_upgrade(b"websocket");
             }
             Ok(head)
         });
