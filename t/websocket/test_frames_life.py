@@ -134,6 +134,22 @@ def test_worker_shutdown_timeout_closes_with_1001(start, dial):
     until(lambda: not procs.alive(old), what="the old worker's end")
 
 
+def test_a_source_that_changes_closes_with_1001(make_nginx, dial):
+    site = make_nginx(http="wsgi_reload on; wsgi_websocket on; wsgi_python_path @DIR@/site;",
+                      server="location / { wsgi_app @DIR@/site/app.py; }")
+    text = "from messages import application\n"
+    site.write("site/app.py", text)
+    site.start()
+    client = opened(site, dial)
+    old = site.worker()
+    site.write("site/app.py", text + "\n")
+    assert client.hear() == code(1001)
+    assert client.at_eof()
+    site.wait_event("over /echo")
+    site.wait_respawn(old)
+    assert echoes(opened(site, dial))
+
+
 def test_a_worker_that_leaves_puts_nothing_into_a_head(start, dial):
     site = start("limit_rate 10;", main=TWO + "worker_shutdown_timeout 300ms;")
     client = dial(site).ask("/messages/echo", ahead=frame(TEXT, b"x"))

@@ -13,6 +13,7 @@ use crate::nginx::sys::connection::send;
 use crate::nginx::sys::pair::{self, Received, Sent};
 use crate::nginx::sys::process;
 use crate::nginx::sys::socket::Socket;
+use crate::nginx::worker::retire;
 use crate::wsgi::upgrade::Upgrade;
 use crate::wsgi::upgrade::buffer::Buffer;
 use crate::wsgi::websocket::Look;
@@ -131,7 +132,7 @@ impl Upgraded {
     /// `c` is the client's connection, and open.
     pub unsafe fn part(&mut self, c: *mut ngx_connection_t) {
         let frames = &self.upgrade.frames;
-        if self.way == Way::Frames && process::is_leaving() {
+        if self.way == Way::Frames && (process::is_leaving() || retire::is_outdated()) {
             frames.leave();
             // What nginx still has, the head for one, goes first.
             // SAFETY: the connection is open, as the caller says.
