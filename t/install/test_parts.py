@@ -3,6 +3,8 @@
 import importlib
 import math
 import os
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -98,6 +100,34 @@ def test_the_libpython_of_the_system_is_found():
     found = part("serve.python").interpreter(SYSTEM)
     assert found.library.name.startswith(f"libpython{found.version}.so")
     assert found.library.is_file()
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """A Python in a prefix that its sysconfig does not know, as those of uv and conda are: bin and
+    lib, and in lib the library beside the standard library."""
+    found = part("serve.python").interpreter(SYSTEM)
+    prefix = tmp_path / "moved"
+    for folder in ("bin", "lib"):
+        (prefix / folder).mkdir(parents=True)
+    shutil.copy(os.path.realpath(SYSTEM), prefix / "bin/python3")
+    shutil.copy(found.library, prefix / "lib" / found.library.name)
+    name = f"python{found.version}"
+    (prefix / "lib" / name).symlink_to(found.base / "lib" / name)
+    return prefix
+
+
+def test_the_libpython_beside_the_python_that_runs_is_taken(moved):
+    found = part("serve.python").interpreter(str(moved / "bin/python3"))
+    assert found.base == moved
+    assert found.library.parent == moved / "lib"
+
+
+def test_the_libpython_of_a_virtualenv_is_that_of_its_home(moved, tmp_path):
+    subprocess.run([moved / "bin/python3", "-m", "venv", "--without-pip", tmp_path / "venv"],
+                   check=True, timeout=60)
+    found = part("serve.python").interpreter(str(tmp_path / "venv/bin/python"))
+    assert found.library.parent == moved / "lib"
 
 
 def test_the_modules_of_a_wheel_are_named_when_none_fits(tmp_path, monkeypatch):

@@ -28,13 +28,13 @@ print("\\n{MARK}" + json.dumps({{
                and each.get("NAME") and not str(each["NAME"]).startswith((":", "file:"))],
 }}))
 """
-# Where a libpython may be: where Python says, where distributions move it to, and where the base
-# prefix has been moved to since (uv, conda, pyenv).
+# Where a libpython may be: beside the Python that runs, wherever that has been moved to since its
+# build (uv, conda), where Python says, and where distributions move it to.
 WHERE = """
 import json, os, sys, sysconfig
 var = sysconfig.get_config_var
-folders = [var("LIBDIR"), os.path.join(var("LIBDIR") or "", var("MULTIARCH") or ""), var("LIBPL"),
-           os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "lib64")]
+folders = [os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "lib64"),
+           var("LIBDIR"), os.path.join(var("LIBDIR") or "", var("MULTIARCH") or ""), var("LIBPL")]
 names = [name for name in (var("INSTSONAME"), var("LDLIBRARY")) if name and ".so" in name]
 version = "%d.%d" % sys.version_info[:2]
 names += [f"libpython{version}.so.1.0", f"libpython{version}.so"]
