@@ -55,6 +55,15 @@ def test_a_file_that_cannot_be_imported_by_its_name_is_loaded_as_a_file(site):
     assert site.get().status == 200
 
 
+@pytest.mark.parametrize("name, folder", [("", "plain"), ("#other", "plain"), ("", "with $")])
+def test_a_file_of_pastedeploy_is_no_python(site, name, folder):
+    path = site.write(f"{folder}/site.ini", "[app:main]\nuse = egg:it\n[app:other]\nuse = egg:it\n")
+    text = site.config_of(path + name)
+    place = path if folder == "plain" else "./application/site.ini"
+    assert target(text).strip('"') == f"paste:{place}{name or '#main'}"
+    assert chdir(text).strip('"') == os.path.dirname(path)
+
+
 # ------- errors
 
 

@@ -23,6 +23,7 @@ class Application:
     """directory is the working directory and the first entry of sys.path.
 
     path is the file it was found in, if there is one; without a module it is loaded as a file.
+    paste: that is a file of PasteDeploy, and callable a name in it.
     django: it is a Django project, whose module and callable are known only when its Python has
     been asked; settings is its settings module, empty if manage.py computes it. not_django: why a
     manage.py was passed over.
@@ -32,13 +33,18 @@ class Application:
     path: Path = None
     module: str = ""
     callable: str = "application"
+    paste: bool = False
     django: bool = False
     settings: str = ""
     not_django: str = ""
 
     @property
     def target(self):
-        return f"{self.module or self.path}:{self.callable}"
+        return self.target_of(self.module or self.path)
+
+    def target_of(self, place):
+        """The argument of wsgi_app, with its module or file at this place."""
+        return f"paste:{place}#{self.callable}" if self.paste else f"{place}:{self.callable}"
 
 
 # ------- what a file defines
@@ -219,10 +225,14 @@ class Search:
 
 
 def find(text):
-    """The application that DIR, FILE[:callable] or module:callable names."""
+    """The application that DIR, FILE[:callable], FILE.ini[#name] or module:callable names."""
     path = Path(os.path.abspath(text))
     if path.is_dir():
         return Search(path).run()
+    ini, _, name = (text, "", "") if path.is_file() else text.partition("#")
+    if ini.endswith(".ini") and os.path.isfile(ini):
+        path = Path(os.path.abspath(ini))
+        return Application(path.parent, path, callable=name or "main", paste=True)
     name = ""
     if not path.exists() and ":" in text:
         text, _, name = text.rpartition(":")

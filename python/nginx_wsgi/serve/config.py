@@ -59,7 +59,7 @@ def target(application, directory):
         link = directory / "application"
         link.unlink(missing_ok=True)
         link.symlink_to(application.directory)
-        text = f"./{link.name}/{application.path.name}:{application.callable}"
+        text = application.target_of(f"./{link.name}/{application.path.name}")
     return word(text)
 
 

@@ -26,6 +26,7 @@ usage: nginx-wsgi serve DIR [options]             a Django project (manage.py), 
                                                   wsgi.py, app.py, application.py, main.py or a
                                                   package
        nginx-wsgi serve FILE[:callable] [options]
+       nginx-wsgi serve FILE.ini[#name] [options]         of PasteDeploy: Pyramid, Plone, Kinto
        nginx-wsgi serve module[:callable] [options]       in the current directory
        nginx-wsgi print-config ...                prints the nginx configuration, starts nothing
        nginx-wsgi check ...                       has nginx test it (nginx -t)
