@@ -6,10 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from lib import config
-from lib.serve import SYSTEM
+from lib.serve import ROOT, SYSTEM
 
 
 def part(name):
@@ -128,6 +129,28 @@ def test_the_libpython_of_a_virtualenv_is_that_of_its_home(moved, tmp_path):
                    check=True, timeout=60)
     found = part("serve.python").interpreter(str(tmp_path / "venv/bin/python"))
     assert found.library.parent == moved / "lib"
+
+
+@pytest.mark.skipif(not ROOT, reason="root may read everything")
+@pytest.mark.parametrize("closed", ["library", "standard_library"])
+def test_a_python_that_the_workers_cannot_read_is_refused(site, closed):
+    """As one of pyenv's is, in the home directory of root."""
+    own = part("serve.python").interpreter(SYSTEM)
+    places = {name: getattr(own, name) for name in ("library", "standard_library")}
+    places[closed] = Path(site.write("home/lib/place", ""))
+    os.chmod(f"{site.dir}/home", 0o700)
+    site.write("wsgi.py")
+    installed = part("serve.installed")
+
+    class Way(installed.Installed):
+        def parts(self, options, venv):
+            return installed.Parts(config.BINARY, config.MODULE, own.version,
+                                   executable=SYSTEM, **places)
+
+    run = part("serve.command").Serve(Way(), [site.dir])
+    with pytest.raises(part("serve").Problem) as problem:
+        run.prepare(testing=True)
+    assert f"cannot read {places[closed]}: {site.dir}/home is closed" in str(problem.value)
 
 
 def test_the_modules_of_a_wheel_are_named_when_none_fits(tmp_path, monkeypatch):

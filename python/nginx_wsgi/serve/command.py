@@ -87,7 +87,8 @@ class Serve:
         if user:
             self.say(f"workers run as {user.pw_name}")
         needed = [found.directory, found.path, venv,
-                  venv and venv / "lib" / f"python{parts.version}", *given.conf_snippet,
+                  venv and venv / "lib" / f"python{parts.version}", parts.library,
+                  parts.standard_library, *given.conf_snippet,
                   *(path for _, path in given.static)]
         users.require(user, filter(None, needed))
 

@@ -51,13 +51,15 @@ NGINX is the nginx binary, if it is to be another one.
 
 @dataclass
 class Parts:
-    """What serves. library: the libpython that nginx is to load; None if the module is linked."""
+    """What serves. library: the libpython that nginx is to load; None if the module is linked.
+    standard_library: the directory of that one's modules."""
 
     nginx: str
     module: Path
     version: str
     library: Path | None
     executable: str
+    standard_library: Path | None = None
 
 
 def modules_path(nginx):
@@ -109,7 +111,7 @@ class Installed:
             return Parts(nginx, module, version, None, executable)
         own = python.interpreter(executable)
         return Parts(nginx, module or self.module(own.version), own.version, own.library,
-                     executable)
+                     executable, own.standard_library)
 
     def module_path(self):
         """That of the Python of this command."""

@@ -41,6 +41,7 @@ names += [f"libpython{version}.so.1.0", f"libpython{version}.so"]
 print(json.dumps({
     "version": version, "free_threaded": bool(var("Py_GIL_DISABLED")),
     "implementation": sys.implementation.name, "base": sys.base_prefix,
+    "standard_library": sysconfig.get_path("stdlib"),
     "places": list(dict.fromkeys(os.path.normpath(os.path.join(folder, name))
                                  for folder in folders if folder for name in names)),
 }))
@@ -95,12 +96,13 @@ def version_of_module(module):
 
 @dataclass
 class Interpreter:
-    """A Python, and the shared library of it."""
+    """A Python, its shared library, and the directory of its modules."""
 
     executable: str
     version: str
     base: Path
     library: Path
+    standard_library: Path
 
 
 def interpreter(executable):
@@ -122,7 +124,8 @@ def interpreter(executable):
                       " use one with a GIL")
     for place in said["places"]:
         if os.path.isfile(place):
-            return Interpreter(executable, version, Path(said["base"]), Path(place))
+            return Interpreter(executable, version, Path(said["base"]), Path(place),
+                               Path(said["standard_library"]))
     raise Problem(
         f"Python {version} in {said['base']} has no shared library, and nginx needs one: there is"
         f" no {said['places'][0]}. Debian and Ubuntu have it in the package libpython{version}; a"
