@@ -1,6 +1,6 @@
 """Answers on the connection itself, as libraries for WebSockets do, with bytes instead of frames.
 
-The path says what is done; the query string how it ends: start, empty, stop, raise.
+The path says what is done; the query string how it ends: start, empty, stop, drop, raise, refused.
 """
 
 import hashlib
@@ -130,3 +130,7 @@ def application(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"not for the client"]
     return []
+    if ending == "drop":
+        raise ConnectionError
+    if ending == "refused":
+        raise ConnectionError("on purpose")

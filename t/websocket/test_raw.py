@@ -55,7 +55,7 @@ def test_a_head_in_pieces_and_what_follows_in_the_same_piece(phone):
 
 
 @pytest.mark.parametrize("key", ["werkzeug", "gunicorn"])
-@pytest.mark.parametrize("ending", ["", "start", "stop"])
+@pytest.mark.parametrize("ending", ["", "start", "stop", "drop"])
 def test_whatever_the_application_says_in_the_end_is_swallowed(site, dial, key, ending):
     mark = site.log.mark()
     client = dial(site, f"/raw_socket/once:{key}?{ending}")
@@ -65,12 +65,13 @@ def test_whatever_the_application_says_in_the_end_is_swallowed(site, dial, key, 
     assert site.log.matching(r"\[(error|warn)\]", mark) == []
 
 
-def test_an_exception_is_logged_and_ends_the_connection(site, dial):
+@pytest.mark.parametrize("ending, error", [("raise", "ValueError"), ("refused", "ConnectionError")])
+def test_an_exception_is_logged_and_ends_the_connection(site, dial, ending, error):
     mark = site.log.mark()
-    client = dial(site, "/raw_socket/once?raise")
+    client = dial(site, f"/raw_socket/once?{ending}")
     client.send(b"one")
     assert client.read_to_end() == (b"one", "closed")
-    site.log.wait_for(r"\[error\].*ValueError: on purpose", start=mark)
+    site.log.wait_for(rf"\[error\].*{error}: on purpose", start=mark)
 
 
 def test_one_line_in_the_access_log_at_the_end(site, dial):

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyBrokenPipeError, PyOSError, PyStopIteration};
+use pyo3::exceptions::{PyBrokenPipeError, PyConnectionError, PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyString, PyTuple};
@@ -317,15 +317,24 @@ impl<'py> Call<'_, 'py> {
     }
 
     /// How the exchange is to end of an application that has taken the connection over: what it
-    /// says by start_response and returns is nobody's. gunicorn's way to end is StopIteration.
+    /// says by start_response and returns is nobody's.
     fn end_connection(&self, outcome: Result<(), Broken>) -> End {
         match outcome {
-            Err(Broken::Raised(what, err)) if !err.is_instance_of::<PyStopIteration>(self.py) => {
+            Err(Broken::Raised(what, err)) if !self.is_way_to_end(&err) => {
                 self.explain(what, &err);
                 Err(Failure::Application)
             }
             _ => Ok(()),
         }
+    }
+
+    /// gunicorn's is StopIteration. Under Werkzeug's server, which drops the connection without a
+    /// word, python-engineio raises ConnectionError; one that says something has another cause.
+    fn is_way_to_end(&self, err: &PyErr) -> bool {
+        let args = || err.value(self.py).getattr(intern!(self.py, "args"))?.is_empty();
+        err.is_instance_of::<PyStopIteration>(self.py)
+            || err.get_type(self.py).is(self.py.get_type::<PyConnectionError>())
+                && args().unwrap_or(false)
     }
 
     /// Why the client's request is no handshake, if the application has tried to do it.
