@@ -64,7 +64,8 @@ pub unsafe fn stop(worker: &'static Worker, cycle: *mut ngx_cycle_t) {
                 return;
             }
             Outcome::Stuck => {
-                format!("python has {} stuck threads, leaving", worker.runners.alive())
+                let alive = worker.runners.alive() + worker.sockets.alive();
+                format!("python has {alive} stuck threads, leaving")
             }
             Outcome::Importing(name) => {
                 format!("the import of \"{name}\" does not end, leaving")
@@ -127,7 +128,7 @@ impl Ending {
 
     fn look(&mut self, worker: &Worker, now: Instant) -> Outcome {
         let alive = worker.runners.alive() + worker.sockets.alive();
-        let stuck = worker.runners.all_stuck();
+        let stuck = worker.runners.all_stuck() + worker.sockets.threads().stuck();
         let exit = worker.imports.exit_functions();
         if worker.watch.is_unreachable() {
             return Outcome::Stuck;

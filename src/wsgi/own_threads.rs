@@ -6,16 +6,25 @@
 //! Runs on: event loop ([`OwnThreads::push`], [`OwnThreads::stop`], counts), a thread of its own
 //! ([`OwnThreads::run`]).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::exchange::Taken;
+use super::exchange::{Ender, Taken};
 use super::interpreter::Interpreter;
 use super::lock::lock;
 use super::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use super::queue::{Full, Job};
+
+/// Which threads a request is given one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// Those of the pool with this index.
+    Pool(usize),
+    /// Those of their own, so many at most.
+    Own(usize),
+}
 
 /// What a job needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +41,23 @@ struct State {
     jobs: VecDeque<Job>,
     /// Threads that wait.
     idle: usize,
-    /// Threads that are at a job.
-    busy: usize,
+    /// What threads are at.
+    work: BTreeMap<ExchangeId, Work>,
     /// The numbers of threads that have not left, those that are being started too.
     numbers: BTreeSet<usize>,
     is_stopped: bool,
 }
 
+/// A request that a thread is at.
+struct Work {
+    ender: Ender,
+    /// The thread has not come back when it was to.
+    is_stuck: bool,
+}
+
 impl State {
     fn taken(&self) -> usize {
-        self.busy + self.jobs.len()
+        self.work.len() + self.jobs.len()
     }
 
     /// The least number that no thread has.
@@ -116,6 +132,32 @@ impl OwnThreads {
         self.lock().taken()
     }
 
+    /// Whether a thread is at this exchange. Event loop, as what follows.
+    pub fn is_at(&self, id: ExchangeId) -> bool {
+        self.lock().work.contains_key(&id)
+    }
+
+    /// Whether that thread is stuck.
+    pub fn is_stuck(&self, id: ExchangeId) -> bool {
+        self.lock().work.get(&id).is_some_and(|work| work.is_stuck)
+    }
+
+    /// The thread at this exchange is not expected back. False if none is, or if that is known.
+    pub fn set_stuck(&self, id: ExchangeId) -> bool {
+        let mut state = self.lock();
+        state.work.get_mut(&id).is_some_and(|work| !std::mem::replace(&mut work.is_stuck, true))
+    }
+
+    /// Threads that are stuck at present.
+    pub fn stuck(&self) -> usize {
+        self.lock().work.values().filter(|work| work.is_stuck).count()
+    }
+
+    /// Threads that go on though their clients have gone, stuck ones too.
+    pub fn left(&self) -> usize {
+        self.lock().work.values().filter(|work| work.ender.is_left()).count()
+    }
+
     /// All threads leave, those at a job when it has ended.
     pub fn stop(&self) {
         self.lock().is_stopped = true;
@@ -131,8 +173,9 @@ impl OwnThreads {
                     let mut job = None;
                     self.interpreter.detach(&mut || job = self.next());
                     let Some(job) = job else { break };
+                    let id = job.id().unwrap_or_default();
                     self.guard("at a request", || self.work(job, number));
-                    self.lock().busy -= 1;
+                    self.leave(id);
                     self.interpreter.tidy();
                 }
             });
@@ -149,7 +192,10 @@ impl OwnThreads {
             let left = end.saturating_duration_since(Instant::now());
             if let Some(job) = state.jobs.pop_front() {
                 state.idle -= 1;
-                state.busy += 1;
+                if let Job::Call { response, .. } = &job {
+                    let work = Work { ender: response.ender(), is_stuck: false };
+                    state.work.insert(response.id(), work);
+                }
                 return Some(job);
             }
             if state.is_stopped || left.is_zero() {
@@ -166,6 +212,16 @@ impl OwnThreads {
             && response.begin(Taken { at: Instant::now(), runner: number }).is_ok()
         {
             app.call(request, response);
+        }
+    }
+
+    /// A thread is done with its request.
+    fn leave(&self, id: ExchangeId) {
+        // What is left of the exchange is freed without the lock.
+        let work = self.lock().work.remove(&id);
+        if work.is_some_and(|work| work.is_stuck) {
+            let text = String::from("a stuck thread is back");
+            self.mailbox.log(LogRecord { exchange: None, level: Level::Info, text });
         }
     }
 
@@ -210,6 +266,7 @@ mod tests {
         app: &'static AppSlot,
         called: mpsc::Receiver<ExchangeId>,
         release: mpsc::Sender<()>,
+        exchanges: Vec<Arc<Exchange>>,
         handles: Vec<JoinHandle<()>>,
     }
 
@@ -222,13 +279,14 @@ mod tests {
             let mailbox = Arc::new(Mailbox::new(|| ()));
             let interpreter = Arc::new(FakeInterpreter::default());
             let threads = OwnThreads::new(interpreter, Arc::clone(&mailbox), "t", patience);
-            let handles = Vec::new();
-            Self { threads: Arc::new(threads), mailbox, app, called, release, handles }
+            let (threads, exchanges, handles) = (Arc::new(threads), Vec::new(), Vec::new());
+            Self { threads, mailbox, app, called, release, exchanges, handles }
         }
 
         fn push(&mut self, id: ExchangeId, limit: usize) -> Result<Wants, Full> {
             let mailbox = Arc::clone(&self.mailbox);
-            let (_, response) = Exchange::open(id, Buffering::default(), mailbox);
+            let (exchange, response) = Exchange::open(id, Buffering::default(), mailbox);
+            self.exchanges.push(exchange);
             let job = Job::Call { app: self.app, request: Request::default(), response };
             let wants = self.threads.push(job, limit)?;
             if wants == Wants::Thread {
@@ -278,6 +336,26 @@ mod tests {
         let is_alert = |mail: &Mail| matches!(mail, Mail::Log(log) if log.level == Level::Alert);
         assert_eq!(mails.iter().filter(|mail| is_alert(mail)).count(), 1);
         assert!(mails.contains(&Mail::Left));
+    }
+
+    #[test]
+    fn a_thread_is_known_by_its_request_until_it_is_done() {
+        let mut scene = Scene::new(LONG);
+        scene.push(1, 2).unwrap();
+        assert_eq!(scene.called.recv(), Ok(1));
+        let threads = Arc::clone(&scene.threads);
+        assert!(threads.is_at(1) && !threads.is_at(2) && !threads.is_stuck(1));
+        assert!(threads.set_stuck(1) && !threads.set_stuck(1) && !threads.set_stuck(2));
+        assert_eq!((threads.is_stuck(1), threads.stuck(), threads.left()), (true, 1, 0));
+        scene.exchanges[0].cancel();
+        assert_eq!(threads.left(), 1);
+        scene.release.send(()).unwrap();
+        while threads.is_at(1) {
+            thread::yield_now();
+        }
+        assert_eq!((threads.stuck(), threads.left(), threads.taken()), (0, 0, 0));
+        let is_back = |mail: &Mail| matches!(mail, Mail::Log(log) if log.text.contains("back"));
+        assert_eq!(scene.end().iter().filter(|mail| is_back(mail)).count(), 1);
     }
 
     #[test]

@@ -78,6 +78,12 @@ def other(sock):
     sock.sendall(b"HTTP/1.1 418 I'm a teapot\r\nX-Own: yes\r\nContent-Length: 3\r\n\r\ntea")
 
 
+def half(sock):
+    """The head of one, and nothing behind it until the gate opens."""
+    sock.sendall(b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 3\r\n\r\n")
+    gate.wait("half")
+
+
 def garbage(sock):
     sock.sendall(b"hello\r\n")
     sock.recv(1)
@@ -101,8 +107,8 @@ def waits(sock):
 
 
 WAYS = {f"/{way.__name__}": way for way in (
-    echo, once, last_words, flood, sink, deaf, closed, pieces, other, garbage, part, long, nothing,
-    waits)}
+    echo, once, last_words, flood, sink, deaf, closed, pieces, other, half, garbage, part, long,
+    nothing, waits)}
 
 
 def application(environ, start_response):
@@ -124,13 +130,13 @@ def application(environ, start_response):
     ending = environ["QUERY_STRING"]
     if ending == "stop":
         raise StopIteration
+    if ending == "drop":
+        raise ConnectionError
     if ending == "raise":
         raise ValueError("on purpose")
+    if ending == "refused":
+        raise ConnectionError("on purpose")
     if ending == "start":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"not for the client"]
     return []
-    if ending == "drop":
-        raise ConnectionError
-    if ending == "refused":
-        raise ConnectionError("on purpose")

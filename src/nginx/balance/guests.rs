@@ -24,6 +24,7 @@ use crate::wsgi::exchange::spool::Buffering;
 use crate::wsgi::mailbox::{ExchangeId, LogRecord};
 use crate::wsgi::numbers::NumberMap;
 use crate::wsgi::offer::Offer;
+use crate::wsgi::own_threads::Threads;
 use crate::wsgi::queue::Job;
 use crate::wsgi::relay::PeerEnd;
 use crate::wsgi::relay::message::{Answer, Limit, Malformed, Message, Order, Run, Settings};
@@ -47,7 +48,8 @@ impl Guest {
     /// Nobody waits for the answer any more: its thread is interrupted in time.
     fn follow(&self) {
         if let (Some(worker), Some(Limit { time, title })) = (worker(), &self.limit) {
-            worker.watch.follow(self.end.exchange(), self.pool, *time, || title.clone());
+            let threads = Threads::Pool(self.pool);
+            worker.watch.follow(self.end.exchange(), threads, *time, || title.clone());
         }
     }
 

@@ -77,8 +77,15 @@ pub unsafe fn submit(
         table.insert(context);
         let threads = conf.websocket.threads();
         if worker.sockets.push(Job::Call { app, request, response }, threads).is_err() {
-            let text = format_args!("all {threads} websocket threads are in use");
-            return Err(full(context, text));
+            return Err(match worker.sockets.threads().left() {
+                0 => full(context, format_args!("all {threads} websocket threads are in use")),
+                left => full(
+                    context,
+                    format_args!(
+                        "all {threads} websocket threads are in use, {left} for clients that have gone"
+                    ),
+                ),
+            });
         }
         waits(context);
         Ok(())

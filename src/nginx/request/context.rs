@@ -32,6 +32,7 @@ use crate::wsgi::exchange::{Blocks, End, Exchange, HeldBack, Progress, Taken};
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::ExchangeId;
 use crate::wsgi::numbers::NumberMap;
+use crate::wsgi::own_threads::Threads;
 use crate::wsgi::request::body::RequestBody;
 use crate::wsgi::request::body_pipe::{BodyError, BodyPipe};
 use crate::wsgi::request::vars::Vars;
@@ -301,9 +302,17 @@ impl Context {
         self.conf().endpoint.filter(|_| self.upgraded.is_none()).map(|endpoint| endpoint.pool)
     }
 
-    /// `wsgi_request_timeout`, if it counts.
+    /// The threads that the request is given one of.
+    fn threads(&self) -> Option<Threads> {
+        if self.upgraded.is_some() {
+            return Some(Threads::Own(self.conf().websocket.threads()));
+        }
+        self.pool().map(Threads::Pool)
+    }
+
+    /// `wsgi_request_timeout`, if it counts: it does until the request has become a WebSocket.
     fn request_timeout(&self) -> Option<Duration> {
-        self.conf().request_timeout().filter(|_| self.upgraded.is_none())
+        self.conf().request_timeout().filter(|_| !self.is_websocket())
     }
 
     /// The connection is the application's: no time counts any more. The timer only keeps a leaving
@@ -366,18 +375,18 @@ impl Context {
             let row = self.row.take();
             self.seen().leave_row(display, row, taken);
         }
-        if let Some(worker) = worker()
-            && let Some(index) = self.pool()
-        {
+        if let Some(worker) = worker() {
             if taken.is_none()
-                && let Some(pool) = worker.pool(index)
+                && let Some(pool) = self.pool().and_then(|index| worker.pool(index))
             {
                 pool.remove(self.exchange.id());
             }
             // Another worker that runs the request follows it.
             let is_here = self.exchange.handed_over().is_none();
-            if let Some(timeout) = self.request_timeout().filter(|_| is_here) {
-                worker.watch.follow(&self.exchange, index, timeout, || self.title());
+            if let Some(timeout) = self.request_timeout().filter(|_| is_here)
+                && let Some(threads) = self.threads()
+            {
+                worker.watch.follow(&self.exchange, threads, timeout, || self.title());
             }
         }
         // SAFETY: a timer that is set is in nginx's tree.
@@ -395,6 +404,7 @@ impl Context {
             exchange: &self.exchange,
             timings: &self.timings,
             endpoint: self.conf().endpoint,
+            threads: self.threads(),
             head_taken: self.head_taken,
             websocket: self.upgraded.as_ref().map(|_| self.is_websocket()),
         }

@@ -26,7 +26,9 @@ pub fn show() {
     let mut own = (0, 0);
     if let Some(worker) = worker() {
         own = (worker.sockets.alive(), worker.sockets.busy());
-        display.left.borrow_mut().retain_mut(|left| goes_on(display, worker, left));
+        let mut left = display.left.borrow_mut();
+        left.retain_mut(|left| goes_on(display, worker, left));
+        is_busy |= !left.is_empty();
         for (index, pool) in worker.pools().iter().enumerate() {
             let load = pool.queue().load();
             is_busy |= load.busy > 0;
@@ -61,11 +63,11 @@ fn show_request(display: &Display, context: &mut Context) -> bool {
 
 /// Whether a thread without a client is still at its request.
 fn goes_on(display: &Display, worker: &Worker, left: &mut Left) -> bool {
-    let Left { exchange, pool, row, front } = left;
-    let goes_on = worker.runners.is_at(*pool, exchange.id());
+    let Left { exchange, threads, row, front } = left;
+    let goes_on = worker.watch.is_at(*threads, exchange.id());
     if !goes_on {
         display.free_row(*row);
-    } else if worker.runners.is_stuck(*pool, exchange.id()) {
+    } else if worker.watch.is_stuck(*threads, exchange.id()) {
         front[1] = Phase::Stuck as u64;
         display.update_row(*row, front);
     }

@@ -12,6 +12,7 @@ use crate::nginx::sys::bits;
 use crate::nginx::worker::display::{Display, Left};
 use crate::wsgi::error::Failure;
 use crate::wsgi::exchange::{Account, End, Exchange, Progress, Taken};
+use crate::wsgi::own_threads::Threads;
 use crate::wsgi::status::counters::{Done, Rejected};
 use crate::wsgi::status::records::{OWN_THREAD, Phase, Row};
 
@@ -21,6 +22,8 @@ pub struct Seen<'a> {
     pub exchange: &'a Arc<Exchange>,
     pub timings: &'a Timings,
     pub endpoint: Option<Endpoint>,
+    /// That it is given one of.
+    pub threads: Option<Threads>,
     pub head_taken: bool,
     /// It asks for a WebSocket; true if its connection is the application's.
     pub websocket: Option<bool>,
@@ -85,10 +88,9 @@ impl Seen<'_> {
     /// still at it.
     pub fn leave_row(&self, display: &Display, row: Option<usize>, taken: Option<Taken>) {
         let goes_on = taken.is_some()
-            && self.websocket.is_none()
             && self.exchange.progress() != Progress::Ended
             && self.exchange.handed_over().is_none();
-        let Some(endpoint) = self.endpoint.filter(|_| goes_on) else {
+        let Some(threads) = self.threads.filter(|_| goes_on) else {
             if let Some(row) = row {
                 display.free_row(row);
             }
@@ -103,7 +105,7 @@ impl Seen<'_> {
         let front = Row { phase: Phase::Left, ..self.shown() }.front();
         display.update_row(row, &front);
         let exchange = Arc::clone(self.exchange);
-        display.left.borrow_mut().push(Left { exchange, pool: endpoint.pool, row, front });
+        display.left.borrow_mut().push(Left { exchange, threads, row, front });
         display.is_under_way();
     }
 

@@ -28,6 +28,7 @@ use crate::nginx::sys::panic::protect;
 use crate::nginx::sys::process;
 use crate::nginx::sys::timer::Timer;
 use crate::wsgi::exchange::Exchange;
+use crate::wsgi::own_threads::Threads;
 use crate::wsgi::status::cell;
 use crate::wsgi::status::counters::{Cause, Cells, Counters, SERIES};
 use crate::wsgi::status::records::{self, App, FRONT, Pool, Row, State, Worker};
@@ -208,7 +209,8 @@ unsafe extern "C" fn ngx_http_wsgi_init_display(
 /// A thread that is still at a request whose client has gone.
 pub struct Left {
     pub exchange: Arc<Exchange>,
-    pub pool: usize,
+    /// That it is one of.
+    pub threads: Threads,
     pub row: usize,
     pub front: [u64; FRONT],
 }

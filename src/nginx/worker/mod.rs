@@ -191,6 +191,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t, main: &MainConf, setup: Setup) -> R
         .collect();
     let watch = Watch::leak(
         Arc::clone(&runners),
+        Arc::clone(sockets.threads()),
         Arc::clone(&mailbox),
         eventfd,
         stack_dump.clone(),

@@ -30,6 +30,10 @@ impl Sockets {
         Box::leak(Box::new(Self { threads: Arc::new(threads), held: RefCell::default() }))
     }
 
+    pub fn threads(&self) -> &Arc<OwnThreads> {
+        &self.threads
+    }
+
     /// Gives a request to a thread, now or when its application has been imported. The job comes
     /// back if `limit` requests have or wait for one, or if there is no thread to be had.
     pub fn push(&self, job: Job, limit: usize) -> Result<(), Full> {

@@ -3,8 +3,9 @@
 //! The client has been answered when a request comes here, or it comes before its time is over,
 //! because its client has gone, or has all of the response while the application goes on. A thread
 //! of its own, the *watchdog*, started on first need, raises an exception in the request's thread
-//! and logs its stack: the event loop never waits for Python. A thread that has not come back a second later is *stuck* until it does. When half of a pool is
-//! stuck the worker is replaced. If not even the watchdog gets hold of Python in that second, all
+//! and logs its stack: the event loop never waits for Python. A thread that has not come back a second
+//! later is *stuck* until it does. When half of a pool is stuck, or of the threads that requests for a
+//! WebSocket may have, the worker is replaced. If not even the watchdog gets hold of Python in that second, all
 //! stacks are dumped without it, and the worker is replaced too.
 //!
 //! The same thread logs the stacks of requests that are slow (`wsgi_slow_request`), and does nothing
@@ -28,6 +29,7 @@ use crate::wsgi::exchange::{Exchange, Taken};
 use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::main_thread::Exit;
+use crate::wsgi::own_threads::{OwnThreads, Threads};
 use crate::wsgi::queue::runner::Runners;
 use crate::wsgi::status::counters::Cause;
 
@@ -66,7 +68,7 @@ enum Stage {
 /// A request without a client whose thread may still be at it.
 struct Entry {
     exchange: Arc<Exchange>,
-    pool: usize,
+    threads: Threads,
     title: String,
     /// When to look at it next.
     due: Instant,
@@ -96,6 +98,7 @@ pub struct Watch {
     /// The names of the pools.
     pools: Vec<String>,
     runners: Arc<Runners>,
+    own: Arc<OwnThreads>,
     mailbox: Arc<Mailbox>,
     eventfd: &'static Eventfd,
     stack_dump: Option<Arc<StackDump>>,
@@ -105,6 +108,7 @@ impl Watch {
     /// `pools`: their names.
     pub fn leak(
         runners: Arc<Runners>,
+        own: Arc<OwnThreads>,
         mailbox: Arc<Mailbox>,
         eventfd: &'static Eventfd,
         stack_dump: Option<Arc<StackDump>>,
@@ -120,6 +124,7 @@ impl Watch {
             dumped: Cell::new(false),
             pools,
             runners,
+            own,
             mailbox,
             eventfd,
             stack_dump,
@@ -128,12 +133,28 @@ impl Watch {
         this
     }
 
-    /// A request of this pool has no client any more. If a thread is at it, it is interrupted
+    /// Whether one of these threads is at this exchange.
+    pub fn is_at(&self, threads: Threads, id: ExchangeId) -> bool {
+        match threads {
+            Threads::Pool(pool) => self.runners.is_at(pool, id),
+            Threads::Own(_) => self.own.is_at(id),
+        }
+    }
+
+    /// Whether that thread is stuck.
+    pub fn is_stuck(&self, threads: Threads, id: ExchangeId) -> bool {
+        match threads {
+            Threads::Pool(pool) => self.runners.is_stuck(pool, id),
+            Threads::Own(_) => self.own.is_stuck(id),
+        }
+    }
+
+    /// A request has no client any more. If a thread is at it, one of these, it is interrupted
     /// `timeout` after it has begun. `title` is what the log calls it.
     pub fn follow(
         &self,
         exchange: &Arc<Exchange>,
-        pool: usize,
+        threads: Threads,
         timeout: Duration,
         title: impl FnOnce() -> String,
     ) {
@@ -141,12 +162,12 @@ impl Watch {
         if exchange.has_returned() {
             return;
         }
-        let is_running = |entry: &Entry| self.runners.is_at(entry.pool, entry.exchange.id());
+        let is_running = |entry: &Entry| self.is_at(entry.threads, entry.exchange.id());
         let mut entries = self.entries.borrow_mut();
         entries.retain(is_running);
         entries.push(Entry {
             exchange: Arc::clone(exchange),
-            pool,
+            threads,
             title: title(),
             due: begun + timeout,
             stage: Stage::Followed,
@@ -211,7 +232,7 @@ impl Watch {
             self.entries.take().into_iter().partition(|entry| entry.due <= now);
         self.entries.replace(later);
         for entry in due {
-            if self.runners.is_at(entry.pool, entry.exchange.id())
+            if self.is_at(entry.threads, entry.exchange.id())
                 && let Some(entry) = self.step(entry, now)
             {
                 self.entries.borrow_mut().push(entry);
@@ -262,21 +283,32 @@ impl Watch {
     }
 
     fn give_up(&self, entry: &Entry) {
-        let pool = entry.pool;
-        if !self.runners.set_stuck(pool, entry.exchange.id()) {
-            return;
-        }
-        let (Some(queue), Some(name)) = (self.runners.queues().get(pool), self.pools.get(pool))
-        else {
-            return;
+        let id = entry.exchange.id();
+        let (stuck, all, text) = match entry.threads {
+            Threads::Pool(pool) => {
+                let queue = self.runners.queues().get(pool);
+                let (Some(queue), Some(name)) = (queue, self.pools.get(pool)) else { return };
+                if !self.runners.set_stuck(pool, id) {
+                    return;
+                }
+                let (stuck, all) = (self.runners.stuck(pool), queue.threads());
+                (stuck, all, format!("{stuck} of {all} threads of the pool \"{name}\" are stuck"))
+            }
+            Threads::Own(all) => {
+                if !self.own.set_stuck(id) {
+                    return;
+                }
+                let stuck = self.own.stuck();
+                (stuck, all, format!("{stuck} of {all} websocket threads are stuck"))
+            }
         };
-        let (stuck, threads) = (self.runners.stuck(pool), queue.threads());
-        let text = format!("{stuck} of {threads} threads of the pool \"{name}\" are stuck");
         log::write_here(Level::Error, format_args!("{text}"));
-        if stuck * 2 >= threads {
+        if stuck * 2 >= all {
             retire::retire(Cause::Stuck, &text);
         }
-        if stuck >= threads {
+        if let Threads::Pool(pool) = entry.threads
+            && stuck >= all
+        {
             self.mailbox.post(Mail::Refuse(pool));
         }
     }

@@ -254,6 +254,11 @@ impl Ender {
         self.0.interruption()
     }
 
+    /// Nobody reads any more, and the application goes on.
+    pub fn is_left(&self) -> bool {
+        self.0.is_cancelled() && !self.0.has_returned()
+    }
+
     /// The request has taken so much processor time. To be said before the end.
     pub fn spent(&self, cpu: Duration) {
         self.0.lock().cpu = Some(cpu);

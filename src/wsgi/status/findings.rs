@@ -5,7 +5,7 @@
 //! Runs on: event loop.
 
 use super::counters::Rejected;
-use super::records::{Phase, State};
+use super::records::{OWN_THREAD, Phase, State};
 use super::snapshot::{Request, Snapshot, Stacks, Worker};
 use super::visible::{size, time};
 
@@ -48,6 +48,7 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     workers(snapshot, &mut found);
     imports(snapshot, &mut found);
     pools(snapshot, &mut found);
+    own_threads(snapshot, &mut found);
     requests(snapshot, &mut found);
     growth(snapshot, &mut found);
     if let Some(check) = snapshot.check.as_ref().filter(|check| !check.is_good) {
@@ -128,6 +129,17 @@ fn imports(snapshot: &Snapshot, found: &mut Vec<Finding>) {
                 )));
             }
         }
+    }
+}
+
+/// Threads of requests for a WebSocket.
+fn own_threads(snapshot: &Snapshot, found: &mut Vec<Finding>) {
+    let own = snapshot.requests.iter().filter(|request| request.row.pool == OWN_THREAD);
+    let stuck: Vec<_> = own.filter(|request| request.phase() == Phase::Stuck).collect();
+    if let Some(first) = stuck.first() {
+        let is = if stuck.len() == 1 { "is" } else { "are" };
+        let threads = number(stuck.len() as u64, "websocket thread");
+        found.push(bad(format!("{threads} {is} stuck: {}", named(first))));
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::{self, Write};
 
 use super::counters::{BOUNDS, Cause, Observed, Rejected, Timeout, Totals};
-use super::records::{Phase, State};
+use super::records::{OWN_THREAD, Phase, State};
 use super::snapshot::{Series, Snapshot, Worker};
 use super::visible::visible;
 
@@ -201,9 +201,16 @@ fn in_flight(out: &mut String, snapshot: &Snapshot) {
     }
     let sum = |of: fn(&Worker) -> u64| -> u64 { snapshot.workers.iter().map(of).sum() };
     let (threads, busy) = (sum(|worker| worker.own_threads), sum(|worker| worker.own_busy));
+    let idle = threads.saturating_sub(busy);
+    let own = |phase| {
+        let own = snapshot.requests.iter().filter(|request| request.row.pool == OWN_THREAD);
+        own.filter(|request| request.phase() == phase).count() as u64
+    };
+    let (left, stuck) = (own(Phase::Left), own(Phase::Stuck));
+    let busy = busy.saturating_sub(left + stuck);
     let help = "Threads of requests for a WebSocket.";
     let mut family = Family::new(out, "websocket_threads", "gauge", help);
-    for (state, count) in [("busy", busy), ("idle", threads.saturating_sub(busy))] {
+    for (state, count) in [("busy", busy), ("idle", idle), ("left", left), ("stuck", stuck)] {
         family.sample("", &[("state", state)], count);
     }
     let help = "Connections that are an application's.";
