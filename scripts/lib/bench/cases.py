@@ -78,7 +78,7 @@ CASES = {
         Case("websocket", "16 WebSockets, messages of 1 KiB there and back",
              "bench_websocket:frames", only=WEBSOCKETS),
         Case("websocket-idle", "idle WebSockets, and 10 s of them",
-             "bench_websocket:frames", only=WEBSOCKETS[:2]),
+             "bench_websocket:frames", only=WEBSOCKETS),
     )
 }
 # Those of a run without --cases.

@@ -294,7 +294,8 @@ class Gunicorn(Server):
         self.launch([
             self.site.program("gunicorn"), "--worker-class=gthread", f"--workers={self.processes}",
             f"--threads={self.threads}", f"--bind=unix:{self.socket}", "--backlog=1024",
-            "--worker-connections=1024", "--keep-alive=600", "--no-control-socket", case.target,
+            f"--worker-connections={max(1024, 2 * self.threads)}", "--keep-alive=600",
+            "--no-control-socket", case.target,
         ])
         self.proxy()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import select
+import socket
 import time
 
 from bench import idle, load, servers
@@ -54,6 +55,11 @@ class ModuleFrames(Module):
 class Uwsgi(Sockets, servers.Uwsgi):
     target = "bench_websocket:uwsgi"
 
+    def config(self, **module):
+        config = super().config(**module)
+        config.location.add("uwsgi_read_timeout", "1d")
+        return config
+
 
 class Gunicorn(Sockets, servers.Gunicorn):
     target = "bench_websocket:sock()"
@@ -62,6 +68,7 @@ class Gunicorn(Sockets, servers.Gunicorn):
         config = super().config(**module)
         config.location.add("proxy_set_header", "Upgrade", "$http_upgrade")
         config.location.add("proxy_set_header", "Connection", "upgrade")
+        config.location.add("proxy_read_timeout", "1d")
         return config
 
 
@@ -92,8 +99,8 @@ class Crowd:
             exchange(websocket, self.message)
             self.clients[websocket.socket.fileno()] = websocket.socket
             self.poll.register(websocket.socket, select.EPOLLIN)
-        for socket in self.clients.values():
-            socket.sendall(self.message)
+        for client in self.clients.values():
+            client.sendall(self.message)
 
     def run(self, seconds):
         """How many messages have come back in that time, and how long it was."""
@@ -135,6 +142,14 @@ def messages(server, options):
     return {"rounds": rounds}
 
 
+def is_closed(websocket):
+    websocket.socket.setblocking(False)
+    try:
+        return not websocket.socket.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+
+
 def rest(server, count):
     """Opens so many, lets each exchange a message, and leaves them alone."""
     message = frame(MESSAGE)
@@ -143,12 +158,16 @@ def rest(server, count):
             for _ in range(CLIENTS):
                 exchange(connect(first, server), message)
         before = idle.settled(server.family)
+        opened = []
         for _ in range(count):
-            exchange(connect(stack, server), message)
+            opened.append(connect(stack, server))
+            exchange(opened[-1], message)
         after = idle.settled(server.family)
         begin = server.family.cpu()
         time.sleep(IDLE_SECONDS)
         cpu = load.grown(begin, server.family.cpu())
+        if any(map(is_closed, opened)):
+            raise load.Wrong("a WebSocket was closed")
     return {"sockets": count, "bytes_per_socket": (after - before) / count,
             "before_mib": before / (1 << 20), "after_mib": after / (1 << 20),
             "cpu_ms": cpu / 1e6, "seconds": IDLE_SECONDS}
