@@ -1,8 +1,7 @@
 """Sites with a worker that has no free thread: what comes to it is run by another one."""
 
-import itertools
-
 from . import h2client, http
+from .poll import until
 
 THREADS = 2
 MAIN = f"thread_pool few threads={THREADS};"
@@ -87,20 +86,16 @@ class Workers:
     # -- threads
 
     def occupy(self, *pids):
-        """Requests hold all threads of these workers, whoever has accepted them."""
+        """Requests hold all threads of these workers, each in the worker that has accepted it."""
         for pid in pids or [self.busy]:
-            accepting = itertools.cycle([pid, *(other for other in self.pids if other != pid)])
-            acceptor = next(accepting)
             while len(self.held[pid]) < self.threads:
-                if not self._hold(pid, acceptor):
-                    acceptor = next(accepting)
+                until(lambda pid=pid: self._hold(pid), 30, f"worker {pid} runs what it accepts")
         return self
 
-    def _hold(self, pid, acceptor):
-        holds = len(self.site.events("holding "))
-        assert holds < 100, f"worker {pid} runs nothing"
-        name = f"hold{holds}"
-        client = self.connect(acceptor)
+    def _hold(self, pid):
+        """A slow thread's request is handed over: one that another worker runs is let go."""
+        name = f"hold{len(self.site.events('holding '))}"
+        client = self.connect(pid)
         gate = self.site.gate(name)
         client.send(http.build("GET", f"/hold/{name}", close=False))
         (event,) = self.site.wait_event(f"holding {name} ")

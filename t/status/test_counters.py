@@ -109,6 +109,8 @@ def test_what_fails_is_counted_by_what_it_is(start):
     assert site.get("/raising").status == 500
     until(lambda: total(site, "exceptions_total", app="raising:application") == 1, 5, "exception")
     assert total(site, "requests_total", app="raising:application", code="5xx") == 1
+    # A thread is free a little after its client has the response.
+    site.settle()
     gate = site.gate("a")
     held = [site.ask("/held/a") for _ in range(2)]
     site.wait_event("called", 2)
