@@ -32,6 +32,14 @@ pub fn read() {
 unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
     let table = context::table();
     let mut mails = worker.mailbox.collect(worker.mails.take());
+    // First: with the mail of a chunk its response may be taken to the end, and the request be over
+    // that is the context of lines said before that end.
+    for mail in &mails {
+        if let Mail::Log(record) = mail {
+            // SAFETY: the cycle is live, as the caller says.
+            unsafe { write_log(table, cycle, record) };
+        }
+    }
     for mail in mails.drain(..) {
         match mail {
             Mail::Response(id) => match table.find(id) {
@@ -39,8 +47,6 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
                 None => balanced(|balance| balance.guests.tell_owner(id)),
             },
             Mail::BodyRoom(id) => act(table, id, stream::resume),
-            // SAFETY: the cycle is live, as the caller says.
-            Mail::Log(record) => unsafe { write_log(table, cycle, &record) },
             Mail::Look(pool) => {
                 if let Some(pool) = worker.pool(pool) {
                     pool.look();
@@ -70,7 +76,7 @@ unsafe fn read_mail(worker: &Worker, cycle: *mut ngx_cycle_t) {
                 }
             }
             Mail::Relay(id) => balanced(|balance| balance.relay(id)),
-            Mail::Left => (),
+            Mail::Log(_) | Mail::Left => (),
         }
     }
     worker.mails.set(mails);

@@ -113,6 +113,8 @@ pub struct Mailbox {
     state: Mutex<State>,
     collected: Condvar,
     pending: AtomicBool,
+    /// A log record waits.
+    logged: AtomicBool,
     /// The event loop will collect within a moment, without being woken.
     expected: AtomicBool,
     /// Something was posted for that moment.
@@ -127,6 +129,7 @@ impl Mailbox {
             state: Mutex::default(),
             collected: Condvar::new(),
             pending: AtomicBool::new(false),
+            logged: AtomicBool::new(false),
             expected: AtomicBool::new(false),
             late: AtomicBool::new(false),
             wake: Box::new(wake),
@@ -177,6 +180,7 @@ impl Mailbox {
         let room = {
             let mut state = self.lock();
             state.log_bytes += record.text.len();
+            self.logged.store(true, Ordering::Relaxed);
             state.mails.push(Mail::Log(record));
             state.closing || state.log_bytes < LOG_WINDOW
         };
@@ -212,9 +216,28 @@ impl Mailbox {
         let mut state = self.lock();
         if state.log_bytes > 0 {
             state.log_bytes = 0;
+            self.logged.store(false, Ordering::Relaxed);
             self.collected.notify_all();
         }
         mem::replace(&mut state.mails, spare)
+    }
+
+    /// What has been said for this exchange since the last [`Self::collect`], in order. Whoever has
+    /// taken its end, and ends its request, looks here first: all was posted before that end.
+    pub fn take_logs(&self, id: ExchangeId) -> Vec<LogRecord> {
+        // The lock of the exchange, under which its end was taken, has made this visible.
+        if !self.logged.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut logs = Vec::new();
+        let mut state = self.lock();
+        for mail in mem::take(&mut state.mails) {
+            match mail {
+                Mail::Log(log) if log.exchange == Some(id) => logs.push(log),
+                mail => state.mails.push(mail),
+            }
+        }
+        logs
     }
 
     /// The worker is leaving: nobody waits for room in the log any more.
@@ -255,6 +278,23 @@ mod tests {
         assert_eq!(batch, [Mail::Response(1), Mail::Response(2), Mail::Log(line("x"))]);
         mailbox.post(Mail::Left);
         assert_eq!(wakes.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_one_exchange_has_said_can_be_taken_before_the_rest() {
+        let (mailbox, _) = counting();
+        let say = |exchange, text: &str| LogRecord { exchange, ..line(text) };
+        assert_eq!(mailbox.take_logs(1), []);
+        mailbox.post(Mail::Response(1));
+        for (id, text) in [(1, "a"), (2, "b"), (1, "c")] {
+            mailbox.log(say(Some(id), text));
+        }
+        mailbox.log(line("d"));
+        assert_eq!(mailbox.take_logs(1), [say(Some(1), "a"), say(Some(1), "c")]);
+        assert_eq!(mailbox.take_logs(1), []);
+        let left = [Mail::Response(1), Mail::Log(say(Some(2), "b")), Mail::Log(line("d"))];
+        assert_eq!(mailbox.collect(Vec::new()), left);
+        assert_eq!(mailbox.take_logs(2), []);
     }
 
     #[test]

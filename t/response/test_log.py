@@ -8,7 +8,9 @@ from urllib.parse import quote
 import pytest
 from lib import http
 from lib.errorlog import ErrorLog, context, message
+from lib.load import at_once
 from lib.poll import until_stable
+from lib.respond import Expr, respond
 from lib.saying import say, texts
 
 LIMIT = 1024
@@ -189,6 +191,15 @@ def test_requests_at_once_keep_their_lines_and_context_apart(site):
     for line in lines:
         number = re.search(r": (?:\*\d+ )?req(\d) line \d+ \.{100},", line).group(1)
         assert f"/talk/many?'req{number}'" in context(line)
+
+
+def test_the_lines_of_an_end_come_before_the_end(nginx):
+    """With the mail of a chunk the event loop may find the end behind it too."""
+    site = nginx(apps=["respond"], main="thread_pool default threads=4;")
+    target = respond(kind="generator", body=[b"first"], fail=Expr("ValueError('after')"))
+    at_once(lambda _: site.get(target), range(600), threads=8)
+    lines = site.log.wait_for("Traceback", count=600)
+    assert [line for line in lines if not context(line)] == []
 
 
 def test_a_thread_of_the_application_writes_without_a_context(site):

@@ -27,7 +27,7 @@ use crate::wsgi::offer::Offer;
 use crate::wsgi::own_threads::Threads;
 use crate::wsgi::queue::Job;
 use crate::wsgi::relay::PeerEnd;
-use crate::wsgi::relay::message::{Answer, Limit, Malformed, Message, Order, Run, Settings};
+use crate::wsgi::relay::message::{Answer, Kind, Limit, Malformed, Message, Order, Run, Settings};
 use crate::wsgi::request::Request;
 
 /// How often a leaving worker asks whether its guests have gone.
@@ -175,6 +175,9 @@ impl Guests {
         let link = self.links.get(guest.link);
         while let Some(message) = guest.end.answer() {
             if let Some(link) = &link {
+                if let Kind::Answer(Answer::End(_)) = message.kind {
+                    self.send_last_lines(link, guest.owners, id);
+                }
                 self.links.send(link, message);
             }
         }
@@ -183,6 +186,21 @@ impl Guests {
         if is_done && let Some(guest) = self.leaves(id) {
             // Its thread may still be in the application.
             guest.follow();
+        }
+    }
+
+    /// Sends what a guest's thread has said before its end, and no mail has told of yet.
+    fn send_last_lines(&self, link: &Link, owners: ExchangeId, id: ExchangeId) {
+        if link.is_behind() {
+            return;
+        }
+        let records = worker().map(|worker| worker.mailbox.take_logs(id)).unwrap_or_default();
+        records.iter().for_each(|record| self.send_log(link, owners, record));
+    }
+
+    fn send_log(&self, link: &Link, owners: ExchangeId, record: &LogRecord) {
+        for answer in Answer::log(record.level, &record.text) {
+            self.links.send(link, Message::answer(owners, answer));
         }
     }
 
@@ -196,9 +214,7 @@ impl Guests {
             if link.is_behind() {
                 return false;
             }
-            for answer in Answer::log(record.level, &record.text) {
-                self.links.send(&link, Message::answer(guest.owners, answer));
-            }
+            self.send_log(&link, guest.owners, record);
         }
         true
     }

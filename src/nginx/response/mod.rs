@@ -30,9 +30,9 @@ use super::request::context::{self, Context};
 use super::sys::event::{add_timer, del_timer};
 use super::sys::panic::protect;
 use super::sys::{bits, code, log};
-use super::worker::{display, retire};
+use super::worker::{display, retire, worker};
 use crate::wsgi::exchange::Batch;
-use crate::wsgi::mailbox::Level;
+use crate::wsgi::mailbox::{Level, LogRecord};
 use crate::wsgi::segment::Segment;
 use crate::wsgi::status::counters::Timeout;
 
@@ -58,6 +58,7 @@ pub unsafe fn advance(context: *mut Context) {
         if let Some(end) = end {
             (*context).end = Some(end);
             (*context).timings.close();
+            write_last_lines(context);
         }
         if let Some(rc) = (*context).client_lost {
             if (*context).end.is_some() {
@@ -105,6 +106,18 @@ pub unsafe fn advance(context: *mut Context) {
             send_chunks(context, chunks)
         };
         settle(context, rc);
+    }
+}
+
+/// Writes what the application has said before its end, and no mail has told of yet: the request,
+/// which is the context of that, may be over soon.
+unsafe fn write_last_lines(context: *mut Context) {
+    let Some(worker) = worker() else { return };
+    // SAFETY: the context is not detached, and its request is live.
+    unsafe {
+        for LogRecord { level, text, .. } in worker.mailbox.take_logs((*context).exchange.id()) {
+            log::write_request_lines((*context).request, level, &text);
+        }
     }
 }
 
