@@ -22,7 +22,7 @@ def license_of(expression):
         choice = term.strip("() ").split(" OR ")
         chosen = [each for each in choice if each in ("Apache-2.0", "MIT")] or choice
         terms.append(" or ".join(NAMES.get(each, each) for each in chosen))
-    return " and ".join(terms).replace(" WITH ", " with ")
+    return re.sub(r" WITH (\S+)-exception", r" with \1 exception", " and ".join(terms))
 
 
 def holders(folder, crate):

@@ -17,8 +17,10 @@ import threading
 import time
 
 NAME = "libnginx-mod-http-wsgi"
+COMMAND = "/usr/bin/nginx-wsgi"
 MODULE = "/usr/lib/nginx/modules/ngx_http_wsgi_module.so"
 ENABLED = "/etc/nginx/modules-enabled/50-mod-http-wsgi.conf"
+OTHER_PORT = 8081
 SITE = "/etc/nginx/conf.d/try.conf"
 CONF = """
 server {
@@ -74,8 +76,8 @@ def files():
     return found
 
 
-def get():
-    client = http.client.HTTPConnection("127.0.0.1", 8080, timeout=30)
+def get(port=8080):
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         client.request("GET", "/")
         answer = client.getresponse()
@@ -84,9 +86,9 @@ def get():
         client.close()
 
 
-def answers():
+def answers(port=8080):
     try:
-        return get()[0] == 200
+        return get(port)[0] == 200
     except OSError:
         return False
 
@@ -169,6 +171,16 @@ def main():
     until(answers, "the application answers")
     say(get()[1])
     check(images() == {"this"}, "the workers run the module that is installed")
+
+    say("serving with the command")
+    said = run(COMMAND, "check", "/srv/try.py")
+    check("test is successful" in said, f"it has nginx test the configuration:\n{said}")
+    check(run(COMMAND, "module-path").strip() == MODULE, "it knows the module")
+    served = subprocess.Popen([COMMAND, "serve", "/srv/try.py", "--port", str(OTHER_PORT)])
+    until(lambda: served.poll() is not None or answers(OTHER_PORT), "the command serves")
+    say(get(OTHER_PORT)[1])
+    served.terminate()
+    check(served.wait(30) == 0, "it ends when it is told")
 
     say("upgrading under load")
     with Load() as load:
