@@ -201,6 +201,11 @@ def assemble(source, modules):
     for each in lib.iterdir():
         each.chmod(0o755)
         run("strip", "--strip-debug" if each.suffix else "--strip-unneeded", each)
+    # pip puts it where man looks for what is in the PATH beside it.
+    manual = content / f"{content.name}.data/data/share/man/man1"
+    manual.mkdir(parents=True)
+    (manual / "nginx-wsgi.1").write_text(
+        output(python, ROOT / "scripts/lib/package/manual.py"))
     (info,) = content.glob("*.dist-info")
     licences.collect(info / "licenses", source, map(static, STATIC))
     # Of one platform; auditwheel finds out of which.

@@ -35,23 +35,41 @@ def text():
     with open(nginx_wsgi.__file__) as file:
         return file.read()
 '''
+VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 VERSIONS = ("import json, sqlite3, ssl, zlib; print(json.dumps([ssl.OPENSSL_VERSION,"
             " zlib.ZLIB_RUNTIME_VERSION, sqlite3.sqlite_version]))")
 
 
-def run_all(suites):
+def wheel_of():
+    """The one that has been made."""
     found = sorted(DIST.glob("*.whl"))
     if len(found) != 1:
         raise Failed("there is no wheel: scripts/package wheel makes it")
+    return found[0]
+
+
+def run_all(suites, prefix):
     for suite in suites:
-        check(found[0], suite)
+        check(wheel_of(), suite, prefix)
         say(f"all is well on Debian {suite}")
 
 
-def check(wheel, suite):
-    version = roots.PYTHONS[suite]
+def bring(root, prefix):
+    """A Python of this machine at its place in the root, where everybody may read it."""
+    target = root / prefix.relative_to("/")
+    shutil.copytree(prefix, target, symlinks=True,
+                    ignore=shutil.ignore_patterns("site-packages", "test", "__pycache__"))
+    while target != root:
+        target.chmod(0o755)
+        target = target.parent
+    python = prefix / "bin/python3"
+    return python, roots.within(root, python, "-c", VERSION).strip()
+
+
+def check(wheel, suite, prefix):
     root = roots.make(suite)
-    packages = WORK / f"packages-{suite}"
+    python, version = bring(root, prefix) if prefix else ("python3", roots.PYTHONS[suite])
+    packages = WORK / f"packages-{suite}-{version}"
     packages.mkdir(exist_ok=True)
     run(VENV / "bin/python", "-m", "pip", "download", "--quiet", "--dest", packages,
         "--only-binary=:all:", f"--python-version={version}",
@@ -64,7 +82,7 @@ def check(wheel, suite):
     (root / "srv/hello.py").write_text(HELLO)
 
     begun = time.monotonic()
-    roots.within(root, "python3", "-m", "venv", "/venv")
+    roots.within(root, python, "-m", "venv", "/venv")
     made = time.monotonic()
     roots.within(root, "/venv/bin/pip", "install", "--no-index", "--find-links=/opt/packages",
                  "nginx_wsgi")
@@ -76,6 +94,8 @@ def check(wheel, suite):
     text = (installed / "__init__.py").read_bytes()
     if text not in (installed / f"lib/ngx_http_wsgi_module-{version}.so").read_bytes():
         raise Failed("the package in the module's image is another one than that of the wheel")
+    if ".TH NGINX" not in (root / "venv/share/man/man1/nginx-wsgi.1").read_text():
+        raise Failed("the manual is not there")
 
     roots.within(root, "/venv/bin/python", "/srv/miniproject/manage.py", "migrate",
                  "--verbosity=0")
@@ -100,11 +120,13 @@ def check(wheel, suite):
         site.get("/versions")
     roots.within(root, "/venv/bin/nginx-wsgi", "check", "/srv/miniproject")
     refusals(root, f"/{installed.relative_to(root)}/lib/nginx")
+    if not prefix:
+        refusal_without_library(root)
     roots.remove(root)
 
 
 def refusals(root, nginx):
-    """What load_libpython says of what is none, and the command without one."""
+    """What load_libpython says of what is none."""
     for path, expected in (("/nowhere", "cannot load"),
                            ("/lib/x86_64-linux-gnu/libc.so.6", "is no libpython")):
         (root / "srv/nginx.conf").write_text(f"load_libpython {path};\nevents {{}}\n")
@@ -115,6 +137,10 @@ def refusals(root, nginx):
                 continue
             raise
         raise Failed(f"load_libpython {path} is not refused")
+
+
+def refusal_without_library(root):
+    """What the command says where libpython is not; Debian's python3 runs without."""
     for path in root.glob("usr/lib/*/libpython*.so*"):
         path.unlink()
     try:
