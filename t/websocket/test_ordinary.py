@@ -72,8 +72,9 @@ def test_it_counts_for_a_response_of_its_own(start, dial):
     data, _ = client.read_to_end()
     assert data.startswith(b"HTTP/1.1 418") and data.endswith(b"\r\n\r\n")
     site.log.wait_for("request took longer than 400ms")
+    site.log.wait_for("stack of the thread")
     gate.open()
-    site.wait_event("over /half")
+    site.log.wait_for("application was interrupted by wsgi_request_timeout")
 
 
 def test_a_thread_that_does_not_come_back_is_stuck_until_it_does(start, dial):
