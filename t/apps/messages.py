@@ -90,12 +90,18 @@ def waits(ws):
     ws.send("at last")
 
 
+def listens(ws):
+    gate.wait("listens")
+    record("received", ws.receive())
+
+
 def knows(ws):
     ws.send(f"{ws.version} {ws.origin} {ws.protocol} {ws.path}")
 
 
 WAYS = {f"/{way.__name__}": way for way in (
-    echo, loop, returns, raises, closes, flood, sink, both, push, waits, knows)}
+    echo, loop, returns, raises, closes, flood, sink, both, push, waits,
+    listens, knows)}
 
 
 def application(environ, start_response):

@@ -106,6 +106,21 @@ def test_until_the_handshake_an_application_has_the_read_timeout(start, dial):
     site.wait_event("over /waits")
 
 
+@pytest.mark.parametrize("way", ["waits", "listens"])
+def test_a_client_that_leaves_before_the_handshake_is_no_error(start, dial, way):
+    site = start()
+    gate, idle = site.gate(way), site.fd_count()
+    client = dial(site).ask(f"/messages/{way}")
+    site.wait_event(f"waiting {way}")
+    client.close()
+    # The application's end, and the file of the gate.
+    until(lambda: site.fd_count() <= idle + 2, what="nginx has noticed")
+    gate.open()
+    site.wait_event(f"over /{way}")
+    site.settle()
+    assert site.log.matching(r"\[(error|warn)\]") == []
+
+
 def test_beyond_the_threads_it_is_503(start, dial):
     site = start("wsgi_websocket_threads 2;")
     clients = [opened(site, dial) for _ in range(2)]

@@ -131,7 +131,8 @@ impl<'py> Call<'_, 'py> {
         returned();
         match result {
             Ok(result) => {
-                let nothing = result.is_none() && self.is_taken_over();
+                let nothing =
+                    result.is_none() && (self.is_taken_over() || self.has_lost_websocket());
                 self.finish(if nothing { Ok(()) } else { self.pass_on(&result) });
                 self.close(&result);
             }
@@ -291,7 +292,7 @@ impl<'py> Call<'_, 'py> {
             Ok(end) => {
                 if let Some(refusal) = self.refusal().filter(|_| end.is_err()) {
                     self.refuse(refusal)
-                } else if end == Err(Failure::Protocol) {
+                } else if end == Err(Failure::Protocol) && !self.has_lost_websocket() {
                     self.say(Level::Error, NO_HEAD);
                     self.show(NO_HEAD, None, Failure::Protocol)
                 } else {
@@ -402,8 +403,7 @@ impl<'py> Call<'_, 'py> {
             self.say(Level::Info, "application was interrupted by wsgi_request_timeout");
         } else if gone && err.is_instance_of::<PyBrokenPipeError>(self.py) {
             self.say(Level::Info, "application stopped at write(): the client is gone");
-        } else if (gone || self.has_lost_websocket())
-            && self.is_taken_over()
+        } else if (gone && self.is_taken_over() || self.has_lost_websocket())
             && err.is_instance_of::<PyOSError>(self.py)
         {
             let line = format!("application stopped at its socket: {}", err.value(self.py));
