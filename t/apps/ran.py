@@ -33,6 +33,11 @@ def hold(environ, start_response):
     return answer(start_response, os.getpid())
 
 
+def ready(environ, start_response):
+    environ["wsgi.input"].read()
+    return answer(start_response, os.getpid())
+
+
 def plain(environ, start_response):
     record("ran", os.getpid(), environ["PATH_INFO"])
     return answer(start_response, os.getpid())

@@ -1,7 +1,7 @@
 """Two workers, the first without a free thread."""
 
 import pytest
-from lib.balance import HTTP, OPTIONS, SERVER, Workers
+from lib.balance import HTTP, OPTIONS, READY, SERVER, Workers
 
 from common.nginx import FORCED
 
@@ -20,7 +20,7 @@ def start(nginx):
     """Workers(...) of a site with further directives; nothing is occupied."""
 
     def start(http="", server="", **options):
-        more = {"http": HTTP + http, "server": SERVER + server}
+        more = {"http": HTTP + http, "server": SERVER + server + READY}
         return Workers(nginx(**OPTIONS | more | options))
 
     return start

@@ -2,7 +2,7 @@
 
 import pytest
 from lib import http
-from lib.balance import HTTP, LOG, MAIN, SERVER, Workers, of_log
+from lib.balance import HTTP, LOG, MAIN, OPTIONS, SERVER, Workers, of_log
 from lib.poll import elapse, until
 
 from common.nginx import FORCED
@@ -133,10 +133,7 @@ def test_the_log_of_what_no_application_has_run_names_none(told):
 
 
 def test_three_workers_share_what_waits(nginx):
-    three = Workers(nginx(main=MAIN, http=HTTP, server=SERVER, workers=3)).occupy()
-    for pid in three.pids[1:]:
-        # It has to have loaded the application.
-        until(lambda pid=pid: three.ask("/plain", pid=pid).read_response().text == str(pid))
+    three = Workers(nginx(**OPTIONS | {"workers": 3})).occupy()
     three.site.settle()
     clients = [three.connect() for _ in range(4)]
     for client in clients:

@@ -34,7 +34,9 @@ SERVER = """
     location /before { wsgi_app ran:before_head; }
     location /private/ { internal; alias @DIR@/html/; }
 """
-OPTIONS = {"main": MAIN, "http": HTTP, "server": SERVER, "workers": 2}
+# It is never handed over, and behind all others: applications are loaded in that order.
+READY = "location = /ready { wsgi_request_buffering off; wsgi_app ran:ready; }"
+OPTIONS = {"main": MAIN, "http": HTTP, "server": SERVER + READY, "workers": 2}
 
 
 def of_log(text):
@@ -51,6 +53,13 @@ class Workers:
         self.pids = site.workers()
         self.busy, self.free = self.pids[:2]
         self.held = {pid: [] for pid in self.pids}
+        for pid in self.pids:
+            until(lambda pid=pid: self._has_loaded(pid), 30, f"worker {pid} has its applications")
+
+    def _has_loaded(self, pid):
+        """Before that a worker has no room for requests of others, nor for its own."""
+        with self.ask("/ready", "POST", pid=pid, body=b"x") as client:
+            return client.read_response().status == 200
 
     # -- connections
 
