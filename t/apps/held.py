@@ -42,6 +42,16 @@ def midway(environ, start_response):
     return Body(environ["PATH_INFO"].rsplit("/", 1)[1])
 
 
+def in_steps(environ, start_response):
+    """/NAME: a chunk when the gate NAME opens, and the end when NAME-end does."""
+    name = environ["PATH_INFO"].rsplit("/", 1)[1]
+    record("called", name)
+    gate.wait(name)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"chunk"
+    gate.wait(f"{name}-end")
+
+
 def before_head(environ, start_response):
     """Silence before the head; returns something to close."""
     name = environ["PATH_INFO"].rsplit("/", 1)[1]
