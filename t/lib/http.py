@@ -96,6 +96,20 @@ class Connection:
             raise Closed("closed")
         self.buffer += data
 
+    def _buffer_at_least(self, size):
+        """What is there already is copied once, and not with each piece that comes."""
+        parts, found = [], 0
+        try:
+            while True:
+                parts.append(self.buffer)
+                found += len(self.buffer)
+                self.buffer = b""
+                if found >= size:
+                    break
+                self._more()
+        finally:
+            self.buffer = b"".join(parts)
+
     def read_until(self, mark):
         while mark not in self.buffer:
             self._more()
@@ -210,8 +224,7 @@ class Connection:
             response.end = "chunked"
         elif length is not None:
             wanted = int(length)
-            while len(self.buffer) < wanted:
-                self._more()
+            self._buffer_at_least(wanted)
             response.body, self.buffer = self.buffer[:wanted], self.buffer[wanted:]
             response.end = "length"
         else:
