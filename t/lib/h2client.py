@@ -88,13 +88,17 @@ class H2Connection:
         elif isinstance(event, h2.events.DataReceived):
             if event.data:
                 response.chunks.append(event.data)
+            # Bytes would be copied each time.
+            response.body = response.body or bytearray()
             response.body += event.data
             if self.acknowledge and event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamEnded):
             response.end = "stream"
+            response.body = bytes(response.body)
         elif isinstance(event, h2.events.StreamReset):
             response.end = "reset"
+            response.body = bytes(response.body)
 
     def wait(self, stream, condition=None):
         """Pump until the stream has ended, or the condition on its response holds."""
