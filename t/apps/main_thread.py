@@ -3,12 +3,14 @@
 import asyncio
 import os
 import signal
+import sys
 import threading
 
 from record import record
 
 record("main", threading.current_thread() is threading.main_thread())
-loop = asyncio.get_event_loop()
+# Since Python 3.14 no thread has a loop that it has not made.
+loop = (asyncio.get_event_loop if sys.version_info < (3, 14) else asyncio.new_event_loop)()
 record("loop", loop.run_until_complete(asyncio.sleep(0, "ran")))
 before = signal.getsignal(signal.SIGTERM)
 record("signal", signal.signal(signal.SIGTERM, lambda *args: None) is before)
