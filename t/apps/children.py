@@ -78,6 +78,16 @@ def pooled(environ):
         return str(pool.map(abs, [-1, -2, -3]))
 
 
+def negated(number):
+    return -number
+
+
+def pooled_by_default(environ):
+    """A function of this module, by what is the default: fork, or forkserver since Python 3.14."""
+    with multiprocessing.Pool(2) as pool:
+        return str(pool.map(negated, [-1, -2, -3]))
+
+
 def forked_exit(environ):
     """A forked child keeps the status it leaves with."""
     pid = os.fork()

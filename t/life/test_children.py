@@ -57,8 +57,9 @@ def test_sys_executable_is_a_python_that_starts(site):
     assert ask(site, "executable") == "True"
 
 
-def test_a_multiprocessing_pool_works(site):
-    assert ask(site, "pooled") == "[1, 2, 3]"
+@pytest.mark.parametrize("how", ["pooled", "pooled_by_default"])
+def test_a_multiprocessing_pool_works(site, how):
+    assert ask(site, how) == "[1, 2, 3]"
 
 
 def of_nginx(descriptors):
