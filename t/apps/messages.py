@@ -95,13 +95,19 @@ def listens(ws):
     record("received", ws.receive())
 
 
+def careless(ws):
+    """Fails before it has looked at the WebSocket."""
+    gate.wait("careless")
+    raise FileNotFoundError("on purpose")
+
+
 def knows(ws):
     ws.send(f"{ws.version} {ws.origin} {ws.protocol} {ws.path}")
 
 
 WAYS = {f"/{way.__name__}": way for way in (
     echo, loop, returns, raises, closes, flood, sink, both, push, waits,
-    listens, knows)}
+    listens, careless, knows)}
 
 
 def application(environ, start_response):

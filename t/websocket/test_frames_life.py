@@ -121,6 +121,18 @@ def test_a_client_that_leaves_before_the_handshake_is_no_error(start, dial, way)
     assert site.log.matching(r"\[(error|warn)\]") == []
 
 
+def test_an_error_that_has_to_do_with_no_socket_is_one_after_the_client_has_left(start, dial):
+    site = start()
+    gate, idle = site.gate("careless"), site.fd_count()
+    client = dial(site).ask("/messages/careless")
+    site.wait_event("waiting careless")
+    client.close()
+    # The application's end, and the file of the gate.
+    until(lambda: site.fd_count() <= idle + 2, what="nginx has noticed")
+    gate.open()
+    site.log.wait_for(r"\[error\].*FileNotFoundError: on purpose")
+
+
 def test_beyond_the_threads_it_is_503(start, dial):
     site = start("wsgi_websocket_threads 2;")
     clients = [opened(site, dial) for _ in range(2)]

@@ -391,9 +391,8 @@ impl<'py> Call<'_, 'py> {
         }
     }
 
-    /// The client of a WebSocket has closed it or has gone, or the worker leaves.
     fn has_lost_websocket(&self) -> bool {
-        self.objects.connection.as_ref().is_some_and(|connection| connection.end().is_some())
+        self.objects.connection.as_ref().is_some_and(Connection::has_lost_websocket)
     }
 
     /// A client that has gone is not the application's fault: no traceback for it.

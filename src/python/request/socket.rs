@@ -52,8 +52,14 @@ impl<'py> Connection<'py> {
     }
 
     /// Why the client sends nothing more, unless it is the application's own doing.
-    pub fn end(&self) -> Option<End> {
+    fn end(&self) -> Option<End> {
         self.upgrade.frames.end().filter(|end| *end != End::Application)
+    }
+
+    /// The client of a WebSocket has closed it or has gone, or the worker leaves, and the
+    /// application has to do with it: it has used it, or has tried to.
+    pub fn has_lost_websocket(&self) -> bool {
+        self.end().is_some() && (self.is_used() || self.upgrade.frames.has_missed())
     }
 
     /// The application has returned or raised.

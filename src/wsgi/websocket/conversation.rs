@@ -167,6 +167,11 @@ impl Conversation {
 
     // The application's part.
 
+    /// Whether the application has tried the handshake when nothing more could come. Application.
+    pub fn has_missed(&self) -> bool {
+        self.lock().state.has_missed()
+    }
+
     /// Does the handshake, once, with the subprotocol of the application's choice. Application.
     pub fn accept(&self, offer: &Offer<'_>, protocol: Option<&str>) -> Result<(), Unable> {
         if fork::is_child() {

@@ -49,6 +49,8 @@ pub struct State {
     pings: Pings,
     /// Why nothing more comes in.
     end: Option<End>,
+    /// The application has tried the handshake when that was so.
+    missed: bool,
     /// Since when the client owes an answer to a close frame.
     closing: Option<Instant>,
     /// The connection is to be closed when everything has been sent.
@@ -72,6 +74,7 @@ impl State {
             out: Outbox::default(),
             pings,
             end: None,
+            missed: false,
             closing: None,
             done: false,
             paused: false,
@@ -286,6 +289,7 @@ impl State {
             Stage::Offered => (),
         }
         if let Some(end) = self.end {
+            self.missed = true;
             return Err(Unable::Closed(end));
         }
         match accept() {
@@ -312,6 +316,11 @@ impl State {
 
     pub fn end(&self) -> Option<End> {
         self.end
+    }
+
+    /// The application knows that it was too late for the handshake.
+    pub fn has_missed(&self) -> bool {
+        self.missed
     }
 
     /// That the conversation has begun, and was not ended.
