@@ -7,7 +7,11 @@ from lib.status import STATUS, in_words, total
 from lib.websocket import TEXT, frame
 
 HTTP = "wsgi_request_timeout 400ms; wsgi_shutdown_timeout 50s;"
-SERVER = STATUS + "location /quick { wsgi_app overdue:quick; wsgi_request_timeout 0; }"
+SERVER = STATUS + """
+    location /quick { wsgi_app overdue:quick; wsgi_request_timeout 0; }
+    location /one/ { wsgi_app overdue:application; wsgi_websocket on; wsgi_websocket_threads 1;
+                     wsgi_request_timeout 3s; rewrite ^/one(.*) /overdue$1 break; }
+"""
 
 
 @pytest.fixture
@@ -107,6 +111,22 @@ def test_a_worker_with_half_of_them_stuck_is_replaced(start, dial):
     site.wait_respawn(old)
     site.log.wait_for("python has 2 stuck threads, leaving")
     assert site.get("/quick").status == 200
+
+
+def test_a_location_with_few_threads_does_not_end_the_others(start, dial):
+    site = start()
+    worker = site.worker()
+    site.gate("a")
+    asking = dial(site).ask("/one/gate/a")
+    site.wait_event("called")
+    clients = [dial(site, "/raw_socket/echo") for _ in range(3)]
+    assert asking.read_response().status == 504
+    site.log.wait_for("1 of 4 websocket threads are stuck")
+    site.settle()
+    assert site.log.matching("replaced") == [] and site.worker() == worker
+    for client in clients:
+        client.send(b"x")
+        assert client.read_exactly(1) == b"x"
 
 
 @pytest.mark.parametrize("path", ["/raw_socket/deaf", "/messages/push"])

@@ -3,10 +3,10 @@
 //! The client has been answered when a request comes here, or it comes before its time is over,
 //! because its client has gone, or has all of the response while the application goes on. A thread
 //! of its own, the *watchdog*, started on first need, raises an exception in the request's thread
-//! and logs its stack: the event loop never waits for Python. A thread that has not come back a second
-//! later is *stuck* until it does. When half of a pool is stuck, or of the threads that requests for a
-//! WebSocket may have, the worker is replaced. If not even the watchdog gets hold of Python in that second, all
-//! stacks are dumped without it, and the worker is replaced too.
+//! and logs its stack: the event loop never waits for Python. A thread that has not come back a
+//! second later is *stuck* until it does. When half of a pool is stuck, or of the threads that
+//! requests for a WebSocket may have, the worker is replaced. If not even the watchdog gets hold of
+//! Python in that second, all stacks are dumped without it, and the worker is replaced too.
 //!
 //! The same thread logs the stacks of requests that are slow (`wsgi_slow_request`), and does nothing
 //! else to them.
@@ -299,6 +299,8 @@ impl Watch {
                     return;
                 }
                 let stuck = self.own.stuck();
+                // Another location may have more than the one of this request.
+                let all = all.max(self.own.alive());
                 (stuck, all, format!("{stuck} of {all} websocket threads are stuck"))
             }
         };
