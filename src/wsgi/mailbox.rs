@@ -229,15 +229,10 @@ impl Mailbox {
         if !self.logged.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        let mut logs = Vec::new();
+        let is_its = |mail: &mut Mail| matches!(mail, Mail::Log(log) if log.exchange == Some(id));
         let mut state = self.lock();
-        for mail in mem::take(&mut state.mails) {
-            match mail {
-                Mail::Log(log) if log.exchange == Some(id) => logs.push(log),
-                mail => state.mails.push(mail),
-            }
-        }
-        logs
+        let its = state.mails.extract_if(.., is_its);
+        its.filter_map(|mail| if let Mail::Log(log) = mail { Some(log) } else { None }).collect()
     }
 
     /// The worker is leaving: nobody waits for room in the log any more.

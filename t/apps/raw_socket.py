@@ -25,6 +25,11 @@ def once(sock):
     sock.sendall(sock.recv(65536))
 
 
+def hasty(sock):
+    """The end at once."""
+    sock.sendall(SWITCH)
+
+
 def last_words(sock):
     """Answers when the client has sent all."""
     sock.sendall(SWITCH)
@@ -107,8 +112,8 @@ def waits(sock):
 
 
 WAYS = {f"/{way.__name__}": way for way in (
-    echo, once, last_words, flood, sink, deaf, closed, pieces, other, half, garbage, part, long,
-    nothing, waits)}
+    echo, once, hasty, last_words, flood, sink, deaf, closed, pieces, other, half, garbage, part,
+    long, nothing, waits)}
 
 
 def application(environ, start_response):

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 from lib import tls
+from lib.errorlog import context
+from lib.load import at_once
 from lib.poll import until
 from lib.websocket import ACCEPT, build
 
@@ -72,6 +74,18 @@ def test_an_exception_is_logged_and_ends_the_connection(site, dial, ending, erro
     client.send(b"one")
     assert client.read_to_end() == (b"one", "closed")
     site.log.wait_for(rf"\[error\].*{error}: on purpose", start=mark)
+
+
+def test_an_exception_behind_the_head_has_its_request(site, dial):
+    """The event loop may find the end when it finds the head."""
+    mark = site.log.mark()
+
+    def ask(_):
+        dial(site, "/raw_socket/hasty?raise").read_to_end()
+
+    at_once(ask, range(200), threads=8)
+    lines = site.log.wait_for("Traceback", count=200, start=mark)
+    assert [line for line in lines if not context(line)] == []
 
 
 def test_one_line_in_the_access_log_at_the_end(site, dial):

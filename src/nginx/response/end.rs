@@ -12,8 +12,9 @@ use ngx::ffi::{
 
 use crate::nginx::request::context::Context;
 use crate::nginx::sys::{bits, code, log};
+use crate::nginx::worker::worker;
 use crate::wsgi::error::Failure;
-use crate::wsgi::mailbox::Level;
+use crate::wsgi::mailbox::{Level, LogRecord};
 
 /// HTTP status and log level of a failed exchange. The application's own mistakes have been logged
 /// with all details where they happened, except Underrun and Lost, which only the caller logs.
@@ -76,6 +77,22 @@ unsafe fn reset_at_close(c: *mut ngx_connection_t) {
     }
 }
 
+/// Writes what the application has said, and no mail has told of yet: the request, which is the
+/// context of that, may be over soon.
+///
+/// # Safety
+///
+/// The context is not detached.
+pub unsafe fn write_last_lines(context: *mut Context) {
+    let Some(worker) = worker() else { return };
+    // SAFETY: the context is not detached, and its request is live.
+    unsafe {
+        for LogRecord { level, text, .. } in worker.mailbox.take_logs((*context).exchange.id()) {
+            log::write_request_lines((*context).request, level, &text);
+        }
+    }
+}
+
 /// Gives the request back to nginx with `rc`. The application is told if it still runs.
 ///
 /// # Safety
@@ -86,6 +103,7 @@ pub unsafe fn finish(context: *mut Context, rc: ngx_int_t) {
     // SAFETY: the request is live; its body reader's reference is ours and given back here, once.
     unsafe {
         let r = (*context).request;
+        write_last_lines(context);
         (*context).detach();
         (*context).timings.refused(rc);
         // A post_action has no response of its own, and the client's must not suffer.

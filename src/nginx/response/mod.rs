@@ -21,7 +21,7 @@ use ngx::ffi::{
 };
 
 use self::chain::{is_active, release, send_chunks};
-use self::end::{abort, finish};
+use self::end::{abort, finish, write_last_lines};
 use self::headers::send_head;
 use self::intercept::intercept;
 use super::config;
@@ -30,9 +30,9 @@ use super::request::context::{self, Context};
 use super::sys::event::{add_timer, del_timer};
 use super::sys::panic::protect;
 use super::sys::{bits, code, log};
-use super::worker::{display, retire, worker};
+use super::worker::{display, retire};
 use crate::wsgi::exchange::Batch;
-use crate::wsgi::mailbox::{Level, LogRecord};
+use crate::wsgi::mailbox::Level;
 use crate::wsgi::segment::Segment;
 use crate::wsgi::status::counters::Timeout;
 
@@ -106,18 +106,6 @@ pub unsafe fn advance(context: *mut Context) {
             send_chunks(context, chunks)
         };
         settle(context, rc);
-    }
-}
-
-/// Writes what the application has said before its end, and no mail has told of yet: the request,
-/// which is the context of that, may be over soon.
-unsafe fn write_last_lines(context: *mut Context) {
-    let Some(worker) = worker() else { return };
-    // SAFETY: the context is not detached, and its request is live.
-    unsafe {
-        for LogRecord { level, text, .. } in worker.mailbox.take_logs((*context).exchange.id()) {
-            log::write_request_lines((*context).request, level, &text);
-        }
     }
 }
 
