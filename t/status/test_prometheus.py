@@ -32,7 +32,9 @@ def page(shared_nginx):
     until(lambda: ask(site, "/metrics").body.count(b"worker_info{") == 2, 10, "both workers")
     for _ in range(3):
         assert site.get("/plain").status == 200
-    return ask(site, "/metrics").body.decode()
+    # A request is counted a little after its client has the response.
+    counted = re.compile(r'request_duration_seconds_count\{app="plain:application"[^}]*\} 3')
+    return until(lambda: counted.search(page := ask(site, "/metrics").body.decode()) and page)
 
 
 def promtool(*arguments, given=None):
