@@ -23,6 +23,20 @@ def dial():
         client.close()
 
 
+@pytest.fixture
+def reloading(make_nginx):
+    """reloading(module): a site with wsgi_reload, and what changes its source."""
+
+    def start(module):
+        site = make_nginx(http="wsgi_reload on; wsgi_websocket on; wsgi_python_path @DIR@/site;",
+                          server="location / { wsgi_app @DIR@/site/app.py; }")
+        text = f"from {module} import application\n"
+        site.write("site/app.py", text)
+        return site.start(), lambda: site.write("site/app.py", text + "\n")
+
+    return start
+
+
 @pytest.fixture(params=["plain", "tls"])
 def phone(request, site, dial):
     """phone(path, ...) is dial(site, path, ...), over TCP and over TLS, of a file's own site."""

@@ -161,15 +161,11 @@ def test_worker_shutdown_timeout_closes_with_1001(start, dial):
     until(lambda: not procs.alive(old), what="the old worker's end")
 
 
-def test_a_source_that_changes_closes_with_1001(make_nginx, dial):
-    site = make_nginx(http="wsgi_reload on; wsgi_websocket on; wsgi_python_path @DIR@/site;",
-                      server="location / { wsgi_app @DIR@/site/app.py; }")
-    text = "from messages import application\n"
-    site.write("site/app.py", text)
-    site.start()
+def test_a_source_that_changes_closes_with_1001(reloading, dial):
+    site, change = reloading("messages")
     client = opened(site, dial)
     old = site.worker()
-    site.write("site/app.py", text + "\n")
+    change()
     assert client.hear() == code(1001)
     assert client.at_eof()
     site.wait_event("over /echo")

@@ -178,16 +178,12 @@ def test_worker_shutdown_timeout_ends_them(start, dial):
     until(lambda: not procs.alive(old), what="the old worker's end")
 
 
-def test_a_source_that_changes_cuts_them(make_nginx, dial):
-    site = make_nginx(http="wsgi_reload on; wsgi_websocket on; wsgi_python_path @DIR@/site;",
-                      server="location / { wsgi_app @DIR@/site/app.py; }")
-    text = "from raw_socket import application\n"
-    site.write("site/app.py", text)
-    site.start()
+def test_a_source_that_changes_cuts_them(reloading, dial):
+    site, change = reloading("raw_socket")
     client = dial(site, "/raw_socket/echo")
     assert echoes(client)
     old = site.worker()
-    site.write("site/app.py", text + "\n")
+    change()
     assert client.read_to_end() == (b"", "closed")
     site.wait_respawn(old)
     assert echoes(dial(site, "/raw_socket/echo"))
