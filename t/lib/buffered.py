@@ -1,5 +1,6 @@
 """Answers of t/apps/buffered.py, the clients that are slow to read them, and their files."""
 
+import contextlib
 import hashlib
 import importlib
 import os
@@ -72,9 +73,14 @@ def sha(body):
 def files(site, worker=None):
     """The sizes of the temporary files that are open, by one descriptor or by several."""
     pid = worker or site.worker()
-    found = [fd for fd, to in procs.fds(pid).items() if to.startswith(f"{site.dir}/wsgi/")]
-    stats = [os.stat(f"/proc/{pid}/fd/{fd}") for fd in found]
-    return list({stat.st_ino: stat.st_size for stat in stats}.values())
+    found = {}
+    for fd, to in procs.fds(pid).items():
+        if to.startswith(f"{site.dir}/wsgi/"):
+            # The worker may have closed it since.
+            with contextlib.suppress(FileNotFoundError):
+                stat = os.stat(f"/proc/{pid}/fd/{fd}")
+                found[stat.st_ino] = stat.st_size
+    return list(found.values())
 
 
 def ask(site, target, **options):
