@@ -55,7 +55,8 @@ def test_a_file_that_cannot_be_imported_by_its_name_is_loaded_as_a_file(site):
     assert site.get().status == 200
 
 
-@pytest.mark.parametrize("name, folder", [("", "plain"), ("#other", "plain"), ("", "with $")])
+@pytest.mark.parametrize("name, folder", [
+    ("", "plain"), ("#other", "plain"), ("", "with $"), ("", "with #"), ("#other", "with #")])
 def test_a_file_of_pastedeploy_is_no_python(site, name, folder):
     path = site.write(f"{folder}/site.ini", "[app:main]\nuse = egg:it\n[app:other]\nuse = egg:it\n")
     text = site.config_of(path + name)

@@ -229,7 +229,8 @@ def find(text):
     path = Path(os.path.abspath(text))
     if path.is_dir():
         return Search(path).run()
-    ini, _, name = (text, "", "") if path.is_file() else text.partition("#")
+    ini, mark, name = (text, "", "") if path.is_file() else text.partition(".ini#")
+    ini += mark[:-1]
     if ini.endswith(".ini") and os.path.isfile(ini):
         path = Path(os.path.abspath(ini))
         return Application(path.parent, path, callable=name or "main", paste=True)

@@ -45,16 +45,16 @@ def root(directory):
     return word(text.replace("$", "${dollar}"))
 
 
-def plain(text):
-    """Whether wsgi_app takes it: it must be UTF-8 without a dollar."""
-    return "$" not in text and text.isprintable()
+def plain(text, application):
+    """Whether wsgi_app takes this path: UTF-8 without a dollar, nor a # before that of PasteDeploy."""
+    return "$" not in text and text.isprintable() and not (application.paste and "#" in text)
 
 
 def target(application, directory):
     """The argument of wsgi_app. A directory that it would not take goes by a link to it."""
     text = application.target
-    if not plain(text) and not application.module:
-        if not plain(application.path.name):
+    if not application.module and not plain(str(application.path), application):
+        if not plain(application.path.name, application):
             raise Problem(f"{application.path}: wsgi_app does not take a file of this name")
         link = directory / "application"
         link.unlink(missing_ok=True)
