@@ -34,7 +34,7 @@ def test_a_signal_ends_it_and_leaves_no_process(site, number):
                "child = subprocess.Popen(['sleep', '1000'])\n")
     site.start(".", "--workers", "2")
     assert site.get().status == 200
-    for worker in list(site.pids[1:]):
+    for worker in site.pids[1:]:
         until(lambda: procs.children(worker), what="the application's child")
         site.pids += procs.children(worker)
     assert len(site.pids) == 5

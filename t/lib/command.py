@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 
-from . import config, procs
+from . import config
 from .poll import SLOWDOWN, until
 from .serve import SYSTEM, Site
 
@@ -62,15 +62,6 @@ class Command(Site):
         self.port = port and int(port[1])
         self.look()
         return self
-
-    def look(self):
-        """The processes of nginx."""
-        parent = self.process.pid
-        while not procs.cmdline(parent).startswith("nginx: master"):
-            (parent,) = procs.children(parent)[:1] or [None]
-            if parent is None:
-                return
-        self.pids = [parent, *procs.children(parent)]
 
     def url(self):
         found = re.search(r"^nginx-wsgi: (\S+) until Ctrl-C$", self.said(), re.M)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 
+from common import proc
+
 from . import config, http, procs
 from .poll import SLOWDOWN, until
 
@@ -88,9 +90,22 @@ class Site:
         until(lambda: self.url() or self.process.poll() is not None, 40, "the URL")
         assert self.process.poll() is None, self.said()
         self.port = int(self.url())
-        (master,) = procs.children(self.process.pid)
-        self.pids = [master, *procs.children(master)]
+        self.look()
         return self
+
+    def look(self):
+        """The processes of nginx, when all are there: it listens before it has its workers."""
+        conf = re.search(r"configuration: (\S+/nginx\.conf)$", self.said(), re.M)[1]
+        with open(conf, errors="replace") as file:
+            wanted = int(re.search(r"^worker_processes (\d+);$", file.read(), re.M)[1])
+
+        def found():
+            masters = [pid for pid in proc.descendants([self.process.pid])
+                       if procs.cmdline(pid).startswith("nginx: master")]
+            pids = [*masters, *(pid for master in masters for pid in procs.children(master))]
+            return pids if len(pids) == 1 + wanted else None
+
+        self.pids = until(found, 20, f"nginx with {wanted} workers")
 
     def said(self):
         with open(self.log, errors="replace") as file:

@@ -273,12 +273,8 @@ def test_ctrl_c_leaves_no_process_and_no_port(site, number):
     site.start(site.dir, "--workers", "2")
     assert site.get().status == 200
     directory = re.search(r"configuration: (\S+)/nginx.conf", site.said())[1]
-    # The script says its address when nginx listens, which is before it has all of its workers.
-    master = site.pids[0]
-    workers = until(lambda: (found := procs.children(master))[1:] and found, what="two workers")
-    site.pids = [master, *workers]
     # The children of the application.
-    for worker in workers:
+    for worker in site.pids[1:]:
         until(lambda: procs.children(worker), what="the application's child")
         site.pids += procs.children(worker)
     assert len(site.pids) == 5
