@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from lib import config, procs
+from lib.poll import until
 from lib.sources import HELLO
 
 
@@ -169,8 +170,9 @@ def test_python_is_started_in_the_workers_only(make_nginx):
     site.start()
     assert site.get("/plain").body == b"plain"
     site.wait_event("started", count=2)
-    helpers = [pid for pid in procs.children(site.pid) if "cache" in procs.cmdline(pid)]
-    assert len(helpers) == 2
+    # nginx waits for its workers only.
+    until(lambda: len([pid for pid in procs.children(site.pid) if "cache" in procs.cmdline(pid)])
+          == 2, what="the manager of the cache, and its loader")
     assert sorted(site.events("started")) == sorted(f"started {pid}" for pid in site.workers())
 
 
