@@ -193,9 +193,10 @@ def test_workers_with_new_sources_do_not_wait_for_those_with_old_ones(make_nginx
     site.write("site/shop.py", code.format("open"))
     site.start()
     until(lambda: site.get("/shop").body == b"open", what="the shop")
+    old = site.workers()
     site.write("site/shop.py", code.format("rebuilt"))
     until(lambda: site.get("/shop").body == b"rebuilt", what="the new shop")
-    until(lambda: len(site.workers(shutting_down=True)) == 2, what="the old workers' end")
+    until(lambda: not any(map(procs.alive, old)), what="the old workers' end")
     assert {site.get("/shop").body for _ in range(20)} == {b"rebuilt"}
 
 

@@ -94,14 +94,19 @@ def test_no_request_fails_while_workers_are_replaced(start, workers):
 def test_the_number_of_requests_decides(start):
     site = start("wsgi_max_requests 10;")
     old = site.worker()
+    # The worker stays until this request is complete.
+    late = site.connect()
+    late.send(b"GET /quick HTTP/1.1\r\nHost: a\r\n")
+    site.barrier()
     for _ in range(9):
         assert site.get("/quick").text == str(old)
     assert site.log.matching("replaced") == []
     assert site.get("/quick").text == str(old)
     site.log.wait_for("is to be replaced: 10 requests served")
     # It serves on, and says that it will not keep a connection.
-    with site.ask("/quick", close=False) as client:
-        assert client.read_response().header("Connection") == "close"
+    late.send(b"\r\n")
+    response = late.read_response()
+    assert (response.text, response.header("Connection")) == (str(old), "close")
     new = site.wait_respawn(old)
     assert site.get("/quick").text == str(new)
 

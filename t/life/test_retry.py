@@ -75,7 +75,7 @@ def test_one_worker_of_all_makes_the_next_try(make_nginx):
 
     until(next_try, 20, "another try")
     # The others wait for what becomes of it.
-    site.log.wait_for("ConnectionError", count=4)
+    site.log.wait_for("ConnectionError: the", count=4)
     for _ in range(30):
         assert site.get("/shop").status == 500
     assert len(site.events("tried")) == 4
@@ -112,7 +112,8 @@ def test_a_single_worker_is_not_replaced_while_something_is_under_way(make_nginx
 
     def asked():
         # Until the pause is over and the worker has been told to wait for its moment.
-        return site.get("/shop").header("Connection") == "close" and site.worker() == worker
+        answer = site.get("/shop", close=False)
+        return answer.header("Connection") == "close" and site.worker() == worker
 
     until(asked, 10, "a worker that waits for its moment")
     for _ in range(30):

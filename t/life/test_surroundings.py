@@ -154,7 +154,7 @@ def lines_of(site, uri, count=1):
     def found():
         with open(f"{site.dir}/zones.log") as file:
             lines = [line.rstrip("\n").split("|") for line in file]
-        return [line[:2] for line in lines if line[2] == uri and len(line) == 3][count - 1:]
+        return [line[:2] for line in lines if len(line) == 3 and line[2] == uri][count - 1:]
 
     return until(found, what=f"a line of {uri}")
 
