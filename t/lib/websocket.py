@@ -38,6 +38,13 @@ def frame(opcode, payload=b"", fin=True, mask=None, length=None, reserved=0):
     return head + mask + payload
 
 
+def idle_count(site):
+    """The descriptors of a worker with nothing to do: while it imports it has files open."""
+    assert site.get(f"/{site.apps[0]}").status == 403
+    site.settle()
+    return site.fd_count()
+
+
 class WebSocket(http.Connection):
     """A connection; open() makes a WebSocket of it."""
 

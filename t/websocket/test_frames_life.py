@@ -5,7 +5,7 @@ import struct
 import pytest
 from lib import procs
 from lib.poll import elapse, until
-from lib.websocket import CLOSE, PING, PONG, TEXT, build, frame
+from lib.websocket import CLOSE, PING, PONG, TEXT, build, frame, idle_count
 
 TWO = "thread_pool default threads=2;"
 
@@ -38,7 +38,7 @@ def code(number):
 
 def test_a_client_that_does_not_answer_counts_as_gone(start, dial):
     site = start("wsgi_websocket_ping 1s timeout=1s;")
-    client = opened(site, dial)
+    client = dial(site, "/messages/echo")
     assert client.hear() == (PING, b"")
     assert client.at_eof()
     site.wait_event("over /echo")
@@ -47,7 +47,7 @@ def test_a_client_that_does_not_answer_counts_as_gone(start, dial):
 
 def test_a_client_that_answers_stays(start, dial):
     site = start("wsgi_websocket_ping 500ms timeout=10s;")
-    client = opened(site, dial)
+    client = dial(site, "/messages/echo")
     for _ in range(5):
         assert client.hear() == (PING, b"")
         client.say(PONG)
@@ -109,7 +109,7 @@ def test_until_the_handshake_an_application_has_the_read_timeout(start, dial):
 @pytest.mark.parametrize("way", ["waits", "listens"])
 def test_a_client_that_leaves_before_the_handshake_is_no_error(start, dial, way):
     site = start()
-    gate, idle = site.gate(way), site.fd_count()
+    gate, idle = site.gate(way), idle_count(site)
     client = dial(site).ask(f"/messages/{way}")
     site.wait_event(f"waiting {way}")
     client.close()
@@ -123,7 +123,7 @@ def test_a_client_that_leaves_before_the_handshake_is_no_error(start, dial, way)
 
 def test_an_error_that_has_to_do_with_no_socket_is_one_after_the_client_has_left(start, dial):
     site = start()
-    gate, idle = site.gate("careless"), site.fd_count()
+    gate, idle = site.gate("careless"), idle_count(site)
     client = dial(site).ask("/messages/careless")
     site.wait_event("waiting careless")
     client.close()

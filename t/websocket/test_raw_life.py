@@ -3,7 +3,7 @@
 import pytest
 from lib import procs, tls
 from lib.poll import elapse, until
-from lib.websocket import build
+from lib.websocket import build, idle_count
 
 TWO = "thread_pool default threads=2;"
 SERVER = "listen 127.0.0.1:@PORT2@ ssl; " + tls.SERVER
@@ -41,7 +41,7 @@ def test_a_client_that_goes_away_is_the_end_of_file(start, dial, secure, end):
 def test_a_client_that_resets_is_noticed_while_its_application_takes_nothing(start, dial):
     site = start()
     gate = site.gate("deaf")
-    idle = site.fd_count()
+    idle = idle_count(site)
     client = dial(site, "/raw_socket/deaf")
     site.wait_event("waiting deaf")
     client.sock.setblocking(False)
@@ -111,7 +111,7 @@ def test_until_it_has_answered_an_application_has_the_read_timeout(start, dial):
 def test_a_client_that_leaves_before_the_answer_is_noticed(start, dial):
     site = start()
     gate = site.gate("waits")
-    idle = site.fd_count()
+    idle = idle_count(site)
     client = dial(site).ask("/raw_socket/waits")
     site.wait_event("waiting waits")
     client.close()
