@@ -15,6 +15,8 @@ SERVER = STATUS + """
     location /held/ { wsgi_app held:application; wsgi_queue 0; }
     location /impatient/ { wsgi_app held:application; wsgi_queue 5 timeout=200ms;
                            wsgi_thread_pool two; }
+    location /patient/ { wsgi_app held:application; wsgi_queue 5 timeout=50s;
+                         wsgi_thread_pool two; }
     location /slow/ { wsgi_app held:application; wsgi_read_timeout 200ms; }
     location /overdue/ { wsgi_app overdue:application; wsgi_request_timeout 200ms; }
 """
@@ -122,7 +124,7 @@ def test_what_fails_is_counted_by_what_it_is(start):
     rejected = {"queue_full": ("one", 1), "queue_timeout": ("two", 1)}
     for reason, (pool, number) in rejected.items():
         until(lambda: total(site, "rejected_total", pool=pool, reason=reason) == number, 5, reason)
-    gone = site.ask("/impatient/a")
+    gone = site.ask("/patient/a")
     until(lambda: len(of(site)["requests"]) == 4, 5, "one waits")
     gone.close()
     until(lambda: total(site, "rejected_total", pool="two", reason="client_gone") == 1, 5, "gone")

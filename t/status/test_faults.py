@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from lib import procs
+from lib import config, procs
 from lib.poll import until
 from lib.status import STATUS, ask, in_words, loaded, of, says
 
@@ -32,7 +32,7 @@ def start(nginx):
 
 def line_of(pattern):
     """The number of the first line of the application that has this."""
-    with open("t/apps/faults.py") as file:
+    with open(f"{config.HERE}/apps/faults.py") as file:
         return next(n for n, line in enumerate(file, 1) if re.search(pattern, line))
 
 
