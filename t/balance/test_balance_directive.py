@@ -136,7 +136,11 @@ def test_three_workers_share_what_waits(nginx):
     three = Workers(nginx(**OPTIONS | {"workers": 3})).occupy()
     three.site.settle()
     clients = [three.connect() for _ in range(4)]
+    gate = three.site.gate("shared")
     for client in clients:
-        client.send(http.build("GET", "/pause?0.2", close=False))
+        client.send(http.build("GET", "/hold/shared", close=False))
+    # Each keeps its thread.
+    three.site.wait_event("holding shared", 4)
+    gate.open()
     ran = [int(client.read_response().text) for client in clients]
     assert sorted(ran) == sorted([*three.pids[1:]] * 2)

@@ -6,7 +6,8 @@ from lib.poll import elapse, until
 
 OVERDUE = """
     location /overdue { wsgi_request_timeout 400ms; wsgi_app ran:overdue; }
-    location /silent { wsgi_read_timeout 400ms; location /silent/midway { wsgi_app ran:midway; }
+    location /in_time { wsgi_request_timeout 3s; wsgi_app ran:overdue; }
+    location /silent { wsgi_read_timeout 1s; location /silent/midway { wsgi_app ran:midway; }
                        location /silent/before { wsgi_app ran:before_head; } }
 """
 STREAMED = "location /streamed { wsgi_request_buffering off; wsgi_app ran:upload; }"
@@ -28,7 +29,7 @@ def test_an_overdue_request_is_interrupted_in_the_other_worker(start):
 def test_a_request_in_time_is_left_alone(start):
     pair = start(server=OVERDUE).occupy()
     for _ in range(3):
-        assert pair.handed("/overdue/spin/0.1").body == b"done"
+        assert pair.handed("/in_time/spin/0.5").body == b"done"
     assert pair.site.events("raised") == []
 
 
@@ -167,7 +168,7 @@ def test_the_limit_is_none_while_another_worker_has_room(start, limit):
 
 
 def test_a_wait_that_is_too_long_is_503(start):
-    pair = start(server="location = /soon { wsgi_queue 5 timeout=300ms; wsgi_app ran:plain; }")
+    pair = start(server="location = /soon { wsgi_queue 5 timeout=1s; wsgi_app ran:plain; }")
     pair.occupy(pair.busy, pair.free)
     response = pair.ask("/soon").read_response()
     assert (response.status, response.header("Retry-After")) == (503, "1")
@@ -207,6 +208,7 @@ def test_requests_of_one_connection_after_another_are_all_handed_over(pair):
     assert pair.ran() == [pair.free] * 50
 
 
+@pytest.mark.alone
 def test_a_connection_with_many_streams_uses_both_workers(start):
     site = start()
     with h2client.H2Connection(site.site.ports["PORT3"]) as client:
@@ -243,7 +245,7 @@ def test_a_worker_without_free_connections_is_not_asked_again_and_again(start, w
     for client in clients:
         client.send(b"/hold/a HTTP/1.1\r\nHost: a\r\n\r\n")
     pair.site.wait_event("holding", pair.threads)
-    elapse(0.5)
+    elapse(0.3)
     assert len(pair.site.events("holding")) == pair.threads
     assert len(pair.site.log.matching("worker_connections are not enough$", mark)) == 1
     for client in held:
