@@ -183,6 +183,7 @@ def test_a_directory_that_is_replaced_is_a_change(start):
     shows(site, "three")
 
 
+@pytest.mark.alone
 def test_many_files_at_once_are_one_reload(start):
     names = [f"m{number}" for number in range(200)]
     site = start({"app.py": f"import {', '.join(names)}\n" + APP % "one"}
@@ -336,6 +337,7 @@ def test_nothing_is_done_at_rest(start):
     worker = site.worker()
     assert has_inotify(worker)
     elapse(0.3)
+    site.settle()
     before = switches(worker)
     elapse(2)
     assert switches(worker)[0] == before[0]
