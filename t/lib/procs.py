@@ -24,8 +24,8 @@ TITLES = {
 }
 
 
-def links(pid):
-    """Sockets of a process that take whole messages: its links to other workers."""
+def links(targets):
+    """How many of what descriptors point to take whole messages: links to other workers."""
     try:
         with open("/proc/net/unix", encoding="latin-1") as table:
             rows = [line.split() for line in list(table)[1:]]
@@ -33,7 +33,7 @@ def links(pid):
         return 0
     # proc_net_unix(5): Type 5 is SOCK_SEQPACKET, behind State comes Inode.
     inodes = {f"socket:[{row[6]}]" for row in rows if row[4] == "0005"}
-    return sum(target in inodes for target in fds(pid).values())
+    return sum(target in inodes for target in targets)
 
 
 def session(pid):

@@ -40,6 +40,8 @@ def test_a_thousand_requests_that_leave_behind_a_slow_one_never_reach_the_applic
 def test_a_running_request_stops_at_its_next_chunk(start, path):
     site = start()
     client, gate = hold(site, path)
+    # What it has written that it waits to is closed a moment later.
+    site.settle()
     descriptors = site.fd_count()
     client.close()
     until(lambda: site.fd_count() < descriptors, what="nginx has noticed")
@@ -108,6 +110,7 @@ def test_the_worker_waits_for_what_runs_to_its_end(start):
 def test_read_timeout_still_ends_it(start):
     site = start(http=ON + "wsgi_read_timeout 300ms;")
     gate = site.gate("a")
+    site.settle()
     idle = site.fd_count()
     site.ask("/midway/a").reset()
     site.wait_event("waiting")

@@ -85,6 +85,8 @@ def test_a_client_that_goes_away_in_the_queue_never_reaches_the_application(site
     first = Upload(site, "length", "/off/one/whole", 8)
     until(lambda: "waiting whole" in site.events()[before:], what="the only thread is busy")
     descriptors = site.fd_count()
+    # What it has written that to is closed a moment later.
+    site.settle()
     second = Upload(site, "length", "/off/one/watched", 8)
     second.send(BODY[:4])
     third = Upload(site, "chunked", "/off/one/whole")

@@ -121,9 +121,13 @@ def test_close_runs_when_the_client_leaves_a_silent_application(site):
     client = site.ask("/closing?waits")
     client.read_head()
     site.wait_event("waiting close")
+    # What it has written that to is closed a moment later.
+    site.settle()
     descriptors = site.fd_count()
     client.close()
     until(lambda: site.fd_count() < descriptors, what="nginx has closed the connection")
+    # Nor is another worker's message on its way.
+    site.barrier()
     gate.open()
     assert_closed_once(site)
     # call, iter, next, next; the second chunk found nobody, so there was no third.

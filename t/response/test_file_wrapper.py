@@ -364,6 +364,7 @@ def files(site):
 
 def test_no_descriptor_is_left(own):
     assert own.get(target("memory")).body == CONTENT
+    own.settle()
     before = files(own)
     for turn in range(100):
         for name in ("plain", "named", "unlinked", "zipped"):
