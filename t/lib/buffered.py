@@ -31,7 +31,7 @@ SERVER = tls.SERVER + """
     location = /tight {
         sendfile on; wsgi_max_temp_file_size 256k; wsgi_app buffered:application;
     }
-    location = /rate { limit_rate 4m; sendfile on; wsgi_app buffered:application; }
+    location = /rate { limit_rate 1600k; sendfile on; wsgi_app buffered:application; }
     location = /counting { wsgi_app buffered:counting; }
     location = /counting/1m { wsgi_max_temp_file_size 1m; wsgi_app buffered:counting; }
     location = /off { wsgi_buffering off; wsgi_app buffered:counting; }
