@@ -120,7 +120,7 @@ class InC(Edge):
     """Takes too long in C, and runs no Python until its close()."""
 
     def __iter__(self):
-        return map(time.sleep, [0.6])
+        return map(time.sleep, [0.9])
 
 
 def in_c(environ, start_response):

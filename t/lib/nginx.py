@@ -155,6 +155,14 @@ class Nginx(Config):
     def post(self, path, body=b"", **options):
         return http.request(options.pop("port", self.port), "POST", path, body=body, **options)
 
+    def ready(self, path):
+        """Wait until the application of this path is loaded, and so all that nginx.conf has before.
+
+        Till then a request waits, for as long as one may be silent or in the queue there.
+        """
+        until(lambda: self.get(path).status == 200, 20, f"an answer for {path}")
+        return self
+
     def barrier(self):
         """An answer of a single worker: it has seen everything that was sent before."""
         assert self.get("/static").body == b"static"

@@ -25,7 +25,8 @@ SERVER = """
         location /off/calls { wsgi_app calls:application; }
         location /off/small/ { client_max_body_size 100; wsgi_app streamed:application; }
         location /off/quick/ { client_body_timeout 1s; wsgi_app streamed:application; }
-        location /off/silent/ { wsgi_read_timeout 400ms; wsgi_app streamed:application; }
+        location /off/steady/ { client_body_timeout 2s; wsgi_app streamed:application; }
+        location /off/silent/ { wsgi_read_timeout 1s; wsgi_app streamed:application; }
         location /off/mirrored/ { mirror /copy/report; wsgi_app streamed:application; }
         location /off/asked/ { auth_request /off/whole; wsgi_app streamed:application; }
         location /off/excused/ { error_page 413 500 /off/report; client_max_body_size 100;

@@ -13,6 +13,7 @@ SERVER = tls.SERVER + """
     location = /cut { wsgi_app nested:cut; }
     location = /part { wsgi_app nested:part; }
     location = /silent/a { wsgi_app held:midway; wsgi_read_timeout 300ms; }
+    location = /silent/open { wsgi_app held:midway; }
 """
 
 
@@ -43,6 +44,7 @@ def test_an_answer_that_fails_does_not_end_cleanly(site, version):
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_an_answer_that_falls_silent_does_not_end_cleanly(site, version):
+    site.ready("/silent/open")
     gate = site.gate("a")
     response = ask(site, "/silent/a", version)
     assert (response.body, response.complete) == (b"first", False)

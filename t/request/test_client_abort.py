@@ -108,7 +108,7 @@ def test_the_worker_waits_for_what_runs_to_its_end(start):
 
 
 def test_read_timeout_still_ends_it(start):
-    site = start(http=ON + "wsgi_read_timeout 300ms;")
+    site = start(http=ON + "wsgi_read_timeout 300ms;").ready("/held/open?ready")
     gate = site.gate("a")
     site.settle()
     idle = site.fd_count()

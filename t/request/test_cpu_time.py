@@ -52,6 +52,6 @@ def test_one_that_fails_has_it_too(site):
 
 
 def test_without_an_end_of_the_application_or_without_one_there_is_none(site):
-    assert site.get("/timed/sleep/0.6").status == 504
+    assert site.get("/timed/sleep/0.9").status == 504
     assert site.get("/static").status == 200
-    assert logged(site, "/timed/sleep/0.6")[0] == logged(site, "/static")[0] == "-"
+    assert logged(site, "/timed/sleep/0.9")[0] == logged(site, "/static")[0] == "-"

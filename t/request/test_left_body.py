@@ -32,10 +32,11 @@ SERVER = f"""
         location /off/named/ {{ error_page 500 = @proxied; wsgi_app streamed:application; }}
         location /off/intercepted/ {{ wsgi_intercept_errors on; error_page 404 /proxied/missing;
                                       wsgi_app streamed:application; }}
-        location /off/silent/ {{ wsgi_read_timeout 300ms; error_page 504 /proxied/silent;
+        location /off/silent/ {{ wsgi_read_timeout 600ms; error_page 504 /proxied/silent;
                                  wsgi_app streamed:application; }}
         location /off/queued/ {{ wsgi_thread_pool one; wsgi_queue 8 timeout=300ms;
                                  error_page 503 /proxied/queued; wsgi_app streamed:application; }}
+        location /off/busy/ {{ wsgi_thread_pool one; wsgi_app streamed:application; }}
         location /off/full/ {{ wsgi_thread_pool one; wsgi_queue 0; error_page 503 /proxied/full;
                                wsgi_app streamed:application; }}
         location /off/after/ {{ post_action /proxied/after; wsgi_app streamed:application; }}
@@ -162,7 +163,7 @@ def test_nor_when_no_thread_takes_the_request(site, check, kind, place):
     gate = site.gate("whole")
     begun = len(site.events("begun"))
     try:
-        other = Upload(site, "length", "/off/queued/whole", 1)
+        other = Upload(site, "length", "/off/busy/whole", 1)
         site.wait_event("begun", begun + 1)
         upload = Upload(site, kind, f"/off/{place}/whole", 1000)
         upload.send(b"x" * 10)

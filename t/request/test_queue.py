@@ -13,15 +13,18 @@ SERVER = """
     location /held/ { wsgi_app held:application; wsgi_thread_pool one; }
     location /midway/ { wsgi_app held:midway; wsgi_thread_pool one; }
     location /before/ { wsgi_app held:before_head; wsgi_thread_pool one; }
-    location /other { wsgi_app plain:application; wsgi_thread_pool two; }
     location /chatty { wsgi_app chatty:application; wsgi_thread_pool one; }
+    location /hurried/ {
+        wsgi_app held:application; wsgi_thread_pool one; wsgi_queue 10 timeout=300ms;
+    }
+    location /other { wsgi_app plain:application; wsgi_thread_pool two; }
 """
-IMPATIENT = "wsgi_read_timeout 400ms;"
+IMPATIENT = "wsgi_read_timeout 600ms;"
 
 
 @pytest.fixture
 def start(nginx):
-    return lambda **options: nginx(main=MAIN, **{"server": SERVER} | options)
+    return lambda **options: nginx(main=MAIN, **{"server": SERVER} | options).ready("/other")
 
 
 def queue_up(site, count):
@@ -61,9 +64,9 @@ def test_requests_over_the_limit_get_503_and_the_others_are_served(
 
 
 def test_a_wait_over_the_timeout_is_503_and_never_reaches_the_application(start):
-    site = start(http="wsgi_queue 10 timeout=300ms;")
+    site = start()
     first, gate = hold(site)
-    second = site.get("/held/a?second")
+    second = site.get("/hurried/a?second")
     assert (second.status, second.header("Retry-After")) == (503, "1")
     gate.open()
     assert first.read_response().text == "first"
@@ -80,12 +83,11 @@ def test_retry_after_is_the_queue_timeout_when_that_is_longer(start):
 
 
 def test_a_503_can_have_an_error_page(start):
-    site = start(http="wsgi_queue 10 timeout=200ms;",
-                 server=SERVER + "error_page 503 /busy; location = /busy { return 200 busy; }")
+    site = start(server=SERVER + "error_page 503 /busy; location = /busy { return 200 busy; }")
     site.gate("a")
     site.ask("/held/a?first")
     site.wait_event("waiting")
-    response = site.get("/held/a?second")
+    response = site.get("/hurried/a?second")
     assert (response.status, response.body) == (503, b"busy")
 
 
@@ -144,6 +146,7 @@ def test_a_late_answer_goes_to_nobody(start):
 @pytest.mark.parametrize("queue", ["", "wsgi_queue 10;"])
 def test_without_a_timeout_of_its_own_a_wait_ends_with_the_read_timeout(start, queue):
     site = start(http=IMPATIENT + queue)
+    mark = site.log.mark()
     first, gate = hold(site, "/before/a")
     # The only thread is stuck at the first one, whose client has its 504 soon.
     second, third = site.ask("/held/free?second"), site.ask("/chatty")
@@ -151,7 +154,7 @@ def test_without_a_timeout_of_its_own_a_wait_ends_with_the_read_timeout(start, q
     for client in (second, third):
         response = client.read_response()
         assert (response.status, response.header("Retry-After")) == (503, "1")
-    assert len(site.log.matching("request waited 400ms in the wsgi queue")) == 2
+    assert len(site.log.matching("request waited 600ms in the wsgi queue", mark)) == 2
     gate.open()
     assert site.get("/held/free?fourth").text == "fourth"
     assert site.events("called") == ["called free fourth"]
@@ -170,6 +173,7 @@ def test_a_wait_for_an_import_that_hangs_has_an_end(make_nginx):
 
 def test_a_wait_for_an_interpreter_that_nobody_gets_has_an_end(nginx):
     site = nginx(http=IMPATIENT + "wsgi_shutdown_timeout 200ms;", apps=["stuck", "plain"])
+    site.ready("/plain/")
     site.allow_alert("python did not stop")
     stuck = site.ask("/stuck/stuck_with_gil")
     site.wait_event("stuck")
@@ -183,7 +187,7 @@ def test_a_timeout_of_its_own_may_be_longer_than_the_read_timeout(start):
     second, third = site.ask("/held/b?second"), site.ask("/held/a?third")
     assert first.read_response().status == 504
     third.close()
-    elapse(0.6)
+    elapse(0.9)
     gate.open()
     assert second.read_response().text == "second"
     gate = site.gate("a")

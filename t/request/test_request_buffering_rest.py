@@ -226,13 +226,13 @@ def test_a_worker_that_leaves_takes_the_rest_of_the_body(nginx, how):
 
 @pytest.mark.parametrize("master", [True, False])
 def test_a_stop_wakes_a_read_that_waits(nginx, master):
-    site = streamed(nginx, master=master)
+    site = streamed(nginx, master=master, http="wsgi_shutdown_timeout 50s;")
     for kind in KINDS:
         before = len(site.events())
         upload = Upload(site, kind, "/off/watched", 1000)
         upload.send(b"x" * 25)
         until(lambda: "read 20" in site.events()[before:], what="the application waits")
-    site.stop(timeout=2)
+    site.stop(timeout=10)
     assert len(site.events("raised ConnectionResetError")) == 4
 
 

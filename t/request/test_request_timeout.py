@@ -18,6 +18,10 @@ SERVER = """
     location /edge { wsgi_app overdue:edge; wsgi_request_timeout 30ms; }
     location /in_c { wsgi_app overdue:in_c; }
     location /quick { wsgi_app overdue:quick; wsgi_request_timeout 0; }
+    location /patient/ { wsgi_app overdue:application; wsgi_request_timeout 2s; }
+    location /silent/ {
+        wsgi_app overdue:application; wsgi_request_timeout 1s; wsgi_read_timeout 300ms;
+    }
     location /calm/ { wsgi_app overdue:application; wsgi_request_timeout 0; }
 """
 
@@ -45,14 +49,14 @@ def test_python_code_is_interrupted_and_its_thread_serves_on(start, proto):
 def test_a_request_in_time_is_left_alone(start):
     site = start()
     for _ in range(3):
-        assert site.get("/overdue/spin/0.15").body == b"done"
+        assert site.get("/patient/spin/0.15").body == b"done"
     assert site.get("/calm/spin/0.6").body == b"done"
     assert site.events("raised") == [] and site.log.matching("took longer") == []
 
 
 def test_waiting_for_a_thread_does_not_count(start):
     site = start()
-    clients = [site.ask(f"/overdue/spin/0.25{number}") for number in range(5)]
+    clients = [site.ask(f"/patient/spin/0.5{number}") for number in range(5)]
     assert [client.read_response().status for client in clients] == [200] * 5
 
 
@@ -73,12 +77,12 @@ def test_an_application_that_waits_for_its_client_is_cut_and_closed_in_peace(sta
     assert site.log.matching("Traceback|RequestTimeout") == []
 
 
-@pytest.mark.parametrize("directive", ["", "wsgi_read_timeout 100ms;"])
-def test_a_request_whose_client_has_its_answer_or_has_gone_is_interrupted_too(start, directive):
-    site = start(http=HTTP + directive)
-    client = site.ask("/overdue/spin/")
+@pytest.mark.parametrize("place", ["/overdue", "/silent"])
+def test_a_request_whose_client_has_its_answer_or_has_gone_is_interrupted_too(start, place):
+    site = start().ready("/quick")
+    client = site.ask(f"{place}/spin/")
     site.wait_event("called")
-    if directive:
+    if place == "/silent":
         assert client.read_response().status == 504
     client.close()
     site.wait_event("raised RequestTimeout")

@@ -13,9 +13,12 @@ SERVER = """
     location /overdue/ { wsgi_app overdue:application; }
     location /again/ { wsgi_slow_request 200ms repeat=100ms; wsgi_app overdue:application; }
     location /deep/ { wsgi_slow_request 100ms depth=2; wsgi_app overdue:application; }
-    location /single/ { wsgi_thread_pool one; wsgi_app overdue:application; }
+    location /single/ {
+        wsgi_thread_pool one; wsgi_slow_request 2s; wsgi_app overdue:application;
+    }
+    location /patient/ { wsgi_slow_request 2s; wsgi_app overdue:application; }
     location /calm/ { wsgi_slow_request 0; wsgi_app overdue:application; }
-    location /timed/ { wsgi_request_timeout 500ms; wsgi_app overdue:application; }
+    location /timed/ { wsgi_request_timeout 1500ms; wsgi_app overdue:application; }
     location /midway/ { wsgi_app held:midway; }
     location /large { wsgi_app overdue:large; }
 """
@@ -56,7 +59,7 @@ def test_the_stack_is_logged_once_in_the_context_of_the_request(start, proto):
     assert re.fullmatch(r'  File ".*/gate\.py", line \d+, in wait', lines[-2])
     assert lines[-1] == "    fcntl.flock(file, fcntl.LOCK_SH)"
     assert site.events("raised") == []
-    assert proto(site, "GET", "/overdue/sleep/0.4").body == b"done"
+    assert proto(site, "GET", "/overdue/sleep/1.2").body == b"done"
     assert len(stacks(site)) == 2
 
 
@@ -67,6 +70,8 @@ def test_it_is_logged_again_in_each_period(start):
     site.log.wait_for(TITLE, count=4)
     gate.open()
     assert client.read_response().body == b"done"
+    # The last look may have been just before the end.
+    site.settle()
     times = [seconds for seconds, _ in stacks(site)]
     assert times == sorted(times)
     # Not more than one a period. A look that is late is one of a period before.
@@ -78,7 +83,7 @@ def test_it_is_logged_again_in_each_period(start):
 
 def test_the_innermost_frames_are_logged(start):
     site = start()
-    assert site.get("/deep/deep/0.4").body == b"done"
+    assert site.get("/deep/deep/1.2").body == b"done"
     ((_, lines),) = stacks(site)
     assert lines[0] == "  (22 outer frames left out)"
     assert [line.rsplit(" ", 1)[1] for line in lines if " in " in line] == ["down", "spin"]
@@ -87,14 +92,14 @@ def test_the_innermost_frames_are_logged(start):
 def test_faster_requests_leave_nothing(start):
     site = start()
     for _ in range(20):
-        assert site.get("/overdue/sleep/0.01").body == b"done"
+        assert site.get("/patient/sleep/0.01").body == b"done"
     assert site.get("/calm/sleep/0.4").body == b"done"
     assert stacks(site) == []
 
 
 def test_waiting_for_a_thread_does_not_count(start):
     site = start()
-    clients = [site.ask("/single/sleep/0.13") for _ in range(4)]
+    clients = [site.ask("/single/sleep/0.6") for _ in range(4)]
     assert [client.read_response().body for client in clients] == [b"done"] * 4
     assert stacks(site) == []
 
@@ -123,10 +128,10 @@ def test_a_request_is_running_behind_its_head_too(start):
 def test_a_request_whose_client_has_gone_is_not_looked_at(start):
     site = start()
     gate = site.gate("a")
-    client = site.ask("/overdue/gate/a")
+    client = site.ask("/patient/gate/a")
     site.wait_event("called gate a")
     client.reset()
-    elapse(0.5)
+    elapse(2.5)
     gate.open()
     site.wait_event("ended gate a")
     assert stacks(site) == []
@@ -147,7 +152,7 @@ def test_one_that_goes_on_without_its_client_is(start):
 def test_the_time_of_a_request_is_kept_beside_it(start):
     site = start()
     assert site.get("/timed/spin/").status == 504
-    site.log.wait_for("request took longer than 500ms")
+    site.log.wait_for("request took longer than 1.5s")
     site.wait_event("raised RequestTimeout")
     assert len(stacks(site)) == 1
 
@@ -155,9 +160,9 @@ def test_the_time_of_a_request_is_kept_beside_it(start):
 @pytest.mark.parametrize("place", ["/overdue", "/again"])
 def test_a_gil_that_is_held_is_named(start, place):
     site = start()
-    client = site.ask(f"{place}/with_gil/1.8")
+    client = site.ask(f"{place}/with_gil/2.5")
     (line,) = site.log.wait_for("the stack of this request is not to be had")
-    assert "[warn]" in line and f"GET {place}/with_gil/1.8" in errorlog.context(line)
+    assert "[warn]" in line and f"GET {place}/with_gil/2.5" in errorlog.context(line)
     assert line.count("the GIL has been held for longer than a second") == 1
     # Without the GIL.
     site.log.wait_for(r'overdue\.py", line \d+ in application')
@@ -165,10 +170,10 @@ def test_a_gil_that_is_held_is_named(start, place):
     assert len(site.log.matching("is not to be had")) == 1
     # The next one is a request like any other. A second stack may come when it has slept.
     before = len(stacks(site))
-    assert site.get(f"{place}/sleep/0.3").body == b"done"
+    assert site.get(f"{place}/sleep/1.2").body == b"done"
     assert "time.sleep" in stacks(site)[before][1][-1]
     # What is had without the GIL is had again.
-    assert site.get(f"{place}/with_gil/1.8").body == b"done"
+    assert site.get(f"{place}/with_gil/2.5").body == b"done"
     assert len(site.log.matching("is not to be had")) == 2
     site.log.wait_for("the stacks of its threads", count=2)
     assert len(site.workers()) == 1

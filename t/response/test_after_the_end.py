@@ -10,8 +10,8 @@ SERVER = """
     location = /good { wsgi_app late:good; }
     location = /whole { wsgi_app late:whole; }
     location = /patient { wsgi_app late:whole; wsgi_ignore_client_abort on; }
-    location = /overdue { wsgi_app late:whole; wsgi_request_timeout 300ms; }
-    location = /silent { wsgi_app late:whole; wsgi_read_timeout 200ms; }
+    location = /overdue { wsgi_app late:whole; wsgi_request_timeout 1s; }
+    location = /silent { wsgi_app late:whole; wsgi_read_timeout 500ms; }
     location = /thread { wsgi_app late:thread; wsgi_read_timeout 50s; }
 """
 
@@ -94,14 +94,15 @@ def test_an_application_that_goes_on_for_too_long_is_interrupted(site):
 
 
 def test_a_silence_after_the_whole_length_is_none(site):
+    site.ready("/silent?returns")
     gate = site.gate("return")
     with site.ask("/silent", close=False) as client:
         assert client.read_response().body == b"body"
-        assert client.silent(0.5)
+        assert client.silent(1)
         client.send(http.build("GET", "/good"))
         assert client.read_response().body == b"body"
     gate.open()
-    site.wait_event("goes on")
+    site.wait_event("goes on", 2)
     assert site.log.matching("was silent") == []
 
 

@@ -164,13 +164,13 @@ def test_time_in_the_queue_is_none_of_the_application(site, log):
         first.send(http.build("GET", "/held/long?1"))
         site.wait_event("waiting long")
         second.send(http.build("GET", "/held/nothing?2"))
-        elapse(0.3)
+        elapse(1)
         gate.open()
         assert first.read_response().status == 200 and second.read_response().status == 200
     one, two = sorted(log(2), key=lambda line: line.uri)
     # nginx's clock is that of the kernel's ticks.
-    assert float(one.time) > 0.25 > float(one.queue)
-    assert float(two.queue) > 0.25 > float(two.time)
+    assert float(one.time) > 0.5 > float(one.queue)
+    assert float(two.queue) > 0.5 > float(two.time)
     for line in (one, two):
         assert abs(float(line.queue) + float(line.time) - float(line.response)) < 0.006, line
 

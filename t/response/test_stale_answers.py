@@ -9,16 +9,21 @@ from lib import h2client, http
 MAIN = "thread_pool one threads=1; thread_pool two threads=2;"
 SERVER = """
     listen 127.0.0.1:@PORT2@ http2;
-    wsgi_read_timeout 250ms;
     location /one/ { wsgi_app late_answers:application; wsgi_thread_pool one; }
     location /two/ { wsgi_app late_answers:application; wsgi_thread_pool two; }
+    # In the same pools; the others' answers may take their time.
+    location /late/ {
+        wsgi_read_timeout 400ms;
+        location /late/one/ { wsgi_app late_answers:application; wsgi_thread_pool one; }
+        location /late/two/ { wsgi_app late_answers:application; wsgi_thread_pool two; }
+    }
 """
 KINDS = ["list", "generator", "write", "length", "error"]
 
 
 @pytest.fixture
 def site(nginx):
-    return nginx(main=MAIN, server=SERVER)
+    return nginx(main=MAIN, server=SERVER).ready("/two/list/open?ready")
 
 
 def is_own(response, tag):
@@ -36,7 +41,7 @@ def test_the_next_requests_on_the_connection_get_their_own_answers(site):
     with site.connect() as client:
         for number, kind in enumerate(KINDS):
             gate = site.gate(f"g{number}")
-            ask(client, f"/two/{kind}/g{number}?late{number}")
+            ask(client, f"/late/two/{kind}/g{number}?late{number}")
             assert client.read_response().status == 504
             ask(client, f"/two/list/open?meanwhile{number}")
             assert is_own(client.read_response(), f"meanwhile{number}")
@@ -44,7 +49,7 @@ def test_the_next_requests_on_the_connection_get_their_own_answers(site):
             for again in range(4):
                 ask(client, f"/two/list/open?after{number}.{again}")
                 assert is_own(client.read_response(), f"after{number}.{again}")
-    site.wait_event("returned", count=6 * len(KINDS))
+    site.wait_event("returned", count=1 + 6 * len(KINDS))
 
 
 def test_the_next_request_of_the_thread_gets_its_own_answer(site):
@@ -52,7 +57,7 @@ def test_the_next_request_of_the_thread_gets_its_own_answer(site):
         for number, kind in enumerate(KINDS):
             gate = site.gate(f"g{number}")
             # Both in one packet: the second waits for the connection, then for the thread.
-            ask(client, f"/one/{kind}/g{number}?late{number}")
+            ask(client, f"/late/one/{kind}/g{number}?late{number}")
             site.wait_event(f"waiting g{number}")
             ask(client, f"/one/list/open?next{number}")
             assert client.read_response().status == 504
@@ -65,7 +70,7 @@ def test_the_next_streams_of_the_connection_get_their_own_answers(site):
     with h2client.H2Connection(site.ports["PORT2"]) as client:
         for number, kind in enumerate(KINDS):
             gate = site.gate(f"g{number}")
-            late = client.send("GET", f"/two/{kind}/g{number}?late{number}")
+            late = client.send("GET", f"/late/two/{kind}/g{number}?late{number}")
             site.wait_event(f"waiting g{number}")
             meanwhile = client.send("GET", f"/two/list/open?meanwhile{number}")
             assert is_own(client.wait(meanwhile), f"meanwhile{number}")
@@ -80,7 +85,7 @@ def test_the_next_streams_of_the_connection_get_their_own_answers(site):
 def test_a_late_answer_does_not_go_to_another_connection(site):
     for number, kind in enumerate(KINDS):
         gate = site.gate(f"g{number}")
-        assert site.get(f"/one/{kind}/g{number}?late{number}").status == 504
+        assert site.get(f"/late/one/{kind}/g{number}?late{number}").status == 504
         others = [site.connect() for _ in range(5)]
         for place, client in enumerate(others):
             ask(client, f"/one/list/open?{number}.{place}")

@@ -20,7 +20,7 @@ SERVER = """
     location = /zipped { gzip on; gzip_types *; wsgi_app stream:parts; }
     location = /limited { limit_rate 80k; wsgi_app stream:fast; }
     location = /burst { wsgi_app stream:burst; wsgi_buffer_size 16m; }
-    location = /send_timeout { wsgi_app stream:burst; wsgi_buffer_size 16m; send_timeout 500ms; }
+    location = /send_timeout { wsgi_app stream:burst; wsgi_buffer_size 16m; send_timeout 1500ms; }
     location = /impatient { wsgi_app stream:fast; wsgi_read_timeout 500ms; }
 """
 
@@ -166,6 +166,7 @@ def test_slow_clients_leave_the_others_served(site):
 
 
 def test_waiting_for_the_client_is_not_silence_of_the_application(site):
+    site.ready("/impatient?1")
     with site.ask("/impatient?400", version="1.0", rcvbuf=16_384) as client:
         client.read_head()
         elapse(1.5)
@@ -197,7 +198,7 @@ def test_a_client_that_has_taken_all_is_not_cut_after_send_timeout(site):
         client.read_head()
         site.wait_event("waiting two")
         assert len(client.read_chunks(8_000_000)) == 8_000_000
-        elapse(1)
+        elapse(2)
         gate.open()
         assert client.read_chunk() == b"end"
         assert client.read_chunk() == b""
