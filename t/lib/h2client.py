@@ -55,6 +55,8 @@ class H2Connection:
             )
             if room == 0:
                 self.pump()
+                if self.responses[stream].end != "nothing":
+                    break
                 continue
             part, body = body[:room], body[room:]
             self.h2.send_data(stream, part, end_stream=end and not body)
@@ -67,11 +69,14 @@ class H2Connection:
 
     def pump(self):
         """Take in what the server sends next."""
-        data = self.raw.sock.recv(1 << 16)
+        try:
+            data, how = self.raw.sock.recv(1 << 16), "truncated"
+        except ConnectionResetError:
+            data, how = b"", "reset"
         if not data:
             for response in self.responses.values():
                 if response.end == "nothing":
-                    response.end = "truncated"
+                    response.end = how
             return
         for event in self.h2.receive_data(data):
             self._take(event)

@@ -51,7 +51,7 @@ class Upload:
     """A request whose body is sent piece by piece."""
 
     def __init__(self, site, kind, path, size=None, method="POST", **options):
-        self.kind, self.h2 = kind, kind.startswith("h2")
+        self.site, self.kind, self.h2 = site, kind, kind.startswith("h2")
         fields = {}
         if "length" in kind:
             fields["Content-Length"] = str(size)
@@ -74,6 +74,8 @@ class Upload:
                            self.client.h2.max_outbound_frame_size)
                 if not room:
                     self.client.pump()
+                    if self.client.responses[self.stream].end != "nothing":
+                        return
                     continue
                 self.client.h2.send_data(self.stream, bytes(data[:room]))
                 self.client.flush()
@@ -94,18 +96,22 @@ class Upload:
         """Send as much of a large body as nginx and the sockets take; what is left."""
         sock = self.client.raw.sock if self.h2 else self.client.sock
         data = b"%x\r\n%s\r\n" % (len(body), body) if self.kind == "chunked" else body
-        sock.settimeout(0.5)
+        sock.settimeout(0.3)
         sent = 0
-        with contextlib.suppress(TimeoutError):
-            while sent < len(data):
-                if not self.h2:
-                    sent += sock.send(data[sent:sent + 65536])
-                elif room := self.client.h2.local_flow_control_window(self.stream):
-                    part = data[sent:sent + min(room, 16384)]
-                    self.send(part)
-                    sent += len(part)
-                else:
-                    self.client.pump()
+        # Held up once, it may be that nginx has not had a processor; again when it rests.
+        for last in (False, True):
+            with contextlib.suppress(TimeoutError):
+                while sent < len(data):
+                    if not self.h2:
+                        sent += sock.send(data[sent:sent + 65536])
+                    elif room := self.client.h2.local_flow_control_window(self.stream):
+                        part = data[sent:sent + min(room, 16384)]
+                        self.send(part)
+                        sent += len(part)
+                    else:
+                        self.client.pump()
+            if not last:
+                self.site.settle()
         sock.settimeout(20)
         return data[sent:]
 

@@ -85,9 +85,10 @@ def test_what_the_application_does_not_read_is_no_request(site, size):
     for kind in H1:
         before = len(site.events("call "))
         upload = Upload(site, kind, "/off/unread", len(body))
-        upload.send(body)
-        upload.end()
+        # nginx has done with a client that pauses for lingering_timeout.
         with contextlib.suppress(OSError):
+            upload.send(body)
+            upload.end()
             upload.client.send(http.build("GET", "/off/calls/next", close=True))
         assert upload.answer().body == b"unread"
         rest, _ = upload.client.read_to_end()
