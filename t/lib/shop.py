@@ -11,7 +11,8 @@ SHOP = "location /shop { wsgi_app shop; }"
 # One line for each process that imports the shop.
 SEEN = """
 import json, os, resource, sys, threading
-with open(os.path.dirname(__file__) + f"/seen.{os.getpid()}", "w") as file:
+folder = os.path.dirname(__file__)
+with open(f"{folder}/unseen.{os.getpid()}", "w") as file:
     json.dump({
         "ids": [os.getresuid(), os.getresgid(), sorted(os.getgroups())],
         "environ": dict(os.environ), "cwd": os.getcwd(), "path": sys.path, "argv": sys.argv,
@@ -21,6 +22,8 @@ with open(os.path.dirname(__file__) + f"/seen.{os.getpid()}", "w") as file:
         "main": threading.current_thread() is threading.main_thread(),
         "stack": threading.stack_size(), "loaded": "first" in sys.modules,
     }, file)
+# Under its name it is whole.
+os.rename(file.name, f"{folder}/seen.{os.getpid()}")
 """
 
 
@@ -75,7 +78,7 @@ def seen(site, wanted):
     names = until(
         lambda: [found] and found if len(found := [
             name for name in os.listdir(f"{site.dir}/site") if name.startswith("seen.")
-            and os.path.getsize(f"{site.dir}/site/{name}")]) >= wanted else None,
+        ]) >= wanted else None,
         what="the imports")
     found = {}
     for name in names:
