@@ -254,17 +254,18 @@ class Nginx(Config):
             return [to for to in files if to.startswith((f"{self.dir}/body/", f"{self.dir}/wsgi/"))]
 
         try:
-            until(lambda: not found(), 2)
+            until(lambda: not found(), 5)
         except AssertionError:
             return [f"leaked descriptor: {target}" for target in found()]
         return []
 
     def kill_left(self):
-        # A process that was just waited for may need a moment to leave /proc.
+        # A process that was just waited for may need a moment to leave /proc, and a helper that
+        # reads the end of its pipe (multiprocessing's resource tracker) one to end.
         left = procs.belonging_to(self.sessions, self.dir)
         if left:
             try:
-                until(lambda: not any(map(procs.alive, left)), 0.5)
+                until(lambda: not any(map(procs.alive, left)), 5)
             except AssertionError:
                 pass
         left = [pid for pid in left if procs.alive(pid)]
