@@ -19,7 +19,8 @@ SERVER = """
 def logged(site, uri):
     def line():
         with open(f"{site.dir}/cpu.log") as file:
-            return [line.split() for line in file if line.startswith(uri + " ")]
+            return [line.split() for line in file
+                    if line.startswith(uri + " ") and line.endswith("\n")]
 
     ((_, cpu, whole),) = until(line, what=f"the line of {uri}")
     return cpu, whole

@@ -102,8 +102,9 @@ def test_the_exception_hits_neither_close_nor_the_next_request(start):
     site.barrier()
     closed, called = len(site.events("closed")), len(site.events("called"))
     assert site.events("close was hit") == []
-    # What was interrupted has returned nothing that could be closed.
-    assert statuses.count(200) <= closed <= called == 150
+    # What was interrupted has returned nothing that could be closed; where a processor had to be
+    # waited for, that may have been before it could say that it was called.
+    assert statuses.count(200) <= closed <= called <= 150
     assert site.log.matching("Traceback") == []
 
 

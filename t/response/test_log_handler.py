@@ -25,8 +25,10 @@ def site(nginx):
 def say(site, how, text):
     """The lines that come of it."""
     assert site.get(f"/logs/{how}?{text}").body == b"logged"
-    site.settle()
-    return site.own.lines()
+    # They travel to the log beside the answer: a last one shows that all have arrived.
+    assert site.get("/logs/40?THE-END").body == b"logged"
+    site.own.wait_for(PLACE + "THE-END")
+    return [line for line in site.own.lines() if "THE-END" not in line]
 
 
 @pytest.mark.parametrize("number, level", [
