@@ -46,7 +46,7 @@ def root(directory):
 
 
 def plain(text, application):
-    """Whether wsgi_app takes this path: UTF-8 without a dollar, nor a # before that of PasteDeploy."""
+    """Whether wsgi_app takes this path: UTF-8 without a dollar, and without a # for PasteDeploy."""
     return "$" not in text and text.isprintable() and not (application.paste and "#" in text)
 
 
