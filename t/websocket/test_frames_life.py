@@ -173,6 +173,20 @@ def test_a_source_that_changes_closes_with_1001(reloading, dial):
     assert echoes(opened(site, dial))
 
 
+def test_a_handshake_behind_the_change_of_a_source_keeps_no_worker(reloading, dial):
+    site, change = reloading("messages")
+    gate, old = site.gate("listens"), site.worker()
+    client = dial(site).ask("/messages/listens")
+    site.wait_event("waiting listens")
+    change()
+    until(lambda: site.workers() == [], what="the worker leaves")
+    gate.open()
+    assert client.read_head().status == 101
+    assert client.hear() == code(1001)
+    assert client.at_eof()
+    site.wait_respawn(old)
+
+
 def test_a_worker_that_leaves_puts_nothing_into_a_head(start, dial):
     site = start("limit_rate 10;", main=TWO + "worker_shutdown_timeout 300ms;")
     client = dial(site).ask("/messages/echo", ahead=frame(TEXT, b"x"))

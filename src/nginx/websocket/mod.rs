@@ -34,6 +34,7 @@ use super::sys::panic::protect;
 use super::sys::socket::{Ready, Socket};
 use super::sys::{bits, code, log};
 use super::worker::display::display;
+use super::worker::retire;
 use crate::wsgi::head::ResponseHead;
 use crate::wsgi::mailbox::{ExchangeId, Level, Mail, Mailbox};
 use crate::wsgi::upgrade::Upgrade;
@@ -271,6 +272,8 @@ unsafe fn switch(context: *mut Context, head: ResponseHead, way: Way) {
             (*ahead).pos = (*ahead).last;
         }
         match way {
+            // The others have been cut, see `cut_all`.
+            _ if retire::is_gone() => finish(context, code::OK),
             Way::Frames => frames::pump(context),
             _ => pump(context),
         }

@@ -131,6 +131,11 @@ pub fn is_outdated() -> bool {
     retirement().is_some_and(|retirement| retirement.state.get() == State::Outdated)
 }
 
+/// Whether nothing is to hold this worker up any more.
+pub fn is_gone() -> bool {
+    retirement().is_some_and(|retirement| retirement.state.get() == State::Gone)
+}
+
 impl Retirement {
     fn new(main: &MainConf, log: *mut ngx_log_t, cut: fn()) -> Self {
         let served = main.max_requests.map_or(u64::MAX, |(number, jitter)| {
