@@ -218,6 +218,23 @@ def test_one_waits_for_the_import_as_others_do(make_nginx, dial):
     assert client.read_response().text == "imported at last"
 
 
+def test_those_that_have_gone_before_the_import_take_no_thread_from_others(make_nginx, dial):
+    site = make_nginx(apps=["raw_socket", "gated_import"],
+                      app_directives="wsgi_websocket on; wsgi_websocket_threads 2;")
+    gate = site.gate("import")
+    site.start()
+    site.wait_event("waiting import")
+    idle = site.fd_count()
+    clients = [dial(site).ask("/gated_import") for _ in range(2)]
+    # The client's, and both ends of the application's.
+    until(lambda: site.fd_count() == idle + 6, what="they wait")
+    for client in clients:
+        client.close()
+    until(lambda: site.fd_count() <= idle + 2, what="nginx has noticed")
+    assert echoes(dial(site, "/raw_socket/echo"))
+    gate.open()
+
+
 def test_a_thousand_connects_and_aborts_leave_nothing_behind(start, dial):
     site = start()
 

@@ -37,12 +37,12 @@ impl Sockets {
     /// Gives a request to a thread, now or when its application has been imported. The job comes
     /// back if `limit` requests have or wait for one, or if there is no thread to be had.
     pub fn push(&self, job: Job, limit: usize) -> Result<(), Full> {
-        if is_ready(&job) {
-            let limit = limit.saturating_sub(self.held.borrow().len());
-            return self.give(job, limit);
-        }
         let mut held = self.held.borrow_mut();
         held.retain(is_wanted);
+        if is_ready(&job) {
+            let limit = limit.saturating_sub(held.len());
+            return self.give(job, limit);
+        }
         if self.threads.taken() + held.len() >= limit {
             return Err(Full(Box::new(job)));
         }
