@@ -123,6 +123,14 @@ def application(environ, start_response):
         except WebSocketError as error:
             start_response("400 Bad Request", [("X-Why", "handshake")])
             return [str(error).encode()]
+    if path == "/begins":
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        write(b"begun, ")
+        gate.wait("begins")
+        try:
+            ws.send("late")
+        except WebSocketError as error:
+            return [str(error).encode()]
     try:
         WAYS[path](ws)
     finally:

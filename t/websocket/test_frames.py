@@ -227,6 +227,16 @@ def test_one_line_in_the_access_log_at_the_end(site, dial):
     assert (status, int(sent)) == ("101", 7 + 4)
 
 
+def test_an_application_that_has_begun_a_response_has_no_websocket(phone, site):
+    gate = site.gate("begins")
+    client = phone().ask("/messages/begins")
+    assert client.read_head().status == 200
+    assert client.read_exactly(12) == b"7\r\nbegun, \r\n"
+    gate.open()
+    why = b"the application has answered otherwise than by a WebSocket"
+    assert client.read_exactly(len(why) + 11) == b"%x\r\n%s\r\n0\r\n\r\n" % (len(why), why)
+
+
 def test_a_client_that_takes_nothing_holds_its_application_back(phone, site):
     before = len(site.events("sent"))
     client = phone("/messages/flood", rcvbuf=4096)

@@ -143,6 +143,10 @@ unsafe fn decide(context: *mut Context) {
         }
         let Some(upgraded) = (*context).upgraded.as_mut() else { return };
         if upgraded.to_client.is_empty() {
+            if !upgraded.upgrade.frames.withdraw() {
+                // The handshake has been done just now, and mail tells of it.
+                return;
+            }
             upgraded.way = Way::Wsgi;
             upgraded.close();
             return response::advance(context);

@@ -188,7 +188,7 @@ assert 'Sec-WebSocket-Version' in raises(WebSocketError, ws.close)",
     assert_eq!(conversation.refusal(), Some(Refusal::Version));
     let conversation = offered();
     conversation.withdraw();
-    run(&conversation, "13", "assert 'socket' in raises(WebSocketError, ws.receive)");
+    run(&conversation, "13", "assert 'otherwise' in raises(WebSocketError, ws.receive)");
 }
 
 #[test]

@@ -98,8 +98,9 @@ impl Conversation {
 
     // The event loop's part.
 
-    /// The application speaks through its raw socket: the handshake fails from now on. False, and
-    /// what it says there is to be ignored, if it has done the handshake. Event loop.
+    /// The application speaks through its raw socket, or has sent a response: the handshake fails
+    /// from now on. False, and what it says there is to be ignored, if it has done the handshake.
+    /// Event loop.
     pub fn withdraw(&self) -> bool {
         self.change(State::withdraw)
     }

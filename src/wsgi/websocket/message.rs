@@ -86,7 +86,7 @@ impl fmt::Display for Unable {
             Self::NotOpen => f.write_str("the WebSocket handshake has not been done"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Otherwise => {
-                f.write_str("the connection is used through its socket, not as a WebSocket")
+                f.write_str("the application has answered otherwise than by a WebSocket")
             }
             Self::Closed(end) => end.fmt(f),
             Self::Forked => f.write_str("a WebSocket cannot be used in a forked child"),

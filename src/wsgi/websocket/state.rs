@@ -32,7 +32,7 @@ enum Stage {
     Offered,
     /// Its handshake could not be done.
     Refused(Refusal),
-    /// It speaks through the raw socket, or has ended.
+    /// It speaks through the raw socket, has sent a response, or has ended.
     Otherwise,
     /// It has done the handshake; the event loop is to be told of it.
     Accepted(Accepted),
@@ -136,9 +136,9 @@ impl State {
 
     // The event loop's part.
 
-    /// The application is to use its raw socket from now on; false if it has done the handshake.
+    /// The application answers in another way; false if it has done the handshake.
     pub fn withdraw(&mut self) -> bool {
-        if !self.is_open() {
+        if self.stage == Stage::Offered {
             self.stage = Stage::Otherwise;
         }
         !self.is_open()

@@ -122,6 +122,7 @@ fn a_bad_handshake_is_refused_for_good() {
     let refused = event_loop.conversation.accept(&bad, None);
     assert!(matches!(refused, Err(Unable::Refused(_))));
     assert_eq!(event_loop.conversation.accept(&OFFER, None), refused);
+    assert!(event_loop.conversation.withdraw());
     assert_eq!(event_loop.conversation.refusal(), Some(Refusal::Version));
     assert!(event_loop.conversation.is_closed());
 }
