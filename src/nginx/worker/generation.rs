@@ -117,7 +117,9 @@ unsafe fn change(cycle: *mut ngx_cycle_t) -> Change {
     // closes those of the old one that do not remain after init_module.
     unsafe {
         let new = (*cycle).listening.as_slice::<ngx_listening_t>();
-        let old = (*(*cycle).old_cycle).listening.as_slice::<ngx_listening_t>();
+        // What comes before the first cycle is all zero, its arrays have not been made.
+        let old = &(*(*cycle).old_cycle).listening;
+        let old = if old.nelts == 0 { &[] } else { old.as_slice::<ngx_listening_t>() };
         let is_same = |a: &ngx_listening_t, b: &ngx_listening_t| {
             let (a, b) = ((a.sockaddr, a.socklen), (b.sockaddr, b.socklen));
             ngx_cmp_sockaddr(a.0, a.1, b.0, b.1, 1) == code::OK
