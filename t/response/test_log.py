@@ -9,7 +9,7 @@ import pytest
 from lib import http
 from lib.errorlog import ErrorLog, context, message
 from lib.load import at_once
-from lib.poll import until_stable
+from lib.poll import SLOWDOWN, until_stable
 from lib.respond import Expr, respond
 from lib.saying import say, texts
 
@@ -230,7 +230,7 @@ def test_much_output_blocks_neither_application_nor_nginx(site):
     thread = threading.Thread(target=lambda: done.append(site.get(path).status))
     thread.start()
     assert site.get("/static").body == b"static"
-    thread.join(30)
+    thread.join(30 * SLOWDOWN)
     assert done == [200]
     site.log.wait_for("line of text", count=10_000, timeout=30)
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 import websockets
 from lib import tls
-from lib.poll import until
+from lib.poll import SLOWDOWN, until
 from lib.websocket import ACCEPT, BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 from websockets.sync.client import connect
 
@@ -264,7 +264,7 @@ def test_an_application_that_takes_nothing_holds_its_client_back(phone, site):
     site.settle()
     assert sender.is_alive(), "it takes any number of messages"
     gate.open()
-    sender.join(20)
+    sender.join(20 * SLOWDOWN)
     client.say(*code(1000))
     assert client.hear() == code(1000)
     site.wait_event(f"received {64 * len(data)} {hashlib.sha256(data * 64).hexdigest()}")
@@ -280,7 +280,7 @@ def test_a_client_that_takes_nothing_is_heard(site, phone):
     sender.start()
     site.settle()
     gate.open()
-    sender.join(20)
+    sender.join(20 * SLOWDOWN)
     site.wait_event(f"heard {4 << 20}", before[1] + 1)
 
 

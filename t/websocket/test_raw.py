@@ -8,7 +8,7 @@ import pytest
 from lib import tls
 from lib.errorlog import context
 from lib.load import at_once
-from lib.poll import until
+from lib.poll import SLOWDOWN, until
 from lib.websocket import ACCEPT, build
 
 SERVER = "listen 127.0.0.1:@PORT2@ ssl; " + tls.SERVER + """
@@ -196,6 +196,6 @@ def test_an_application_that_takes_nothing_holds_its_client_back(phone, site):
     site.settle()
     assert sender.is_alive(), "it takes any number of bytes"
     gate.open()
-    sender.join(20)
+    sender.join(20 * SLOWDOWN)
     client.close()
     site.wait_event(f"received {len(data)} {hashlib.sha256(data).hexdigest()}")
