@@ -300,14 +300,16 @@ def test_a_client_that_resets_what_waits_both_ways_is_no_alert(site, phone):
 
 @pytest.mark.parametrize("path", ["echo", "loop"])
 def test_the_library_websockets_is_content(site, path):
-    with connect(f"ws://127.0.0.1:{site.port}/messages/{path}", max_size=None) as client:
+    patience = {"open_timeout": 10 * SLOWDOWN, "close_timeout": 10 * SLOWDOWN}
+    url = f"ws://127.0.0.1:{site.port}/messages"
+    with connect(f"{url}/{path}", max_size=None, **patience) as client:
         for message in ("a", "ä" * 100, b"\x00\xff" * 1000, "b" * 65536, b"c" * MAX):
             client.send(message)
             assert client.recv() == message
         client.send(["one ", "two ", "three"])
         assert client.recv() == "one two three"
-        assert client.ping().wait(10)
-    with connect(f"ws://127.0.0.1:{site.port}/messages/returns") as client:
+        assert client.ping().wait(10 * SLOWDOWN)
+    with connect(f"{url}/returns", **patience) as client:
         assert client.recv() == "bye"
         with pytest.raises(websockets.ConnectionClosedOK) as closed:
             client.recv()

@@ -8,6 +8,7 @@ import sys
 import pytest
 import websockets
 from lib import http, tls
+from lib.poll import SLOWDOWN
 from lib.websocket import CLOSE, PING, PONG, TEXT
 from websockets.sync.client import connect
 
@@ -33,7 +34,7 @@ def call(site):
     """A client of the library `websockets`."""
     with contextlib.ExitStack() as opened:
         yield lambda path, **options: opened.enter_context(
-            connect(f"ws://127.0.0.1:{site.port}{path}", **options))
+            connect(f"ws://127.0.0.1:{site.port}{path}", open_timeout=10 * SLOWDOWN, **options))
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
@@ -110,7 +111,7 @@ def polled(site, path, body=None):
 
 def packet(client):
     """The next packet of Engine.IO that is neither a ping, which is answered, nor a noop."""
-    while (text := client.recv(timeout=10)) in ("2", "6"):
+    while (text := client.recv(timeout=10 * SLOWDOWN)) in ("2", "6"):
         if text == "2":
             client.send("3")
     return text
@@ -141,7 +142,7 @@ def test_flask_socketio_begins_by_polling_and_upgrades(site, call):
     assert polled(site, path + "polling").startswith("40{")
     client = call(path + "websocket")
     client.send("2probe")
-    assert client.recv(timeout=10) == "3probe"
+    assert client.recv(timeout=10 * SLOWDOWN) == "3probe"
     client.send("5")
     client.send('42["shout","up"]')
     assert json.loads(packet(client)[2:]) == ["heard", "UP"]
@@ -151,7 +152,7 @@ def test_over_tls(site):
     context = http.ssl.SSLContext(http.ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, http.ssl.CERT_NONE
     url = f"wss://127.0.0.1:{site.ports['PORT2']}/echo"
-    with connect(url, ssl=context, max_size=None) as client:
+    with connect(url, ssl=context, max_size=None, open_timeout=10 * SLOWDOWN) as client:
         for message in ("a", b"b" * 1_000_000):
             client.send(message)
             assert client.recv() == message

@@ -5,6 +5,7 @@ import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from lib.poll import SLOWDOWN
 from lib.websocket import BINARY, CLOSE, TEXT, frame
 from websockets.sync.client import connect
 
@@ -18,7 +19,8 @@ def site(shared_nginx):
 
 
 def test_an_echo(site):
-    with connect(f"ws://127.0.0.1:{site.port}/uwsgi_chat/echo") as client:
+    url = f"ws://127.0.0.1:{site.port}/uwsgi_chat/echo"
+    with connect(url, open_timeout=10 * SLOWDOWN) as client:
         for message in ("a", "ä" * 1000, b"bytes come back as text"):
             client.send(message)
             said = message if isinstance(message, bytes) else message.encode()
