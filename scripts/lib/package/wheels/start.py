@@ -1,7 +1,9 @@
 """How large what pip installs is, and how long a command takes until it answers: beside peers."""
 
+import contextlib
 import http.client
 import importlib.metadata
+import os
 import re
 import shutil
 import signal
@@ -20,6 +22,7 @@ PEERS = ("pyvoy==1.3.0", "gunicorn==27.0.1")
 ROUNDS = 5
 # Longer than any takes.
 PATIENCE = 60
+LEAVING = 15
 HELLO = """
 import flask
 
@@ -96,8 +99,17 @@ def once(name, arguments, case, place):
                 time.sleep(0.002)
             return time.monotonic() - begun
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            stop(process)
+
+
+def stop(process):
+    """With all that it has started. pyvoy has been seen to stay after SIGTERM."""
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(LEAVING)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def answers(port):
