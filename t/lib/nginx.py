@@ -110,8 +110,8 @@ class Nginx(Config):
             timeout, "new workers after the reload",
         )
         if gone:
-            until(lambda: not any(map(procs.alive, old)), timeout, "the old workers' end")
-            # The master closes its channel to a worker when it has noticed its end.
+            # The master has waited for them, and then closes its channels to them.
+            until(lambda: not any(map(procs.stat, old)), timeout, "the old workers' end")
             self.settle()
         return old
 

@@ -44,12 +44,13 @@ def test_twenty_reloads_at_once_end_in_one_worker(nginx):
         site.signal("HUP")
 
     def over():
-        """None is under way, and the master has no HUP to look at."""
-        begun, done = (len(site.log.matching(what)) for what in (
-            ": reconfiguring$", "start worker processes"))
+        """None is under way: the master sleeps, with no HUP to look at, and has written of all."""
         (waiting,) = re.findall(r"^ShdPnd:\s+(\w+)$", procs.read(site.pid, "status").decode(), re.M)
-        return (0 < begun == done - 1 and not int(waiting, 16) & 1 << signal.SIGHUP - 1
-                and len(site.workers(shutting_down=True)) == 1)
+        asleep = procs.state(site.pid) == "S" and not int(waiting, 16) & 1 << signal.SIGHUP - 1
+        said = site.log.matching(r"\(SIGHUP\) received|: reconfiguring$|start worker process \d+$")
+        (worker,) = re.findall(r"start worker process (\d+)$", said[-1]) or [None]
+        return (asleep and len(site.log.matching(": reconfiguring$")) > 0
+                and site.workers(shutting_down=True) == [int(worker or 0)])
 
     until(over, 30, "the last reload's end")
     assert site.get("/slow_import").text == str(site.worker())
