@@ -132,7 +132,8 @@ impl Upgraded {
     /// `c` is the client's connection, and open.
     pub unsafe fn part(&mut self, c: *mut ngx_connection_t) {
         let frames = &self.upgrade.frames;
-        if self.way == Way::Frames && (process::is_leaving() || retire::is_outdated()) {
+        let leaves = process::is_leaving() || retire::is_outdated() || retire::is_gone();
+        if self.way == Way::Frames && leaves {
             frames.leave();
             // What nginx still has, the head for one, goes first.
             // SAFETY: the connection is open, as the caller says.

@@ -276,7 +276,7 @@ unsafe fn switch(context: *mut Context, head: ResponseHead, way: Way) {
             (*ahead).pos = (*ahead).last;
         }
         match way {
-            // The others have been cut, see `cut_all`.
+            // Nobody serves until this worker goes; the others have been cut, see `cut_all`.
             _ if retire::is_gone() => finish(context, code::OK),
             Way::Frames => frames::pump(context),
             _ => pump(context),
