@@ -176,9 +176,10 @@ mod tests {
 
     #[test]
     fn a_thread_uses_a_processor_while_it_computes_and_not_while_it_sleeps() {
-        let (before, began) = (super::cpu_time(), Instant::now());
+        let (began, before) = (Instant::now(), super::cpu_time());
         while super::cpu_time() - before < Duration::from_millis(5) {}
-        assert!(began.elapsed() >= Duration::from_millis(5));
+        // The kernel adjusts the clock, by 500 ppm at most, and not the processor's time.
+        assert!(began.elapsed() >= Duration::from_micros(4_990));
         let before = super::cpu_time();
         thread::sleep(Duration::from_millis(50));
         assert!(super::cpu_time() - before < Duration::from_millis(50));
