@@ -49,19 +49,16 @@ class H2Connection:
         self.responses[stream] = http.Response(version="HTTP/2.0")
         self.h2.send_headers(stream, fields, end_stream=end and not body)
         self.flush()
-        while body:
-            room = min(
-                self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size
-            )
-            if room == 0:
-                self.pump()
-                if self.responses[stream].end != "nothing":
-                    break
-                continue
+        while body and (room := self.room(stream)):
             part, body = body[:room], body[room:]
             self.h2.send_data(stream, part, end_stream=end and not body)
             self.flush()
         return stream
+
+    def room(self, stream):
+        """How much of a body may be sent, when some may; 0 when the stream has ended before."""
+        self.wait(stream, lambda _: self.h2.local_flow_control_window(stream))
+        return min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)
 
     def reset(self, stream):
         self.h2.reset_stream(stream, error_code=8)

@@ -69,14 +69,7 @@ class Upload:
     def send(self, data):
         if self.h2:
             data = memoryview(data)
-            while data:
-                room = min(self.client.h2.local_flow_control_window(self.stream),
-                           self.client.h2.max_outbound_frame_size)
-                if not room:
-                    self.client.pump()
-                    if self.client.responses[self.stream].end != "nothing":
-                        return
-                    continue
+            while data and (room := self.client.room(self.stream)):
                 self.client.h2.send_data(self.stream, bytes(data[:room]))
                 self.client.flush()
                 data = data[room:]
@@ -104,12 +97,12 @@ class Upload:
                 while sent < len(data):
                     if not self.h2:
                         sent += sock.send(data[sent:sent + 65536])
-                    elif room := self.client.h2.local_flow_control_window(self.stream):
+                    elif room := self.client.room(self.stream):
                         part = data[sent:sent + min(room, 16384)]
                         self.send(part)
                         sent += len(part)
                     else:
-                        self.client.pump()
+                        break
             if not last:
                 self.site.settle()
         sock.settimeout(20)
