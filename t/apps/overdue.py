@@ -28,6 +28,12 @@ def down(depth, seconds):
     return down(depth - 1, seconds) if depth else spin(seconds)
 
 
+def unread(name):
+    """Waits at a gate in code whose source is a FIFO beside it: who shows the source waits too."""
+    path = os.path.join(os.environ["GATES"], f"{name}.py")
+    exec(compile("gate.wait(name)", path, "exec"), {"gate": gate, "name": name})
+
+
 def application(environ, start_response):
     """/overdue/HOW/ARG; what is raised is recorded, and so is the end."""
     how, arg = environ["PATH_INFO"].rsplit("/", 2)[1:]
@@ -38,6 +44,7 @@ def application(environ, start_response):
             "compute": lambda: compute(float(arg)),
             "sleep": lambda: time.sleep(float(arg or 3600)),
             "gate": lambda: gate.wait(arg),
+            "unread": lambda: unread(arg),
             "deep": lambda: down(20, float(arg)),
             "with_gil": lambda: ctypes.PyDLL(None).usleep(int(float(arg) * 1e6)),
         }[how]()

@@ -1,10 +1,12 @@
 """wsgi_slow_request: the stack of a request that runs for long, and nothing else done to it."""
 
+import errno
+import os
 import re
 
 import pytest
 from lib import errorlog
-from lib.poll import elapse
+from lib.poll import elapse, until
 
 MAIN = "thread_pool one threads=1; thread_pool four threads=4;"
 HTTP = "wsgi_slow_request 200ms; wsgi_thread_pool four;"
@@ -177,6 +179,39 @@ def test_a_gil_that_is_held_is_named(start, place):
     assert len(site.log.matching("is not to be had")) == 2
     site.log.wait_for("the stacks of its threads", count=2)
     assert len(site.workers()) == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_nothing_is_said_of_a_request_that_has_gone_meanwhile(start, ends):
+    site = start()
+    gate, source = site.gate("a"), f"{site.dir}/gates/a.py"
+    os.mkfifo(source)
+    os.chmod(source, 0o644)
+    client = site.ask("/overdue/unread/a")
+    site.wait_event("called unread a")
+    # Somebody reads it from now on.
+    with open(until(lambda: opened(source), 10, "a reader of the source"), "w"):
+        if ends:
+            gate.open()
+            assert client.read_response().body == b"done"
+        else:
+            client.reset()
+        site.log.wait_for("the stacks of its threads")
+        assert site.log.matching("is not to be had") == []
+    # Looked at behind it.
+    assert site.get("/overdue/sleep/1.2").body == b"done"
+    ((_, lines),) = stacks(site)
+    assert "time.sleep" in lines[-1]
+    gate.open()
+
+
+def opened(fifo):
+    """A descriptor to write to it, once it has a reader."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
 
 
 def test_many_slow_requests_are_logged_each(start):

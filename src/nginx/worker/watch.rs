@@ -25,7 +25,7 @@ use super::stacks::StackDump;
 use crate::nginx::sys::eventfd::Eventfd;
 use crate::nginx::sys::timer::Timer;
 use crate::nginx::sys::{log, process};
-use crate::wsgi::exchange::{Exchange, Taken};
+use crate::wsgi::exchange::{Exchange, Progress, Taken};
 use crate::wsgi::lock::lock;
 use crate::wsgi::mailbox::{ExchangeId, Level, LogRecord, Mail, Mailbox};
 use crate::wsgi::main_thread::Exit;
@@ -83,6 +83,13 @@ struct Shown {
     due: Option<Instant>,
     /// The orders that it had followed by then.
     followed: usize,
+}
+
+impl Shown {
+    /// Somebody still wants to know: neither has it ended nor has its client gone.
+    fn is_running(&self) -> bool {
+        self.exchange.progress() != Progress::Ended && !self.exchange.is_cancelled()
+    }
 }
 
 /// The watch of one worker.
@@ -215,8 +222,10 @@ impl Watch {
                 shown.due = (shown.followed != followed).then_some(now + GRACE);
                 shown.followed = followed;
                 if shown.due.is_none() {
-                    let (exchange, level) = (Some(shown.exchange.id()), Level::Warn);
-                    self.mailbox.log(LogRecord { exchange, level, text: NO_STACK.to_owned() });
+                    if shown.is_running() {
+                        let (exchange, level) = (Some(shown.exchange.id()), Level::Warn);
+                        self.mailbox.log(LogRecord { exchange, level, text: NO_STACK.to_owned() });
+                    }
                     self.dump();
                 }
             }

@@ -42,8 +42,8 @@ pub fn show(py: Python<'_>, exchange: &Exchange, depth: u32) {
     let (Some(thread), Some(taken)) = (thread, exchange.taken()) else { return };
     let ran = taken.at.elapsed().as_secs_f64();
     let stack = format(py, stack(py, thread), Some(depth));
-    // The thread may have gone on meanwhile, to another request.
-    if exchange.interruption().thread() == Some(thread) {
+    // The thread may have gone on meanwhile, to another request, and the client may have left.
+    if exchange.interruption().thread() == Some(thread) && !exchange.is_cancelled() {
         let title = format!("request has been running for {ran:.3}s, stack of its thread:");
         log_stack(py, Some(exchange.id()), Level::Warn, &title, stack);
     }
