@@ -246,8 +246,9 @@ def test_an_application_waits_when_its_log_takes_no_more(make_nginx):
     try:
         client = site.ask("/talk/much")
         site.wait_event("wrote")
-        # A pipe that nobody reads stops nginx too: 1 MiB is let wait for it.
-        assert until_stable(lambda: len(site.events("wrote"))) < 20
+        # A pipe that nobody reads stops nginx too: 1 MiB is let wait for it, beside as much that
+        # it may have taken before it stopped. A write is 100 kB.
+        assert until_stable(lambda: len(site.events("wrote"))) <= 21
         os.set_blocking(pipe, True)
         reader = threading.Thread(target=lambda: all(iter(lambda: os.read(pipe, 65536), b"")))
         reader.start()
