@@ -66,6 +66,14 @@ def test_what_the_workers_cannot_read_is_named(site, closed):
     assert "choose another user with --user" in said
 
 
+@pytest.mark.skipif(not ROOT, reason="root may read everything")
+def test_nothing_is_built_for_a_project_that_the_workers_cannot_read(site):
+    site.write("wsgi.py")
+    os.chmod(site.dir, 0o700)
+    said = site.refused(site.dir, module=None)
+    assert "who cannot read " in said and "building" not in said
+
+
 @pytest.mark.skipif(not ROOT, reason="only root can change to another user")
 def test_a_checkout_that_the_workers_cannot_reach_is_left_for_a_moment(site):
     folder = checkout(site)

@@ -73,6 +73,10 @@ class Serve:
         here = Path(os.path.abspath(given.what))
         folders = [found.directory, here if here.is_dir() else here.parent]
         venv = self.way.virtualenv(given, folders)
+        user = users.choose(given.user, found.directory)
+        # What takes no time first: the parts may have to be built.
+        users.require(user, filter(None, [found.directory, found.path, venv, *given.conf_snippet,
+                                          *(path for _, path in given.static)]))
         parts = self.way.parts(given, venv)
         if not shutil.which(parts.nginx):
             raise Problem(f"there is no nginx: {parts.nginx}")
@@ -82,15 +86,10 @@ class Serve:
                  f"application {found.target} in {found.directory}")
         self.say(f"Python {parts.version}, " + (f"virtualenv {venv}" if venv else
                                                 "the system's: no virtualenv"))
-
-        user = users.choose(given.user, found.directory)
         if user:
             self.say(f"workers run as {user.pw_name}")
-        needed = [found.directory, found.path, venv,
-                  venv and venv / "lib" / f"python{parts.version}", parts.library,
-                  parts.standard_library, *given.conf_snippet,
-                  *(path for _, path in given.static)]
-        users.require(user, filter(None, needed))
+        users.require(user, filter(None, [venv and venv / "lib" / f"python{parts.version}",
+                                          parts.library, parts.standard_library]))
 
         self.environ = environment(user)
         files = self.look_at_django(found, parts.executable, self.environ, user) \
