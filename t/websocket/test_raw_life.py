@@ -1,7 +1,7 @@
 """The life of a connection that an application has taken over: its ends, and its worker's."""
 
 import pytest
-from lib import procs, tls
+from lib import errorlog, procs, tls
 from lib.poll import SLOWDOWN, elapse, until
 from lib.websocket import build, idle_count
 
@@ -14,7 +14,7 @@ def start(make_nginx):
     def start(**options):
         options.setdefault("app_directives", "wsgi_websocket on;")
         options.setdefault("main", TWO)
-        site = make_nginx(server=SERVER, apps=["raw_socket", "held"], **options)
+        site = make_nginx(server=SERVER, apps=["raw_socket", "held", "thread_limit"], **options)
         tls.make_certificate(site.dir)
         return site.start()
 
@@ -141,6 +141,19 @@ def test_beyond_the_threads_it_is_503_before_the_application_is_called(start, di
     clients.pop().close()
     site.wait_event("over /echo")
     assert echoes(until(lambda: opened(site, dial)))
+
+
+def test_without_a_thread_it_is_503_and_the_log_says_why(start, dial):
+    site = start()
+    assert site.get("/thread_limit?1").status == 200
+    answer = dial(site).ask("/raw_socket/echo").read_response()
+    assert (answer.status, answer.header("Retry-After")) == (503, "1")
+    (line,) = site.log.wait_for("no thread could be started for a websocket")
+    assert "GET /raw_socket/echo" in errorlog.context(line)
+    assert site.log.matching("in use") == [] and site.events("called") == []
+    site.allow_alert(r"pthread_create\(\) failed: ")
+    assert site.get("/thread_limit?").status == 200
+    assert echoes(dial(site, "/raw_socket/echo"))
 
 
 def opened(site, dial):

@@ -15,6 +15,7 @@ use crate::nginx::request::context::{self, Context, Waiting};
 use crate::nginx::sys::{code, log};
 use crate::nginx::websocket;
 use crate::nginx::worker::Worker;
+use crate::nginx::worker::sockets::Refused;
 use crate::wsgi::application::AppSlot;
 use crate::wsgi::exchange::Exchange;
 use crate::wsgi::header_policy::Accel;
@@ -76,10 +77,16 @@ pub unsafe fn submit(
         (*context).upgraded = Some(upgraded);
         table.insert(context);
         let threads = conf.websocket.threads();
-        if worker.sockets.push(Job::Call { app, request, response }, threads).is_err() {
-            return Err(match worker.sockets.threads().left() {
-                0 => full(context, format_args!("all {threads} websocket threads are in use")),
-                left => full(
+        if let Err(refused) = worker.sockets.push(Job::Call { app, request, response }, threads) {
+            let left = worker.sockets.threads().left();
+            return Err(match refused {
+                Refused::NotStarted => {
+                    full(context, format_args!("no thread could be started for a websocket"))
+                }
+                Refused::Full if left == 0 => {
+                    full(context, format_args!("all {threads} websocket threads are in use"))
+                }
+                Refused::Full => full(
                     context,
                     format_args!(
                         "all {threads} websocket threads are in use, {left} for clients that have gone"

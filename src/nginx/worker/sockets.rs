@@ -12,10 +12,18 @@ use crate::wsgi::application::AppSlot;
 use crate::wsgi::interpreter::SharedInterpreter;
 use crate::wsgi::mailbox::{Level, Mailbox};
 use crate::wsgi::own_threads::{OwnThreads, Wants};
-use crate::wsgi::queue::{Full, Job};
+use crate::wsgi::queue::Job;
 
 /// How long a thread waits for the next request.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a request for a WebSocket has no thread.
+pub enum Refused {
+    /// As many have theirs as may.
+    Full,
+    /// The system gives no more.
+    NotStarted,
+}
 
 /// Those of one worker. Lives as long as the process.
 pub struct Sockets {
@@ -34,9 +42,9 @@ impl Sockets {
         &self.threads
     }
 
-    /// Gives a request to a thread, now or when its application has been imported. The job comes
-    /// back if `limit` requests have or wait for one, or if there is no thread to be had.
-    pub fn push(&self, job: Job, limit: usize) -> Result<(), Full> {
+    /// Gives a request to a thread, now or when its application has been imported. The job is
+    /// dropped if `limit` requests have or wait for one, or if there is no thread to be had.
+    pub fn push(&self, job: Job, limit: usize) -> Result<(), Refused> {
         let mut held = self.held.borrow_mut();
         held.retain(is_wanted);
         if is_ready(&job) {
@@ -44,16 +52,18 @@ impl Sockets {
             return self.give(job, limit);
         }
         if self.threads.taken() + held.len() >= limit {
-            return Err(Full(Box::new(job)));
+            return Err(Refused::Full);
         }
         held.push(job);
         Ok(())
     }
 
-    fn give(&self, job: Job, limit: usize) -> Result<(), Full> {
+    fn give(&self, job: Job, limit: usize) -> Result<(), Refused> {
         let id = job.id().unwrap_or_default();
-        if self.threads.push(job, limit)? == Wants::Nothing {
-            return Ok(());
+        match self.threads.push(job, limit) {
+            Ok(Wants::Nothing) => return Ok(()),
+            Ok(Wants::Thread) => (),
+            Err(_) => return Err(Refused::Full),
         }
         let (threads, number) = (Arc::clone(&self.threads), self.threads.starting());
         let spawned = process::spawn(&format!("websocket-{number}"), move || {
@@ -64,9 +74,9 @@ impl Sockets {
         match spawned {
             Ok(()) => Ok(()),
             Err(err) => match self.threads.not_started(number, id) {
-                Some(job) => {
+                Some(_) => {
                     log::write_here(Level::Alert, format_args!("pthread_create() failed: {err}"));
-                    Err(Full(Box::new(job)))
+                    Err(Refused::NotStarted)
                 }
                 // Another thread has come free, and has it.
                 None => Ok(()),
