@@ -4,10 +4,17 @@ import os
 import struct
 
 from . import http
+from .poll import SLOWDOWN
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+# Times of a request, in seconds. Until it is a WebSocket they count, the import included.
+TIME = int(2 * SLOWDOWN)
+TIMES = "wsgi_slow_request 1ms;" + "".join(
+    f"{name}_timeout {TIME}s;"
+    for name in ("wsgi_request", "wsgi_read", "send", "keepalive", "client_body")
+)
 
 
 def build(path, headers=(), version="1.1"):

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 from lib import procs
-from lib.poll import SLOWDOWN, elapse, until
-from lib.websocket import CLOSE, PING, PONG, TEXT, build, frame, idle_count
+from lib.poll import elapse, until
+from lib.websocket import CLOSE, PING, PONG, TEXT, TIME, TIMES, build, frame, idle_count
 
 TWO = "thread_pool default threads=2;"
 
@@ -63,13 +63,8 @@ def test_a_client_that_talks_is_not_asked(start, dial):
 
 
 def test_without_a_ping_nobody_is_asked(start, dial):
-    # Before the handshake the times of requests count, the import included.
-    time = int(2 * SLOWDOWN)
-    names = ("wsgi_request", "wsgi_read", "send", "keepalive")
-    times = "".join(f"{name}_timeout {time}s;" for name in names)
-    site = start("wsgi_websocket_ping 0;", http=times + "wsgi_slow_request 1ms;")
-    client = opened(site, dial)
-    elapse(2 * time)
+    client = opened(start("wsgi_websocket_ping 0;", http=TIMES), dial)
+    elapse(2 * TIME)
     assert echoes(client)
 
 

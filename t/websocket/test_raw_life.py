@@ -2,8 +2,8 @@
 
 import pytest
 from lib import errorlog, procs, tls
-from lib.poll import SLOWDOWN, elapse, until
-from lib.websocket import build, idle_count
+from lib.poll import elapse, until
+from lib.websocket import TIME, TIMES, build, idle_count
 
 TWO = "thread_pool default threads=2;"
 SERVER = "listen 127.0.0.1:@PORT2@ ssl; " + tls.SERVER
@@ -93,13 +93,8 @@ def test_an_application_that_closes_its_socket_ends_the_connection(start, dial):
 
 
 def test_times_of_requests_do_not_count(start, dial):
-    # Before it is one they do, the import included.
-    time = int(2 * SLOWDOWN)
-    names = ("wsgi_request", "wsgi_read", "send", "keepalive", "client_body")
-    times = "".join(f"{name}_timeout {time}s;" for name in names)
-    site = start(http=times + "wsgi_slow_request 1ms;")
-    client = dial(site, "/raw_socket/echo")
-    elapse(2 * time)
+    client = dial(start(http=TIMES), "/raw_socket/echo")
+    elapse(2 * TIME)
     assert echoes(client)
 
 
