@@ -235,6 +235,8 @@ def test_those_that_have_gone_before_the_import_take_no_thread_from_others(make_
     gate = site.gate("import")
     site.start()
     site.wait_event("waiting import")
+    # It has closed the file of the events.
+    site.settle()
     idle = site.fd_count()
     clients = [dial(site).ask("/gated_import") for _ in range(2)]
     # The client's, and both ends of the application's.
