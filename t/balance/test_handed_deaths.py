@@ -164,11 +164,13 @@ def test_a_worker_that_lets_offers_lie_is_left_alone_for_a_while(pair):
     gate = pair.site.gate("hog")
     hog = pair.ask("/hog", pid=pair.free)
     pair.site.wait_event(f"hogs {pair.free}")
+    begun = time.monotonic()
     waiting = pair.ask("/plain")
     lies = f"process {pair.free} does not take the requests it is offered"
     pair.site.log.wait_for(lies)
     elapse(0.4)
-    assert len(pair.site.log.matching(lies)) == 1
+    # A tenth of a second is waited for it, then it is left alone for one.
+    assert 1.1 * (len(pair.site.log.matching(lies)) - 1) < time.monotonic() - begun
     gate.open()
     assert hog.read_response().text == str(pair.free)
     assert waiting.read_response().text == str(pair.free)
