@@ -175,7 +175,7 @@ def test_a_wait_that_is_too_long_is_503(start):
     response = pair.ask("/soon").read_response()
     assert (response.status, response.header("Retry-After")) == (503, "1")
     pair.release(pair.free).read_response()
-    assert pair.ask("/soon").read_response().text == str(pair.free)
+    assert pair.handed("/plain").text == str(pair.free)
     assert pair.ran() == [pair.free]
 
 
@@ -210,13 +210,16 @@ def test_requests_of_one_connection_after_another_are_all_handed_over(pair):
     assert pair.ran() == [pair.free] * 50
 
 
-@pytest.mark.alone
 def test_a_connection_with_many_streams_uses_both_workers(start):
-    site = start()
-    with h2client.H2Connection(site.site.ports["PORT3"]) as client:
-        streams = [client.send("GET", "/pause?0.1") for _ in range(20)]
+    pair = start()
+    gate = pair.site.gate("streams")
+    with h2client.H2Connection(pair.site.ports["PORT3"]) as client:
+        streams = [client.send("GET", "/hold/streams") for _ in range(20)]
+        # So many threads do both have together.
+        pair.site.wait_event("holding streams", 2 * pair.threads)
+        gate.open()
         pids = [int(client.wait(stream).text) for stream in streams]
-    assert min(pids.count(pid) for pid in site.pids) >= 5, pids
+    assert min(pids.count(pid) for pid in pair.pids) >= pair.threads, pids
 
 
 def without_connections(pair, pid):

@@ -180,10 +180,15 @@ def test_requests_that_compute_do_not_wait_beside_an_idle_interpreter(start):
     """All on connections of one worker, whose threads take turns with its interpreter."""
     pair = start()
     clients = [pair.connect() for _ in range(4)]
-    for client in clients:
-        client.send(http.build("GET", "/compute?0.3", close=False))
-    ran = [int(client.read_response().text) for client in clients]
-    assert set(ran) == set(pair.pids), f"ran in {ran}, {pair}"
+
+    def ran():
+        for client in clients:
+            client.send(http.build("GET", "/compute?0.3", close=False))
+        return {int(client.read_response().text) for client in clients}
+
+    # One that does not take what it is offered, since it gets no processor for a tenth of a second,
+    # is left alone for one.
+    assert any(ran() == set(pair.pids) for _ in range(3)), pair
 
 
 def test_each_answer_is_that_of_its_request(start):
