@@ -72,12 +72,10 @@ def backtracking(environ):
 
 
 def hold_the_gil(environ):
-    """A C function called without letting the GIL go: a second in usleep()."""
-    from record import record
+    """A C function called without letting the GIL go."""
+    from gate import wait_with_gil
 
-    record("holding")
-    ctypes.PyDLL(None).usleep(1_000_000)
-    record("held")
+    wait_with_gil("gil")
     return "held"
 
 
