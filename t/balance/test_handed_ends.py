@@ -7,7 +7,7 @@ from lib import h2client, http
 from lib.poll import elapse, until
 
 OVERDUE = """
-    location /overdue { wsgi_request_timeout 400ms; wsgi_app ran:overdue; }
+    location /overdue { wsgi_request_timeout 1s; wsgi_app ran:overdue; }
     location /in_time { wsgi_request_timeout 3s; wsgi_app ran:overdue; }
     location /silent { wsgi_read_timeout 1s; location /silent/midway { wsgi_app ran:midway; }
                        location /silent/before { wsgi_app ran:before_head; } }
@@ -19,7 +19,7 @@ def test_an_overdue_request_is_interrupted_in_the_other_worker(start):
     pair = start(server=OVERDUE).occupy()
     assert pair.handed("/overdue/spin/").status == 504
     assert pair.site.wait_event("raised") == ["raised RequestTimeout False"]
-    (line,) = pair.site.log.wait_for("request took longer than 400ms")
+    (line,) = pair.site.log.wait_for("request took longer than 1s")
     assert f" {pair.busy}#" in line and "/overdue/spin/" in line
     pair.site.log.wait_for(r'overdue\.py", line \d+,? in spin')
     # The thread is there again.

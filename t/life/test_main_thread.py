@@ -127,12 +127,12 @@ atexit.register(record.record, "atexit")
 def test_a_thread_that_never_ends_leaves_time_for_the_exit_functions(make_nginx):
     site = make_nginx(
         server="location / { wsgi_app endless; }",
-        http="wsgi_chdir @DIR@/site; wsgi_shutdown_timeout 1s;",
+        http="wsgi_chdir @DIR@/site; wsgi_shutdown_timeout 3s;",
     )
     site.write("site/endless.py", ENDLESS + HELLO.format("endless"))
     site.start()
     assert site.get("/").body == b"endless"
-    site.quit(timeout=5)
+    site.quit()
     assert site.events("atexit") == ["atexit"]
     site.log.wait_for(r"\[error\].*thread 'endless' of the application has not ended in time")
     assert site.log.matching("did not stop") == []
