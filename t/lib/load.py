@@ -5,6 +5,7 @@ import threading
 import time
 
 from . import http
+from .poll import until
 
 
 def at_once(function, items, threads):
@@ -22,6 +23,7 @@ class Load:
         self.slowest = 0.0
         self.done = threading.Event()
         self.threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
+        self.turns = dict.fromkeys(self.threads, 0)
 
     def __enter__(self):
         for thread in self.threads:
@@ -43,6 +45,13 @@ class Load:
                 answer = f"{type(error).__name__}: {error}"
             self.slowest = max(self.slowest, time.monotonic() - start)
             self.answers.append(answer)
+            self.turns[threading.current_thread()] += 1
+
+    def each(self, count):
+        """Wait until each client has had so many more answers."""
+        enough = {thread: turns + count for thread, turns in self.turns.items()}
+        until(lambda: all(self.turns[thread] >= enough[thread] for thread in self.threads), 20,
+              "an answer for each client")
 
     def failures(self):
         return [answer for answer in self.answers if answer != 200]
