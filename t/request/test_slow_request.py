@@ -22,7 +22,7 @@ SERVER = """
     location /calm/ { wsgi_slow_request 0; wsgi_app overdue:application; }
     location /timed/ { wsgi_request_timeout 1500ms; wsgi_app overdue:application; }
     location /midway/ { wsgi_app held:midway; }
-    location /large { wsgi_app overdue:large; }
+    location /large { wsgi_slow_request 2s; wsgi_app overdue:large; }
 """
 TITLE = r"request has been running for (\d+\.\d\d\d)s, stack of its thread:"
 
@@ -111,7 +111,8 @@ def test_nor_does_a_client_that_takes_its_time(start):
     client = site.ask("/large", rcvbuf=4096)
     site.wait_event("made")
     client.read_until(b"xxx")
-    elapse(0.5)
+    # What it has made is 30 MB, for which it has a thread for a while.
+    elapse(2.5)
     assert stacks(site) == []
 
 
