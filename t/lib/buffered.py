@@ -26,7 +26,7 @@ SERVER = tls.SERVER + """
     location = /gzip { gzip on; gzip_types *; sendfile on; wsgi_app buffered:application; }
     location = /sub { sub_filter nowhere x; sendfile on; wsgi_app buffered:application; }
     location = /limited {
-        wsgi_max_temp_file_size 1m; wsgi_read_timeout 500ms; wsgi_app buffered:application;
+        wsgi_max_temp_file_size 1m; wsgi_read_timeout 1500ms; wsgi_app buffered:application;
     }
     location = /tight {
         sendfile on; wsgi_max_temp_file_size 256k; wsgi_app buffered:application;

@@ -20,6 +20,8 @@ SERVER = """
     location /other { wsgi_app plain:application; wsgi_thread_pool two; }
 """
 IMPATIENT = "wsgi_read_timeout 600ms;"
+# Less than what /chatty?20 takes, and much more than it is silent in between.
+PATIENT = "wsgi_read_timeout 1500ms;"
 
 
 @pytest.fixture
@@ -199,17 +201,17 @@ def test_a_timeout_of_its_own_may_be_longer_than_the_read_timeout(start):
 
 
 def test_waiting_in_the_queue_does_not_count_as_silence(start):
-    site = start(http=IMPATIENT + "wsgi_queue 10 timeout=60s;")
-    first = site.ask("/chatty")
+    site = start(http=PATIENT + "wsgi_queue 10 timeout=60s;")
+    first = site.ask("/chatty?20")
     first.read_head()
     second = site.ask("/held/free?second")
-    assert b"".join(iter(first.read_chunk, b"")) == b"chunk " * 10
+    assert b"".join(iter(first.read_chunk, b"")) == b"chunk " * 20
     assert second.read_response().text == "second"
 
 
 def test_an_application_that_keeps_sending_outlives_the_timeout(start):
-    site = start(http=IMPATIENT)
-    assert site.get("/chatty").body == b"chunk " * 10
+    site = start(http=PATIENT)
+    assert site.get("/chatty?20").body == b"chunk " * 20
 
 
 def gone(site, clients):

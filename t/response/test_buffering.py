@@ -212,7 +212,7 @@ def test_at_the_limit_the_application_waits_which_is_no_silence(site):
     response = drain(client)
     assert (response.complete, sha(response.body)) == (True, digest(800, 65536))
     client = ask(site, path("/limited", 400, 65536))
-    elapse(1.5)
+    elapse(2.5)
     assert sha(drain(client).body) == digest(400, 65536)
 
 

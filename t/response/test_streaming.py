@@ -21,7 +21,7 @@ SERVER = """
     location = /limited { limit_rate 80k; wsgi_app stream:fast; }
     location = /burst { wsgi_app stream:burst; wsgi_buffer_size 16m; }
     location = /send_timeout { wsgi_app stream:burst; wsgi_buffer_size 16m; send_timeout 1500ms; }
-    location = /impatient { wsgi_app stream:fast; wsgi_read_timeout 500ms; }
+    location = /impatient { wsgi_app stream:fast; wsgi_read_timeout 1500ms; }
 """
 
 
@@ -169,7 +169,7 @@ def test_waiting_for_the_client_is_not_silence_of_the_application(site):
     site.ready("/impatient?1")
     with site.ask("/impatient?400", version="1.0", rcvbuf=16_384) as client:
         client.read_head()
-        elapse(1.5)
+        elapse(2.5)
         body, how = client.read_to_end()
     assert (len(body), how) == (400 * CHUNK, "closed")
 
