@@ -13,6 +13,9 @@ SERVER = """
     wsgi_thread_pool one;
     location /overdue/ { wsgi_app overdue:application; }
     location /wide/ { wsgi_app overdue:application; wsgi_thread_pool four; }
+    location /wide/calm/ {
+        wsgi_app overdue:application; wsgi_thread_pool four; wsgi_request_timeout 0;
+    }
     location /streaming { wsgi_app overdue:streaming; }
     location /flooding { wsgi_app overdue:flooding; }
     location /edge { wsgi_app overdue:edge; wsgi_request_timeout 30ms; }
@@ -145,7 +148,7 @@ def test_a_pool_survives_all_but_one_of_its_threads(start):
         assert site.get("/wide/sleep/").status == 504
     site.log.wait_for('3 of 4 threads of the pool "four" are stuck')
     for _ in range(20):
-        assert site.get("/wide/spin/0.001").body == b"done"
+        assert site.get("/wide/calm/spin/0.001").body == b"done"
     assert site.get("/quick").status == 200
 
 
@@ -174,7 +177,7 @@ def test_half_of_a_pool_stuck_has_the_worker_replaced(start):
     site.log.wait_for("is to be replaced: 2 of 4 threads")
     # Meanwhile, and with the successor, requests are served.
     while site.workers() == [old] and procs.title(old) == procs.TITLES["worker process"]:
-        assert site.get("/wide/spin/0.001").body == b"done"
+        assert site.get("/wide/calm/spin/0.001").body == b"done"
     new = site.wait_respawn(old)
     assert site.get("/quick").text == str(new)
     site.log.wait_for(rf"worker process {old} exited with code 0$")
