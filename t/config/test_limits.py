@@ -9,7 +9,7 @@ from lib.poll import elapse, takes, until
 HTTP = """
     limit_req_zone $server_name zone=rare:1m rate=1r/m;
     limit_req_zone $arg_key zone=paced:1m rate=50r/s;
-    limit_req_zone $server_name zone=slow:1m rate=2r/s;
+    limit_req_zone $server_name zone=slow:1m rate=30r/m;
     limit_conn_zone $server_name zone=one:1m;
     limit_conn_zone $arg_key zone=two:1m;
 """
@@ -56,7 +56,8 @@ def test_a_delayed_request_whose_client_leaves_never_reaches_the_application(sit
         with site.ask("/slow"):
             site.barrier()
     until(lambda: site.fd_count() <= descriptors, what="nginx has closed the connections")
-    elapse(0.6)
+    # The first of them would be let through 2 seconds after the one before.
+    elapse(2)
     assert site.events("plain") == ["plain /slow"]
 
 
