@@ -118,7 +118,7 @@ def test_what_fails_is_counted_by_what_it_is(start):
     held = [site.ask("/held/a") for _ in range(2)]
     site.wait_event("called", 2)
     assert site.get("/held/a").status == 503
-    held.append(site.ask("/impatient/a"))
+    held.append(site.ask("/patient/a"))
     site.wait_event("called", 3)
     assert site.get("/impatient/a").status == 503
     rejected = {"queue_full": ("one", 1), "queue_timeout": ("two", 1)}
