@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from lib.poll import until
+from lib.poll import elapse, until
 from lib.status import STATUS, ask, loaded, metrics, of, says, total
 
 MAIN = "thread_pool one threads=2; thread_pool two threads=1;"
@@ -172,13 +172,18 @@ def test_eight_workers_with_1000_requests_answer_within_a_second(start):
     gate = site.gate("many")
     clients = [site.ask("/held/many") for _ in range(1000)]
     until(lambda: len(of(site)["requests"]) == 1000, 30, "1000 requests")
-    times = []
 
-    for path in ["/status", "/status?format=json", "/metrics", "/stacks?stacks"] * 2:
+    def is_quick(path):
         begun = time.monotonic()
         response = ask(site, path)
-        times.append(time.monotonic() - begun)
         assert response.status == 200 and response.complete
-    assert max(times) < 1, times
+        if time.monotonic() - begun < 1:
+            return True
+        # For so long the same stacks are shown again.
+        elapse(1)
+
+    for path in ["/status", "/status?format=json", "/metrics", "/stacks?stacks"] * 2:
+        # A processor that other programs take away can only add to the time.
+        assert any(is_quick(path) for _ in range(3)), path
     gate.open()
     assert all(client.read_response().status == 200 for client in clients)
