@@ -44,6 +44,7 @@ def application(environ, start_response):
             "compute": lambda: compute(float(arg)),
             "sleep": lambda: time.sleep(float(arg or 3600)),
             "gate": lambda: gate.wait(arg),
+            "gate_with_gil": lambda: gate.wait_with_gil(arg),
             "unread": lambda: unread(arg),
             "deep": lambda: down(20, float(arg)),
             "with_gil": lambda: ctypes.PyDLL(None).usleep(int(float(arg) * 1e6)),

@@ -203,6 +203,23 @@ def test_python_that_does_not_respond_is_shown_and_replaced(start):
     assert site.get("/quick").text == str(new)
 
 
+def test_a_process_that_did_not_run_is_not_taken_for_one_that_hangs(start):
+    site = start()
+    gate, worker = site.gate("a"), site.worker()
+    client = site.ask("/wide/gate_with_gil/a")
+    assert client.read_response().status == 504
+    # The interruption waits for the GIL, and a second later it is late.
+    site.signal("STOP", worker)
+    elapse(2)
+    gate.open()
+    site.signal("CONT", worker)
+    interrupted = "application was interrupted by wsgi_request_timeout"
+    until(lambda: site.events("ended") or site.log.matching(interrupted), what="the end")
+    elapse(1.2)
+    assert site.log.matching("stuck|does not respond") == []
+    assert site.get("/quick").text == str(worker)
+
+
 def test_a_call_into_c_that_comes_back_with_the_lock_is_no_loss(start):
     site = start(master=False)
     assert site.get("/wide/with_gil/0.9").status == 504

@@ -183,6 +183,22 @@ def test_a_gil_that_is_held_is_named(start, place):
     assert len(site.workers()) == 1
 
 
+def test_a_process_that_did_not_run_is_not_taken_for_one_that_holds_the_gil(start):
+    site = start()
+    gate, worker = site.gate("a"), site.worker()
+    client = site.ask("/overdue/gate_with_gil/a")
+    site.wait_event("waiting a")
+    # The stack is asked for 200 ms after the beginning, and a second later it is late.
+    elapse(0.6)
+    site.signal("STOP", worker)
+    elapse(1.5)
+    gate.open()
+    site.signal("CONT", worker)
+    assert client.read_response().body == b"done"
+    site.settle()
+    assert site.log.matching("is not to be had|does not respond") == []
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_nothing_is_said_of_a_request_that_has_gone_meanwhile(start, ends):
     site, gate, source = until(lambda: gone_meanwhile(start, ends), 30, "one that goes in time")

@@ -36,6 +36,9 @@ use crate::wsgi::status::counters::Cause;
 /// How long a thread may take to come back after the exception.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// A look that is so late finds nothing out: the process has not run, or its event loop has not.
+const LATE: Duration = Duration::from_millis(500);
+
 /// What is said of a request whose stack is not to be had.
 const NO_STACK: &str = "the stack of this request is not to be had: the GIL has been held for longer \
     than a second";
@@ -217,9 +220,12 @@ impl Watch {
         let followed = self.followed.load(Ordering::Acquire);
         self.forget_shown();
         for shown in &mut *self.shown.borrow_mut() {
-            if shown.due.is_some_and(|due| due <= now) {
+            if let Some(due) = shown.due
+                && due <= now
+            {
                 // If it has followed others it will come to this one.
-                shown.due = (shown.followed != followed).then_some(now + GRACE);
+                let comes = shown.followed != followed || now - due >= LATE;
+                shown.due = comes.then_some(now + GRACE);
                 shown.followed = followed;
                 if shown.due.is_none() {
                     if shown.is_running() {
@@ -252,7 +258,11 @@ impl Watch {
 
     /// One request's thread is still at it, and its time is over.
     fn step(&self, mut entry: Entry, now: Instant) -> Option<Entry> {
+        let is_late = now - entry.due >= LATE;
         entry.due = now + GRACE;
+        if is_late && matches!(entry.stage, Stage::Interrupted(_)) {
+            return Some(entry);
+        }
         entry.stage = match std::mem::replace(&mut entry.stage, Stage::Followed) {
             Stage::Followed => {
                 // The thread may be in close(), which is not interrupted.
