@@ -16,6 +16,8 @@ ROOT = os.getuid() == 0
 def test_a_broken_application_refuses_the_reload_and_the_old_code_goes_on(shop):
     site = shop(workers=2).start()
     assert site.get("/shop").body == b"open"
+    # The other worker has read the file, too.
+    site.settle()
     fds = master_fds(site)
     with Load(site.port, "/shop", clients=2) as load:
         for _ in range(3):

@@ -193,6 +193,8 @@ def test_workers_with_new_sources_do_not_wait_for_those_with_old_ones(make_nginx
     site.write("site/shop.py", code.format("open"))
     site.start()
     until(lambda: site.get("/shop").body == b"open", what="the shop")
+    # The other worker has read the file, too.
+    site.settle()
     old = site.workers()
     site.write("site/shop.py", code.format("rebuilt"))
     until(lambda: site.get("/shop").body == b"rebuilt", what="the new shop")
