@@ -78,15 +78,14 @@ pub unsafe fn submit(
         table.insert(context);
         let threads = conf.websocket.threads();
         if let Err(refused) = worker.sockets.push(Job::Call { app, request, response }, threads) {
-            let left = worker.sockets.threads().left();
-            return Err(match refused {
-                Refused::NotStarted => {
+            return Err(match (refused, worker.sockets.threads().left()) {
+                (Refused::NotStarted, _) => {
                     full(context, format_args!("no thread could be started for a websocket"))
                 }
-                Refused::Full if left == 0 => {
+                (Refused::Full, 0) => {
                     full(context, format_args!("all {threads} websocket threads are in use"))
                 }
-                Refused::Full => full(
+                (Refused::Full, left) => full(
                     context,
                     format_args!(
                         "all {threads} websocket threads are in use, {left} for clients that have gone"

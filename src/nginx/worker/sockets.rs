@@ -60,10 +60,8 @@ impl Sockets {
 
     fn give(&self, job: Job, limit: usize) -> Result<(), Refused> {
         let id = job.id().unwrap_or_default();
-        match self.threads.push(job, limit) {
-            Ok(Wants::Nothing) => return Ok(()),
-            Ok(Wants::Thread) => (),
-            Err(_) => return Err(Refused::Full),
+        if self.threads.push(job, limit).map_err(|_| Refused::Full)? == Wants::Nothing {
+            return Ok(());
         }
         let (threads, number) = (Arc::clone(&self.threads), self.threads.starting());
         let spawned = process::spawn(&format!("websocket-{number}"), move || {
